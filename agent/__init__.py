@@ -1,0 +1,1 @@
+"""The agent: command line, configuration, processes, health, and the one place where all stages meet."""

@@ -1,0 +1,173 @@
+"""The records the kernel side emits: what one socket call moved, and what became of a process.
+
+Owns the vocabulary that every later stage speaks. It must not know how a record travels (`layout`), where it came
+from (live kernel, recording, packet capture) or what its bytes mean (`parsers`).
+
+Contract: bytes have positions. Within one connection and direction the stream is numbered from 0 at the first byte
+after the connection was first seen; `position` of an event is that of its first byte. Whatever is missing shows as
+arithmetic: an event whose payload is shorter than `length`, or a jump between events. Nothing is zero-filled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Protocol, TypeAlias
+
+
+class EventKind(IntEnum):
+    """What a socket event says. The values are those of `enum event_kind` in bpf/records.h."""
+
+    DATA = 1
+    """A call moved `length` bytes; the first `len(payload)` of them are known."""
+    OPENED = 2
+    """The connection was judged HTTP; for a Unix socket the payload is its path, empty when unnamed."""
+    ENDED = 3
+    """`direction` is over at `position`: a read returned 0, shutdown, or this side's FIN."""
+    CLOSED = 4
+    """The connection reached TCP_CLOSE. Bytes already received may still be read afterwards."""
+
+
+class Direction(IntEnum):
+    """The socket's view of a byte: received or sent."""
+
+    INGRESS = 0
+    EGRESS = 1
+
+
+class Role(IntEnum):
+    """Who opened the connection, as the kernel saw it."""
+
+    UNKNOWN = 0
+    CLIENT = 1
+    SERVER = 2
+
+
+class Missing(IntFlag):
+    """Why bytes of a stream were not captured. The values are those of `enum missing_cause` in bpf/records.h."""
+
+    RING_FULL = 1
+    """The ring buffer had no room."""
+    BUDGET = 2
+    """The direction's budget for this turn was used up."""
+    UNREADABLE = 4
+    """The user buffer could not be read (paged out or already unmapped)."""
+    SENDFILE = 8
+    """sendfile or splice: the bytes never were in user memory."""
+    IOVEC_BOUND = 16
+    """More iovec segments or chunks than one call is followed for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketInfo:
+    """The socket behind a connection; one object per connection, shared by its events.
+
+    Addresses are textual; IPv4-mapped IPv6 addresses appear as IPv4. None means unknown or not applicable.
+    """
+
+    family: str
+    """`ipv4`, `ipv6` or `unix`."""
+    local_address: str | None
+    local_port: int | None
+    remote_address: str | None
+    remote_port: int | None
+    network_namespace: int
+    """Inode number of the network namespace: 127.0.0.1 is not one host."""
+    inode: int
+    """Inode number of the socket in sockfs, as `ss -e` and /proc/PID/fd show it."""
+    cookie: int
+    """Opaque key under which the source can still find the live connection; see `EventSource.inspect`."""
+
+
+@dataclass(slots=True)
+class SocketEvent:
+    """One step of one connection."""
+
+    kind: EventKind
+    ktime_ns: int
+    """CLOCK_MONOTONIC when the call returned, nanoseconds."""
+    connection_id: int
+    """Unique within one capture; never reused, also when the kernel reuses the socket."""
+    tgid: int
+    """Process (thread group) that made the call; 0 when the kernel acted by itself (TCP close)."""
+    direction: Direction
+    position: int
+    length: int
+    payload: bytes
+    missing: Missing
+    """Causes of bytes missing from this payload's tail and of those lost since the last event of this direction."""
+    role: Role
+    joined_late: bool
+    """The connection was in use before it was first seen, so earlier bytes are unknown."""
+    socket: SocketInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExecuted:
+    """A process replaced its program (execve)."""
+
+    ktime_ns: int
+    tgid: int
+    path: str
+    """As given to execve: possibly relative."""
+    arguments: tuple[str, ...]
+    """Possibly cut: the kernel side copies a bounded number of bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExited:
+    """The last thread of a process is gone; its tgid may be reused."""
+
+    ktime_ns: int
+    tgid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """What /proc said of a process when it was first seen. A live source never emits it; recordings carry it."""
+
+    ktime_ns: int
+    tgid: int
+    start_unix_ns: int | None
+    executable_path: str | None
+    command_line: tuple[str, ...]
+    service_name: str | None
+    """OTEL_SERVICE_NAME of its environment, or service.name of its OTEL_RESOURCE_ATTRIBUTES."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSample:
+    """One reading of both clocks: `ktime_ns` and `unix_ns` are the same moment."""
+
+    ktime_ns: int
+    unix_ns: int
+
+
+CaptureEvent: TypeAlias = SocketEvent | ProcessExecuted | ProcessExited | ProcessFacts | ClockSample
+
+
+class EventSource(Protocol):
+    """A stream of capture events: a live kernel, a recording, a packet capture."""
+
+    def poll(self, timeout_seconds: float) -> list[CaptureEvent]:
+        """Return the events that arrived, waiting at most `timeout_seconds` for the first; [] when none did.
+
+        The first event of any source is a `ClockSample`.
+        """
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no further event can come (never true of a live kernel)."""
+
+    def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:
+        """Return what the source knows of a connection beyond the events already delivered.
+
+        One DATA event with empty payload per direction that has uncaptured bytes at its end, its `ktime_ns` that of the last such byte.
+        [] when the connection is gone or the source is not live.
+        """
+
+    def losses(self) -> dict[str, int]:
+        """Return the loss counters by cause, counted from the start; a cause never seen is present with 0."""
+
+    def close(self) -> None:
+        """Detach and release everything. Idempotent."""

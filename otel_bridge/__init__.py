@@ -1,0 +1,1 @@
+"""From exchanges to OpenTelemetry: span building, redaction, encoding, batching and OTLP delivery."""

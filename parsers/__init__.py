@@ -1,0 +1,1 @@
+"""Passive, sans-I/O protocol parsing: socket events in, exchanges out. No clock, thread, log, environment or I/O."""

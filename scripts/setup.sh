@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Prepares a Debian machine to run wirespan from this checkout: Debian packages, kernel headers for bcc to
+# compile against, and a virtual environment whose versions and hashes are locked.
+#
+#   scripts/setup.sh run      what `wirespan` itself needs
+#   scripts/setup.sh develop  also what the checks and tests need
+#
+# Each step leaves a stamp named after what went into it, so that a second run takes no time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+purpose=${1:?usage: scripts/setup.sh run|develop}
+venv=.venv
+python=/usr/bin/python3 # Debian's bcc binding is compiled for Debian's interpreter
+
+run_packages=(python3 python3-venv python3-bpfcc ca-certificates)
+develop_packages=(clang-format curl gcc libc6-dev nghttp2-client nginx-light nodejs)
+
+case $purpose in
+  run) packages=("${run_packages[@]}") lock=locks/runtime.txt ;;
+  develop) packages=("${run_packages[@]}" "${develop_packages[@]}") lock=locks/development.txt ;;
+  *) echo "scripts/setup.sh: '$purpose' is neither 'run' nor 'develop'" >&2; exit 2 ;;
+esac
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+apt_updated=false
+apt_update() {
+  $apt_updated || as_root apt-get update -qq
+  apt_updated=true
+}
+
+is_installed() {
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# nodejs may also have come from elsewhere than Debian's package
+is_present() {
+  is_installed "$1" || { [ "$1" = nodejs ] && command -v node >/dev/null; }
+}
+
+install_packages() {
+  local missing=()
+  for package in "${packages[@]}"; do
+    is_present "$package" || missing+=("$package")
+  done
+  [ ${#missing[@]} = 0 ] && return
+  echo "setup: installing ${missing[*]}"
+  apt_update
+  # nginx is wanted as a program, not as a service of this machine
+  local policy=/usr/sbin/policy-rc.d own_policy=false
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod 755 $policy
+    own_policy=true
+  fi
+  local result=0
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || result=$?
+  if $own_policy; then as_root rm -f $policy; fi
+  return $result
+}
+
+# bcc insists on kernel headers, but any set will do (docs/design/0001-kernel-side.md). Installing the package would
+# bring a compiler and 400 MB along; unpacked, its two halves are merged by symbolic links into one tree.
+unpack_kernel_headers() {
+  local target=$venv/share/wirespan/kernel-headers
+  [ -e $target/include/linux/kconfig.h ] && return
+  echo "setup: unpacking kernel headers for bcc"
+  apt_update
+  local architecture flavour
+  architecture=$(dpkg --print-architecture)
+  flavour=$(apt-cache depends "linux-headers-$architecture" | sed -n 's/.*Depends: \(linux-headers-[0-9].*\)/\1/p' | head -n 1)
+  [ -n "$flavour" ] || { echo "setup: apt knows no linux-headers-$architecture" >&2; exit 1; }
+  local common=${flavour%-"$architecture"}-common
+  local work
+  work=$(mktemp -d)
+  (cd "$work" && apt-get download -qq "$flavour" "$common" && for deb in *.deb; do dpkg -x "$deb" tree; done)
+  rm -rf $target
+  mkdir -p $target/include $target/arch
+  cp -a "$work/tree/usr/src/$common/." $target/
+  cp -a "$work/tree/usr/src/$flavour/include/." $target/include/
+  cp -a "$work/tree/usr/src/$flavour/arch/." $target/arch/
+  rm -rf "$work"
+}
+
+build_environment() {
+  local stamp
+  stamp=$venv/stamp-$purpose-$(cat "$lock" pyproject.toml scripts/setup.sh | sha256sum | cut -c1-16)
+  [ -e "$stamp" ] && return
+  # everything a run needs is in the development lock too, at the same versions
+  if [ "$purpose" = run ] && compgen -G "$venv/stamp-develop-*" >/dev/null; then return; fi
+  [ -x $venv/bin/python ] || "$python" -m venv $venv
+  echo "setup: installing locked Python packages"
+  $venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+  $venv/bin/python -c 'import setuptools' 2>/dev/null ||
+    $venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r locks/build.txt
+  $venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+  # of the system's Python packages bcc alone is let in
+  local site
+  site=$($venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  ln -sfn /usr/lib/python3/dist-packages/bcc "$site/bcc"
+  rm -f $venv/stamp-"$purpose"-*
+  touch "$stamp"
+}
+
+install_packages
+build_environment
+unpack_kernel_headers
