@@ -1,0 +1,49 @@
+# Every target prepares what it needs by itself and is quick the second time. CI calls `make check`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+venv := .venv/bin
+packages := ebpf parsers otel_bridge agent
+as_root := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help setup setup-develop demo test lint check bench test-kernels lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## install what wirespan needs; leaves the command at .venv/bin/wirespan
+	@scripts/setup.sh run
+
+setup-develop: ## also what the checks and tests need
+	@scripts/setup.sh develop
+
+demo: setup ## sample services, traffic and capture in one go
+	@$(as_root) $(venv)/wirespan demo
+
+lint: setup-develop ## style, types, import boundaries
+	$(venv)/ruff check .
+	$(venv)/ruff format --check .
+	$(venv)/mypy
+	$(venv)/lint-imports
+	clang-format --dry-run --Werror ebpf/bpf/*.[ch] $(wildcard tests/*/*.c)
+
+test: setup-develop ## all tests, kernel and end-to-end included (root or sudo)
+	$(as_root) $(venv)/pytest
+
+check: lint test ## what CI runs
+
+bench: setup-develop ## the table of docs/performance.md, as ratios from one run (root or sudo)
+	$(as_root) $(venv)/python -m tests.bench
+
+test-kernels: setup-develop ## the eBPF program under Debian's 5.10 and 6.1 kernels, in virtual machines
+	$(as_root) tests/kernels/run.sh
+
+lock: ## renew the locked versions and hashes (needs uv)
+	uv pip compile --quiet $(lock_options) pyproject.toml -o locks/runtime.txt
+	uv pip compile --quiet $(lock_options) --group development pyproject.toml -o locks/development.txt
+	echo 'setuptools==83.0.0' | uv pip compile --quiet $(lock_options) - -o locks/build.txt
+
+lock_options := --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+
+clean: ## remove everything that the other targets made
+	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build *.egg-info .coverage

@@ -1,0 +1,209 @@
+"""Measure wirespan on this machine and print the table of docs/performance.md.
+
+    python -m tests.bench [--json FILE] [--seconds N]
+
+Each row compares two states within one run, with and without the agent, in turns: absolute times of a shared
+machine mean little, their difference means more. The best of the turns counts, since noise only ever adds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from tests.bench import subjects
+
+PAIR_ROUNDS = 200_000
+OTHER_ROUNDS = 2_000_000
+TURNS = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    unit: str
+    without: float | None
+    """The same figure with no agent running."""
+    measured: float
+    bound: float | None
+    """Upper bound, from docs/performance.md."""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the measured figure is within its bound; None where there is none."""
+        return None if self.bound is None else self.measured <= self.bound
+
+
+def best_of(measure: Callable[[], float]) -> float:
+    """Return the smallest of several measurements."""
+    return min(measure() for _ in range(TURNS))
+
+
+def number_printed_by(*command: str | Path) -> float:
+    """Run a program and return the first number that it prints."""
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(ran.stdout.split()[0])
+
+
+def run_h2load(port: int, folder: Path, *options: str) -> int:
+    """Send POST requests with a JSON body of 1 KiB to nginx; return how many were answered with 2xx.
+
+    Raises:
+        RuntimeError: h2load counted failures, so that its figure can't be compared.
+    """
+    body = folder / "request.json"
+    body.write_text('{"order":"' + "y" * 1012 + '"}')
+    url = f"http://127.0.0.1:{port}/json"
+    header = "content-type: application/json"
+    command = ["h2load", "--h1", "--data", str(body), "--header", header, *options, url]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", said)
+    if found is None or found[2] != "0" or found[3] != "0":
+        raise RuntimeError(f"h2load did not go through:\n{said}")
+    return int(found[1])
+
+
+def measure_start() -> list[Row]:
+    """Time from the start of the command to `ready`."""
+
+    def start() -> float:
+        with subjects.Agent("--spans-file", "/dev/null") as agent:
+            return agent.start_seconds
+
+    return [Row("start to ready", "s", None, best_of(start), 4.0)]
+
+
+def measure_system_calls(folder: Path) -> list[Row]:
+    """What the kernel side adds to a captured write+read pair, and to a call that is none of its business."""
+    program = subjects.build_program("socket_pair_cost", folder)
+
+    def pair() -> float:
+        return number_printed_by(program, "pair", str(PAIR_ROUNDS))
+
+    def other() -> float:
+        return number_printed_by(program, "other", str(OTHER_ROUNDS))
+
+    bare: dict[str, list[float]] = {"pair": [], "other": []}
+    traced: dict[str, list[float]] = {"pair": [], "other": []}
+    for _ in range(TURNS):
+        bare["pair"].append(pair())
+        bare["other"].append(other())
+        with subjects.Agent("--exe", f"*{program.name}*", "--spans-file", "/dev/null"):
+            traced["pair"].append(pair())
+            traced["other"].append(other())
+    pair_cost = (min(traced["pair"]) - min(bare["pair"])) / 1000
+    other_cost = (min(traced["other"]) - min(bare["other"])) / 1000
+    return [
+        Row(
+            "kernel: captured write+read pair of 512 B, added", "µs", min(bare["pair"]) / 1000, pair_cost, 1.5
+        ),
+        Row("kernel: any other system call, added", "µs", min(bare["other"]) / 1000, other_cost, 0.2),
+    ]
+
+
+def measure_latency(port: int, folder: Path, seconds: int) -> list[Row]:
+    """What a client of nginx waits longer, at a steady 2,000 requests/s."""
+    program = subjects.build_program("steady_load", folder)
+
+    def median_us() -> float:
+        return number_printed_by(program, str(port), "2000", str(seconds))
+
+    bare, traced = [], []
+    for _ in range(TURNS):
+        bare.append(median_us())
+        with subjects.Agent("--exe", "*nginx*", "--direction", "ingress", "--spans-file", "/dev/null"):
+            traced.append(median_us())
+    return [Row("median latency at 2,000 requests/s, added", "µs", min(bare), min(traced) - min(bare), 30.0)]
+
+
+def exported_spans(agent: subjects.Agent, expected: int) -> float:
+    """Wait until the agent has exported as many spans as expected, or no more come; return the number."""
+    deadline = time.monotonic() + 15
+    exported = 0.0
+    while time.monotonic() < deadline:
+        metrics = agent.metrics()
+        exported = metrics.get('wirespan_spans_total{fate="exported",sink="otlp"}', 0.0)
+        if exported >= expected:
+            break
+    return exported
+
+
+def measure_load(port: int, folder: Path, endpoint: str, seconds: int) -> list[Row]:
+    """Processor time per exchange, losses at 5,000 exchanges/s on one core, memory with 1,000 connections."""
+    options = ("--exe", "*nginx*", "--direction", "ingress", "--otlp-endpoint", endpoint)
+    options = (*options, "--otlp-protocol", "http/protobuf")
+    rows = []
+    with subjects.Agent(*options) as agent:
+        run_h2load(port, folder, "-c", "10", "-n", "2000")
+        before = agent.cpu_seconds()
+        served = run_h2load(port, folder, "-c", "10", "--rps", "200", "-D", str(seconds))
+        exported_spans(agent, served + 2000)
+        cpu_us = (agent.cpu_seconds() - before) / served * 1e6
+        rows.append(Row("agent processor time per exchange at 2,000/s", "µs", None, cpu_us, 80.0))
+    with subjects.Agent(*options, core=0) as agent:
+        before = agent.cpu_seconds()
+        started = time.monotonic()
+        served = run_h2load(port, folder, "-c", "50", "--rps", "100", "-D", str(seconds))
+        elapsed = time.monotonic() - started
+        lost = served - exported_spans(agent, served)
+        busy = (agent.cpu_seconds() - before) / served * 1e6
+        rows.append(Row("load offered to the agent on one core", "exchanges/s", None, served / elapsed, None))
+        rows.append(Row("agent processor time per exchange at that load", "µs", None, busy, None))
+        rows.append(Row("lost exchanges at that load", "exchanges", None, lost, 0))
+    with subjects.Agent(*options) as agent:
+        served = run_h2load(port, folder, "-c", "1000", "--rps", "2", "-D", str(seconds))
+        resident_mb = agent.resident_bytes() / 1e6
+        lost = served - exported_spans(agent, served)
+        rows.append(Row("resident memory with 1,000 busy connections", "MB", None, resident_mb, 120.0))
+        rows.append(Row("lost exchanges with 1,000 busy connections", "exchanges", None, lost, 0))
+    return rows
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the rows for a person to read."""
+    width = max(len(row.what) for row in rows)
+    click.echo(f"{'':{width}}  {'untraced':>10}  {'measured':>10}  {'bound':>6}")
+    for row in rows:
+        untraced = "" if row.without is None else f"{row.without:.2f}"
+        bound = "" if row.bound is None else f"{row.bound:g}"
+        verdict = {None: "", True: "holds", False: "EXCEEDED"}[row.holds]
+        figures = f"{untraced:>10}  {row.measured:>10.2f}  {bound:>6}"
+        click.echo(f"{row.what:{width}}  {figures}  {row.unit:11} {verdict}")
+
+
+@click.command()
+@click.option("--json", "json_path", type=click.Path(path_type=Path), default=Path("build/bench.json"))
+@click.option("--seconds", default=10, show_default=True, help="Duration of each load.")
+def main(json_path: Path, seconds: int) -> None:
+    """Run all measurements, print the table and write it as JSON."""
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name, subjects.backend() as endpoint:
+        folder = Path(name)
+        folder.chmod(0o755)  # nginx drops its privileges and must still reach its folder
+        rows += measure_start()
+        rows += measure_system_calls(folder)
+        with subjects.nginx(folder) as port:
+            rows += measure_latency(port, folder, seconds)
+            rows += measure_load(port, folder, endpoint, seconds)
+    print_table(rows)
+    json_path.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"kernel": platform.release(), "cores": os.cpu_count(), "python": platform.python_version()}
+    results = [asdict(row) | {"holds": row.holds} for row in rows]
+    json_path.write_text(json.dumps({"machine": machine, "rows": results}, indent=2))
+    click.echo(f"\nwritten to {json_path}")
+
+
+if __name__ == "__main__":
+    main()

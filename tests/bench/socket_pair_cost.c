@@ -1,0 +1,63 @@
+/*
+ * Nanoseconds per operation, for the table of docs/performance.md.
+ *
+ *   socket_pair_cost pair N     a 512-byte write and the read of it, over a Unix stream socket pair
+ *   socket_pair_cost other N    getppid, a call that no tracer of sockets is interested in
+ *
+ * The bytes of the pair are requests, so that a capture judges the connection HTTP and takes every one of
+ * them; the two ends take turns, as a client and a server do.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { message_bytes = 512 };
+
+static double now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+static void move(int from, int to, const char *message) {
+    char received[message_bytes];
+    if (write(from, message, message_bytes) != message_bytes ||
+        read(to, received, message_bytes) != message_bytes) {
+        perror("socket_pair_cost");
+        exit(1);
+    }
+}
+
+static void fill(char *message, const char *start_line) {
+    int head = sprintf(message, "%s\r\nContent-Type: text/plain\r\nContent-Length: ", start_line);
+    int length = message_bytes - head - 7; /* "NNN\r\n\r\n" */
+    head += sprintf(message + head, "%d\r\n\r\n", length);
+    memset(message + head, 'x', message_bytes - head);
+}
+
+int main(int argc, char **argv) {
+    int ends[2];
+    char request[message_bytes + 64], response[message_bytes + 64];
+    if (argc != 3 || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) {
+        fprintf(stderr, "usage: socket_pair_cost pair|other N\n");
+        return 2;
+    }
+    long rounds = atol(argv[2]);
+    fill(request, "POST /bench HTTP/1.1\r\nHost: bench");
+    fill(response, "HTTP/1.1 200 OK");
+    double start = now_ns();
+    if (strcmp(argv[1], "pair") == 0) {
+        for (long i = 0; i < rounds; i += 2) {
+            move(ends[0], ends[1], request);
+            move(ends[1], ends[0], response);
+        }
+    } else {
+        for (long i = 0; i < rounds; i++)
+            getppid();
+    }
+    printf("%.1f\n", (now_ns() - start) / rounds);
+    return 0;
+}
