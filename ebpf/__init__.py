@@ -1,1 +1,1 @@
-"""Kernel side: the BPF program, its loading, the records it emits, and recordings of them. It parses no HTTP."""
+"""Kernel side: the BPF program, its loading, its records, and recordings of them. It parses no HTTP."""

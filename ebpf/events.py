@@ -1,11 +1,12 @@
 """The records the kernel side emits: what one socket call moved, and what became of a process.
 
-Owns the vocabulary that every later stage speaks. It must not know how a record travels (`layout`), where it came
-from (live kernel, recording, packet capture) or what its bytes mean (`parsers`).
+Owns the vocabulary that every later stage speaks. It must not know how a record travels (`layout`), where it
+came from (live kernel, recording, packet capture) or what its bytes mean (`parsers`).
 
-Contract: bytes have positions. Within one connection and direction the stream is numbered from 0 at the first byte
-after the connection was first seen; `position` of an event is that of its first byte. Whatever is missing shows as
-arithmetic: an event whose payload is shorter than `length`, or a jump between events. Nothing is zero-filled.
+Contract: bytes have positions. Within one connection and direction the stream is numbered from 0 at the first
+byte after the connection was first seen; `position` of an event is that of its first byte. Whatever is
+missing shows as arithmetic: an event whose payload is shorter than `length`, or a jump between events.
+Nothing is zero-filled.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Role(IntEnum):
 
 
 class Missing(IntFlag):
-    """Why bytes of a stream were not captured. The values are those of `enum missing_cause` in bpf/records.h."""
+    """Why bytes of a stream were not captured. The values are those of `enum missing_cause` in
+    bpf/records.h."""
 
     RING_FULL = 1
     """The ring buffer had no room."""
@@ -56,6 +58,18 @@ class Missing(IntFlag):
     """sendfile or splice: the bytes never were in user memory."""
     IOVEC_BOUND = 16
     """More iovec segments or chunks than one call is followed for."""
+
+
+class Policy(IntFlag):
+    """What is captured of one process. The values are those of `enum policy` in bpf/records.h."""
+
+    IGNORE = 0
+    CAPTURE_INGRESS = 1
+    """Connections that it serves."""
+    CAPTURE_EGRESS = 2
+    """Connections that it opens."""
+    UNDECIDED = 4
+    """Captured in both roles until the agent has judged it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +109,8 @@ class SocketEvent:
     length: int
     payload: bytes
     missing: Missing
-    """Causes of bytes missing from this payload's tail and of those lost since the last event of this direction."""
+    """Causes of bytes missing from this payload's tail and of those lost since the last event of this
+    direction."""
     role: Role
     joined_late: bool
     """The connection was in use before it was first seen, so earlier bytes are unknown."""
@@ -124,7 +139,8 @@ class ProcessExited:
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """What /proc said of a process when it was first seen. A live source never emits it; recordings carry it."""
+    """What /proc said of a process when it was first seen. A live source never emits it; recordings carry
+    it."""
 
     ktime_ns: int
     tgid: int
@@ -162,8 +178,8 @@ class EventSource(Protocol):
     def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:
         """Return what the source knows of a connection beyond the events already delivered.
 
-        One DATA event with empty payload per direction that has uncaptured bytes at its end, its `ktime_ns` that of the last such byte.
-        [] when the connection is gone or the source is not live.
+        One DATA event with empty payload per direction that has uncaptured bytes at its end, its `ktime_ns`
+        that of the last such byte. [] when the connection is gone or the source is not live.
         """
 
     def losses(self) -> dict[str, int]:

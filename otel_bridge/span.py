@@ -1,7 +1,7 @@
 """The record this stage emits: one finished span, and who receives it.
 
-Contract: a `Span` is final and already redacted; whoever holds one may write it anywhere. Times are Unix nanoseconds;
-attribute names and types are those of the semantic conventions.
+Contract: a `Span` is final and already redacted; whoever holds one may write it anywhere. Times are Unix
+nanoseconds; attribute names and types are those of the semantic conventions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SpanKind(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resource:
-    """The workload a span belongs to. Spans of one workload share one object: identity is what groups them."""
+    """The workload a span belongs to; its spans share one object, since identity is what groups them."""
 
     attributes: Mapping[str, AttributeValue]
 
@@ -67,7 +67,7 @@ class SpanSink(Protocol):
         """Deliver what was submitted so far; return whether all of it went out in time."""
 
     def counters(self) -> dict[str, int]:
-        """Return what became of the submitted spans: `submitted`, `exported`, `queued` and each cause of a drop."""
+        """Return what became of the spans: `submitted`, `exported`, `queued` and each cause of a drop."""
 
     def close(self, timeout_seconds: float) -> None:
         """Flush within the time, then release. Idempotent."""

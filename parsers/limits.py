@@ -18,6 +18,10 @@ class ParserLimits:
     """False keeps sizes only."""
     max_header_block: int = 65_536
     """Start line and fields of one message. Servers accept 8 to 64 KiB; more is an attack or not HTTP."""
+    max_chunk_line: int = 8_192
+    """A chunk's size line with its extensions. Nobody uses extensions; proxies allow a head's line, 8 KiB."""
+    max_interim: int = 16
+    """1xx responses noted per exchange. Servers send one or two; the rest is passed over."""
     max_headers: int = 128
     """Fields kept of one message; the rest is counted. Suricata and OTel backends keep about as many."""
     max_pending_messages: int = 100

@@ -1,0 +1,225 @@
+"""The configuration: its keys, their types and defaults, and the options of the stages made from it.
+
+Owns what can be configured. Each stage declares its own options type and knows nothing of this module; here
+they are composed. Where values come from (file, environment, command line) belongs to `config_sources`.
+
+Contract: immutable, closed (an unknown key is an error), and complete: every key has a default and a
+description, from which docs/configuration.md is made.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from agent.logs import LogFormat, LogLevel
+from agent.selection import CaptureDirection, SelectionRules
+from ebpf.capture import CaptureOptions
+from otel_bridge.export_options import OtlpCompression, OtlpProtocol
+from parsers.limits import ParserLimits
+
+MAX_BODY_BYTES = 1_048_576
+"""Largest body limit: a span of two such bodies still fits the 4 MiB that gRPC receivers accept."""
+MIB = 1_048_576
+
+
+class AttributeProfile(StrEnum):
+    """Names and types of span attributes."""
+
+    OTEL = "otel"
+    """OpenTelemetry semantic conventions."""
+
+
+class ListenAddress(NamedTuple):
+    """Where a server listens. An empty host means every interface, port 0 any free port."""
+
+    host: str
+    port: int
+
+
+def _parse_listen_address(value: object) -> object:
+    if isinstance(value, ListenAddress):
+        return value
+    host, separator, port = str(value).rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not separator or not port.isdecimal() or int(port) > 65_535 or (":" in host and not bracketed):
+        raise ValueError("should be HOST:PORT, for instance 127.0.0.1:9464, [::1]:9464 or :9464")
+    return ListenAddress(host[1:-1] if bracketed else host, int(port))
+
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+ProcessNumber = Annotated[int, Field(ge=1)]
+
+
+def _check_power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError("should be a power of two, for instance 8388608")
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class CaptureSection(_Section):
+    """Which conversations are captured. A key with several values widens, different keys narrow."""
+
+    pids: tuple[ProcessNumber, ...] = Field(
+        default=(), description="Only these processes and their descendants."
+    )
+    executables: tuple[str, ...] = Field(
+        default=(),
+        description="Only processes whose executable matches one of these shell patterns, by path or name.",
+    )
+    ports: tuple[Port, ...] = Field(
+        default=(), description="Only connections with one of these ports at either end."
+    )
+    direction: CaptureDirection = Field(
+        default=CaptureDirection.BOTH,
+        description="`ingress`: requests that the process serves; `egress`: requests that it makes; `both`.",
+    )
+    ring_bytes: Annotated[int, AfterValidator(_check_power_of_two)] = Field(
+        default=8 * MIB,
+        ge=65_536,
+        le=1024 * MIB,
+        description="Size of the ring buffer between kernel and agent.",
+    )
+
+
+class ContentSection(_Section):
+    """What of a message becomes an attribute."""
+
+    bodies: bool = Field(
+        default=True, description="Export bodies. Without them, their true sizes are still exported."
+    )
+    headers: bool = Field(default=True, description="Export headers.")
+    max_body: int = Field(
+        default=131_072,
+        ge=0,
+        le=MAX_BODY_BYTES,
+        description="Bytes kept of each body, after its content coding is undone.",
+    )
+    attributes: AttributeProfile = Field(
+        default=AttributeProfile.OTEL, description="Attribute names: `otel`."
+    )
+
+
+class RedactionSection(_Section):
+    """Credentials out of what is exported."""
+
+    enabled: bool = Field(
+        default=True, description="Replace credentials before anything is queued, written or shown."
+    )
+    names: tuple[str, ...] = Field(
+        default=(),
+        description="Further names of headers, query parameters and members whose values are replaced.",
+    )
+
+
+class OtlpSection(_Section):
+    """Delivery to an OTLP receiver. The environment knows these keys as OTEL_EXPORTER_OTLP_*."""
+
+    endpoint: str | None = Field(default=None, description="URL of the receiver. Naming it turns OTLP on.")
+    protocol: OtlpProtocol | None = Field(default=None, description="`grpc` or `http/protobuf`.")
+    headers: dict[str, str] = Field(
+        default={}, description="Headers sent with each request, for instance a tenant."
+    )
+    compression: OtlpCompression | None = Field(default=None, description="`gzip` or `none`.")
+    certificate: str | None = Field(
+        default=None, description="File of the certificates trusted to sign the receiver's."
+    )
+    client_certificate: str | None = Field(
+        default=None, description="File of this agent's certificate, for mutual TLS."
+    )
+    client_key: str | None = Field(default=None, description="File of the key of `client_certificate`.")
+    insecure: bool | None = Field(default=None, description="Plain text for a gRPC endpoint without scheme.")
+    timeout_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Longest time that one attempt may take; the variable counts milliseconds.",
+    )
+
+
+class OutputSection(_Section):
+    """Where spans go besides an OTLP receiver. With no output named at all they are shown in the console."""
+
+    spans_file: str | None = Field(
+        default=None, description="File of OTLP/JSON, one `TracesData` per line; `-` is standard output."
+    )
+    verbose: bool = Field(default=False, description="Show headers and bodies in the console.")
+
+
+class LimitsSection(_Section):
+    """Bounds on memory."""
+
+    connections: int = Field(default=20_000, ge=1, description="Connections tracked at once.")
+    buffer_bytes: int = Field(
+        default=32 * MIB, ge=MIB, description="Bytes of unfinished messages held by all connections together."
+    )
+    idle_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="A connection silent for longer is finished, what is pending is exported flagged.",
+    )
+
+
+class AgentSection(_Section):
+    """The run itself."""
+
+    duration: float | None = Field(
+        default=None, gt=0, description="Seconds after which the run ends by itself."
+    )
+    health_listen: Annotated[ListenAddress, BeforeValidator(_parse_listen_address)] | None = Field(
+        default=None, description="HOST:PORT of `/healthz`, `/readyz` and `/metrics`."
+    )
+    shutdown_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds within which a stop finishes, delivery of what is queued included.",
+    )
+    log_level: LogLevel = Field(default=LogLevel.INFO, description="`debug`, `info`, `warning` or `error`.")
+    log_format: LogFormat = Field(default=LogFormat.TEXT, description="`text` or `json`.")
+
+
+class Configuration(_Section):
+    """Everything that can be configured, in the sections of the file."""
+
+    capture: CaptureSection = CaptureSection()
+    content: ContentSection = ContentSection()
+    redaction: RedactionSection = RedactionSection()
+    otlp: OtlpSection = OtlpSection()
+    output: OutputSection = OutputSection()
+    limits: LimitsSection = LimitsSection()
+    agent: AgentSection = AgentSection()
+
+    def selection_rules(self) -> SelectionRules:
+        """Return which processes are captured."""
+        return SelectionRules(
+            pids=self.capture.pids,
+            executables=self.capture.executables,
+            direction=self.capture.direction,
+        )
+
+    def capture_options(self) -> CaptureOptions:
+        """Return what the kernel side captures."""
+        rules = self.selection_rules()
+        limits = self.parser_limits()
+        return CaptureOptions(
+            ports=frozenset(self.capture.ports),
+            turn_budget=limits.max_header_block + (limits.max_body if limits.capture_bodies else 0),
+            ring_bytes=self.capture.ring_bytes,
+            default_policy=rules.default_policy,
+            judge_by_executable=rules.judges_executables,
+        )
+
+    def parser_limits(self) -> ParserLimits:
+        """Return the bounds of the parsers."""
+        return ParserLimits(
+            max_body=self.content.max_body,
+            capture_bodies=self.content.bodies and self.content.max_body > 0,
+            max_connections=self.limits.connections,
+            max_total_buffer=self.limits.buffer_bytes,
+            idle_ns=int(self.limits.idle_seconds * 1_000_000_000),
+        )

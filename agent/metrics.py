@@ -1,0 +1,135 @@
+"""The agent's own metrics: the counters of all stages in Prometheus form.
+
+Owns names and help texts. Nothing is counted here: each stage counts for itself, and its counters are read
+when the metrics are collected, so the hot path knows nothing of this module.
+
+The books balance, and can be checked from outside:
+
+    wirespan_exchanges_total = wirespan_spans_built_total + wirespan_span_failures_total
+    wirespan_spans_built_total = sum over fates of wirespan_spans_total + wirespan_spans_queued, for each sink
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from agent.pipeline import Pipeline
+from parsers.counters import COUNTERS
+
+EXCHANGE_REASON_PREFIX = "incomplete_"
+
+
+def build_registry(running: Callable[[], Pipeline | None]) -> CollectorRegistry:
+    """Return a registry over the counters of the pipeline that `running` names; None before there is one."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_AgentCollector(running))
+    return registry
+
+
+class _AgentCollector(Collector):
+    def __init__(self, running: Callable[[], Pipeline | None]) -> None:
+        self._running = running
+
+    def describe(self) -> Iterable[Metric]:
+        # Without it, registering would collect once, before there is anything to read.
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        version = importlib.metadata.version("wirespan")
+        yield InfoMetricFamily(
+            "wirespan_build", "What is running.", {"version": version, "python": platform.python_version()}
+        )
+        pipeline = self._running()
+        if pipeline is not None:
+            yield _labelled(
+                "wirespan_capture_losses",
+                "What the kernel side did not hand on, by cause.",
+                "cause",
+                pipeline.source.losses(),
+            )
+            yield from _parsers(pipeline)
+            yield from _spans(pipeline)
+            yield from _processes(pipeline)
+
+
+def _parsers(pipeline: Pipeline) -> Iterator[Metric]:
+    counters = pipeline.tracker.counters()
+    yield CounterMetricFamily(
+        "wirespan_exchanges", "Exchanges that the parsers emitted.", counters.pop("exchanges")
+    )
+    reasons = {
+        name.removeprefix(EXCHANGE_REASON_PREFIX): counters.pop(name)
+        for name in list(counters)
+        if name.startswith(EXCHANGE_REASON_PREFIX)
+    }
+    yield _labelled(
+        "wirespan_exchanges_incomplete", "Exchanges flagged as not whole, by reason.", "reason", reasons
+    )
+    for name, count in counters.items():
+        yield CounterMetricFamily(f"wirespan_parser_{name}", f"Parsers: {COUNTERS[name]}.", count)
+    yield GaugeMetricFamily(
+        "wirespan_connections", "Connections tracked now.", pipeline.tracker.connection_count
+    )
+    yield GaugeMetricFamily(
+        "wirespan_buffered_bytes", "Bytes of unfinished messages held now.", pipeline.tracker.buffered_bytes
+    )
+
+
+def _spans(pipeline: Pipeline) -> Iterator[Metric]:
+    counters = pipeline.counters()
+    for name, help_text in (
+        ("spans", "Spans built; each is handed to every sink."),
+        ("span_failures", "Exchanges of which no span could be built: bugs."),
+        ("redacted_values", "Values replaced before anything left the process."),
+        ("malformed_trace_contexts", "Trace context headers ignored for breaking their specification."),
+        ("dropped_attributes", "Attributes left out for the bound on their number."),
+    ):
+        metric = "wirespan_spans_built" if name == "spans" else f"wirespan_{name}"
+        yield CounterMetricFamily(metric, help_text, counters[name])
+    fates = CounterMetricFamily(
+        "wirespan_spans", "Spans by sink and fate: exported, or dropped for a cause.", labels=("sink", "fate")
+    )
+    queued = GaugeMetricFamily("wirespan_spans_queued", "Spans waiting in a sink now.", labels=("sink",))
+    for sink in pipeline.sinks:
+        sink_name = type(sink).__name__.removesuffix("Sink").lower()
+        for fate, count in sink.counters().items():
+            if fate == "queued":
+                queued.add_metric((sink_name,), count)
+            elif fate != "submitted":
+                fates.add_metric((sink_name, fate), count)
+    yield fates
+    yield queued
+
+
+def _processes(pipeline: Pipeline) -> Iterator[Metric]:
+    counters = pipeline.processes.counters()
+    yield GaugeMetricFamily("wirespan_processes", "Processes known and running.", counters["running"])
+    yield CounterMetricFamily(
+        "wirespan_processes_vanished", "Processes gone before /proc could be read.", counters["vanished"]
+    )
+    if pipeline.selection is not None:
+        selection = pipeline.selection.counters()
+        yield CounterMetricFamily(
+            "wirespan_refused_events",
+            "Events captured provisionally of processes that were then not selected.",
+            selection["refused_events"],
+        )
+        yield CounterMetricFamily(
+            "wirespan_unselectable_processes",
+            "Processes that are not captured for lack of room in the kernel's policy table.",
+            selection["unselectable_processes"],
+        )
+
+
+def _labelled(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, help_text, labels=(label,))
+    for value, count in counts.items():
+        family.add_metric((value,), count)
+    return family

@@ -1,0 +1,104 @@
+"""The sinks that a configuration names.
+
+Owns the rule which outputs there are: what is named, or else the console. Each sink's own settings belong
+to it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from agent.config import Configuration
+from agent.config_sources import ConfigurationError
+from otel_bridge.export_options import ExportConfigurationError, ExportOptions, is_export_configured
+from otel_bridge.span import SpanSink
+from otel_bridge.spans import (
+    SpanOptions,
+    SpanOptionsError,
+    known_methods_from_environment,
+    span_limits_from_environment,
+)
+
+
+def open_sinks(configuration: Configuration, environment: Mapping[str, str] = os.environ) -> list[SpanSink]:
+    """Open every output that is named, or the console when none is. Raises ConfigurationError."""
+    sinks: list[SpanSink] = []
+    if names_otlp(configuration, environment):
+        sinks.append(open_otlp(configuration, environment))
+    if configuration.output.spans_file is not None:
+        sinks.append(_open_spans_file(configuration.output.spans_file))
+    if not sinks:
+        sinks.append(open_console(verbose=configuration.output.verbose))
+    return sinks
+
+
+def names_otlp(configuration: Configuration, environment: Mapping[str, str]) -> bool:
+    """Return whether an OTLP receiver is named, by endpoint or protocol, in whatever source."""
+    named = configuration.otlp.endpoint or configuration.otlp.protocol
+    return bool(named) or is_export_configured(environment)
+
+
+def uses_standard_output(configuration: Configuration, environment: Mapping[str, str]) -> bool:
+    """Return whether spans go to standard output: as console, or as the spans file `-`."""
+    if configuration.output.spans_file is None:
+        return not names_otlp(configuration, environment)
+    return configuration.output.spans_file == "-"
+
+
+def open_console(*, verbose: bool) -> SpanSink:
+    """Return the console on standard output, coloured when it is a terminal that wants it (no-color.org)."""
+    from otel_bridge.console import ConsoleSink
+
+    color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return ConsoleSink(sys.stdout, color=color, verbose=verbose)
+
+
+def span_options(configuration: Configuration, environment: Mapping[str, str] = os.environ) -> SpanOptions:
+    """Return what goes into spans. Raises ConfigurationError for a bad value of a standard variable."""
+    try:
+        limits = span_limits_from_environment(environment)
+    except SpanOptionsError as error:
+        raise ConfigurationError(str(error)) from None
+    return SpanOptions(
+        capture_headers=configuration.content.headers,
+        capture_bodies=configuration.content.bodies and configuration.content.max_body > 0,
+        known_methods=known_methods_from_environment(environment),
+        redaction=configuration.redaction.enabled,
+        redacted_names=configuration.redaction.names,
+        **limits,
+    )
+
+
+def open_otlp(configuration: Configuration, environment: Mapping[str, str] = os.environ) -> SpanSink:
+    """Return the OTLP sink. Raises ConfigurationError for a setting that it does not accept."""
+    # Imported late: with gRPC it is the largest part of the agent's memory.
+    from otel_bridge.delivery import OtlpSink
+
+    otlp = configuration.otlp
+    try:
+        options = ExportOptions.from_environment(
+            environment,
+            endpoint=otlp.endpoint,
+            protocol=otlp.protocol,
+            headers=otlp.headers,
+            compression=otlp.compression,
+            certificate=otlp.certificate,
+            client_certificate=otlp.client_certificate,
+            client_key=otlp.client_key,
+            insecure=otlp.insecure,
+            timeout_seconds=otlp.timeout_seconds,
+        )
+        return OtlpSink(options)
+    except ExportConfigurationError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _open_spans_file(path: str) -> SpanSink:
+    from otel_bridge.spans_file import SpansFileError, SpansFileSink
+
+    try:
+        return SpansFileSink(path)
+    except SpansFileError as error:
+        raise ConfigurationError(str(error)) from None

@@ -1,0 +1,133 @@
+"""What /proc says of a process right now.
+
+Owns the reading of /proc/PID/{exe,cmdline,stat,environ} and nothing about time: whether an answer is still
+true belongs to `processes`. Contract: a vanished process, a kernel thread and a file of another user are
+normal, and yield None or a fact less, never an exception. Every read is bounded, and no link is followed:
+what `exe` points at is the name that the kernel prints, and is never opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from pathlib import Path
+from urllib.parse import unquote
+
+from ebpf.events import ProcessFacts
+
+PROC = Path("/proc")
+
+MAX_COMMAND_LINE_BYTES = 16_384
+"""A command line is kept to be read by people; class paths of Java are what makes them long."""
+MAX_ENVIRONMENT_BYTES = 262_144
+"""Twice what the kernel allows a single variable to be (MAX_ARG_STRLEN, 128 KiB)."""
+MAX_STAT_BYTES = 4_096
+"""One line of 52 numbers and a name of at most 64 bytes."""
+
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+# Positions in /proc/PID/stat after the name, which proc_pid_stat(5) calls field 2.
+_STAT_PARENT = 1
+_STAT_START_TICKS = 19
+_DELETED = " (deleted)"
+
+
+def running_processes(proc: Path = PROC) -> list[int]:
+    """Return the tgids that /proc lists."""
+    with os.scandir(proc) as entries:
+        return [int(entry.name) for entry in entries if entry.name.isdecimal()]
+
+
+def executable_path(tgid: int, proc: Path = PROC) -> str | None:
+    """Return the path of the program that a process runs, as its own mount namespace names it."""
+    try:
+        target = (proc / str(tgid) / "exe").readlink()
+    except OSError:
+        return None
+    return os.fsencode(target).decode(errors="replace").removesuffix(_DELETED)
+
+
+def parent(tgid: int, proc: Path = PROC) -> int | None:
+    """Return the tgid of a process's parent, or None when the process is gone."""
+    fields = _stat_fields(tgid, proc)
+    return None if fields is None else int(fields[_STAT_PARENT])
+
+
+def start_unix_ns(tgid: int, proc: Path = PROC) -> int | None:
+    """Return when a process was started; None when it is gone. With the tgid it is an identity."""
+    fields = _stat_fields(tgid, proc)
+    if fields is None:
+        return None
+    return _boot_unix_ns() + int(fields[_STAT_START_TICKS]) * 1_000_000_000 // _TICKS_PER_SECOND
+
+
+def read_process(tgid: int, ktime_ns: int, proc: Path = PROC) -> ProcessFacts | None:
+    """Return what is known of a running process, stamped with `ktime_ns`; None when it is gone."""
+    start = start_unix_ns(tgid, proc)
+    if start is None:
+        return None
+    directory = proc / str(tgid)
+    return ProcessFacts(
+        ktime_ns=ktime_ns,
+        tgid=tgid,
+        start_unix_ns=start,
+        executable_path=executable_path(tgid, proc),
+        command_line=_split_command_line(_read_bounded(directory / "cmdline", MAX_COMMAND_LINE_BYTES)),
+        service_name=declared_service_name(_read_bounded(directory / "environ", MAX_ENVIRONMENT_BYTES)),
+    )
+
+
+def declared_service_name(environment: bytes) -> str | None:
+    """Return the service name that a process's environment (NUL-separated) declares to OpenTelemetry.
+
+    OTEL_SERVICE_NAME wins over `service.name` in OTEL_RESOURCE_ATTRIBUTES, whose values are percent-encoded
+    (OpenTelemetry specification, SDK environment variables).
+    """
+    from_attributes = None
+    for entry in environment.split(b"\0"):
+        name, _, value = entry.partition(b"=")
+        if name == b"OTEL_SERVICE_NAME" and value.strip():
+            return value.decode(errors="replace").strip()
+        if name == b"OTEL_RESOURCE_ATTRIBUTES":
+            from_attributes = _service_name_attribute(value.decode(errors="replace"))
+    return from_attributes
+
+
+def _service_name_attribute(resource_attributes: str) -> str | None:
+    for pair in resource_attributes.split(","):
+        key, _, value = pair.partition("=")
+        if key.strip() == "service.name":
+            return unquote(value.strip()) or None
+    return None
+
+
+def _split_command_line(raw: bytes) -> tuple[str, ...]:
+    # A process that rewrote its title (nginx, postgres) leaves padding instead of the one NUL after the last.
+    stripped = raw.rstrip(b"\0 ")
+    return tuple(part.decode(errors="replace") for part in stripped.split(b"\0")) if stripped else ()
+
+
+def _read_bounded(path: Path, limit: int) -> bytes:
+    """Return the first `limit` bytes of a file, b"" when it can't be read."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            parts = []
+            while limit > 0 and (part := file.read(limit)):
+                parts.append(part)
+                limit -= len(part)
+            return b"".join(parts)
+    except OSError:
+        return b""
+
+
+def _stat_fields(tgid: int, proc: Path) -> list[bytes] | None:
+    raw = _read_bounded(proc / str(tgid) / "stat", MAX_STAT_BYTES)
+    # The name stands in parentheses and may hold blanks and parentheses itself, so the last one counts.
+    fields = raw[raw.rfind(b")") + 1 :].split()
+    return fields if len(fields) > _STAT_START_TICKS else None
+
+
+@functools.cache
+def _boot_unix_ns() -> int:
+    # Read once: a start time is an identity, so two readings of it must agree although clocks are corrected.
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)

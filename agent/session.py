@@ -1,0 +1,223 @@
+"""One run from start to end: `run`, `record` and `replay` as sequences of opening, working and closing.
+
+Owns the order of starting (outputs first, since they fail fast; then the health server; then the probes;
+then the processes that run already) and of stopping (last events, then probes off, then delivery within the
+time-out).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agent import procfs
+from agent.config import Configuration
+from agent.config_sources import ConfigurationError
+from agent.logs import announce_ready
+from agent.outputs import open_sinks, span_options, uses_standard_output
+from agent.pipeline import POLL_SECONDS, Pipeline
+from agent.processes import ProcessTable
+from agent.selection import Selection, require_processes
+from agent.stop import StopRequest
+from ebpf.capture import LiveCapture
+from ebpf.clocks import read_clocks
+from ebpf.events import CaptureEvent, ProcessExecuted, ProcessExited, SocketEvent
+from ebpf.layout import RecordDecoder
+from ebpf.recording import RecordedCapture, RecordingWriter
+from otel_bridge.resources import ResourceBuilder
+from otel_bridge.span import SpanSink
+from otel_bridge.spans import SpanOptions
+from otel_bridge.trace_context import RandomIdGenerator
+from parsers.tracker import ConnectionTracker
+
+CLOCK_SECONDS = 10.0
+"""How often a recording notes both clocks, as a live source does."""
+
+log = logging.getLogger(__name__)
+
+
+def run_live(configuration: Configuration) -> None:
+    """Capture on this host and export until a signal or the duration ends it."""
+    stop = StopRequest()
+    stop.on_signals()
+    running: list[Pipeline] = []
+    started_at = time.monotonic()
+    with contextlib.ExitStack() as closing:
+        require_processes(configuration.selection_rules())
+        options = span_options(configuration)
+        sinks = _open_sinks(configuration, stop, closing)
+        if configuration.agent.health_listen is not None:
+            _serve_health(configuration, running, started_at, closing)
+        source = LiveCapture(configuration.capture_options())
+        closing.callback(source.close)
+        selection = Selection(configuration.selection_rules(), source)
+        selected = selection.apply_to_running()
+        pipeline = Pipeline(
+            source,
+            live_processes(options),
+            ConnectionTracker(configuration.parser_limits()),
+            RandomIdGenerator(),
+            options,
+            sinks,
+            selection=selection,
+            ktime_now=time.monotonic_ns,
+        )
+        running.append(pipeline)
+        if configuration.capture.pids or configuration.capture.executables:
+            log.info("capturing %d processes that run already", selected)
+        announce_ready(configuration.agent.log_format)
+        stop.after(configuration.agent.duration)
+        pipeline.run(stop)
+        _report_losses(source.losses())
+
+
+def replay_recording(configuration: Configuration, file: Path) -> None:
+    """Export a recording as a run would have."""
+    stop = StopRequest()
+    stop.on_signals()
+    with contextlib.ExitStack() as closing:
+        options = span_options(configuration)
+        source = RecordedCapture(file)
+        closing.callback(source.close)
+        sinks = _open_sinks(configuration, stop, closing)
+        Pipeline(
+            source,
+            ProcessTable(ResourceBuilder(redactor=options.redactor).build),
+            ConnectionTracker(configuration.parser_limits()),
+            RandomIdGenerator(),
+            options,
+            sinks,
+        ).run(stop)
+        if source.incomplete_bytes:
+            log.warning("%s is cut: its last %d bytes hold no whole record", file, source.incomplete_bytes)
+        _report_losses(source.losses())
+
+
+def record_live(configuration: Configuration, file: Path) -> None:
+    """Capture on this host into a file until a signal or the duration ends it.
+
+    The file holds the kernel's records as they came and, where they were first needed, the facts of
+    processes, which will be gone when it is replayed.
+    """
+    stop = StopRequest()
+    stop.on_signals()
+    require_processes(configuration.selection_rules())
+    with contextlib.ExitStack() as closing:
+        source = LiveCapture(configuration.capture_options())
+        closing.callback(source.close)
+        try:
+            writer = RecordingWriter(file, version=importlib.metadata.version("wirespan"))
+        except OSError as error:
+            raise ConfigurationError(f"can't write {file}: {error.strerror}") from None
+        closing.callback(lambda: writer.close(source.losses()))
+        selection = Selection(configuration.selection_rules(), source)
+        selection.apply_to_running()
+        processes = live_processes(span_options(configuration))
+        announce_ready(configuration.agent.log_format)
+        stop.after(configuration.agent.duration)
+        decoder = RecordDecoder()
+        clock_due = 0.0
+        while True:
+            stopping = stop.requested
+            if time.monotonic() >= clock_due:
+                clock_due = time.monotonic() + CLOCK_SECONDS
+                writer.append_clock(read_clocks())
+            records = source.poll_raw(0 if stopping else POLL_SECONDS)
+            _append([(record, decoder.decode(record)) for record in records], writer, processes, selection)
+            if stopping:
+                break
+        _report_losses(source.losses())
+
+
+def _append(
+    records: Sequence[tuple[bytes, CaptureEvent]],
+    writer: RecordingWriter,
+    processes: ProcessTable,
+    selection: Selection,
+) -> None:
+    for record, event in records:
+        if isinstance(event, ProcessExecuted):
+            facts = processes.execute(event)
+            selection.judge(facts)
+            writer.append_records((record,))
+            writer.append_facts(facts)
+            continue
+        if isinstance(event, ProcessExited):
+            processes.exit(event)
+        elif isinstance(event, SocketEvent):
+            if selection.refuses(event):
+                continue
+            if event.tgid and event.tgid not in processes:
+                writer.append_facts(processes.observe(event.tgid, event.ktime_ns))
+        writer.append_records((record,))
+
+
+def live_processes(options: SpanOptions) -> ProcessTable:
+    """Return a table of this host's processes, their command lines redacted as spans are."""
+    build = ResourceBuilder(redactor=options.redactor).build
+    return ProcessTable(build, read=procfs.read_process, start_of=procfs.start_unix_ns)
+
+
+def _open_sinks(
+    configuration: Configuration, stop: StopRequest, closing: contextlib.ExitStack
+) -> list[SpanSink]:
+    sinks = open_sinks(configuration)
+    if uses_standard_output(configuration, os.environ):
+        stop.when_unread(sys.stdout.fileno())
+    timeout = configuration.agent.shutdown_timeout
+
+    def close() -> None:
+        asked_at = stop.requested_at if stop.requested_at is not None else time.monotonic()
+        for sink in sinks:
+            sink.close(max(0.0, asked_at + timeout - time.monotonic()))
+            if not stop.output_gone:
+                _report_drops(sink)
+
+    closing.callback(close)
+    return sinks
+
+
+def _serve_health(
+    configuration: Configuration, running: list[Pipeline], started_at: float, closing: contextlib.ExitStack
+) -> None:
+    from agent.health import HealthServer, HealthUnavailableError
+    from agent.metrics import build_registry
+
+    address = configuration.agent.health_listen
+    assert address is not None
+    try:
+        server = HealthServer(
+            address.host,
+            address.port,
+            build_registry(lambda: running[0] if running else None),
+            ticked_at=lambda: running[0].ticked_at if running else started_at,
+            is_ready=lambda: bool(running),
+        )
+    except HealthUnavailableError as error:
+        raise ConfigurationError(f"`agent.health_listen`: {error}") from None
+    closing.callback(server.close)
+    log.info("health and metrics on port %d", server.port)
+
+
+def _report_losses(losses: Mapping[str, int]) -> None:
+    lost = ", ".join(f"{cause} {count}" for cause, count in losses.items() if count)
+    if lost:
+        log.info("not captured: %s", lost)
+
+
+def _report_drops(sink: SpanSink) -> None:
+    counters = sink.counters()
+    dropped = {
+        cause: count
+        for cause, count in counters.items()
+        if count and cause not in ("submitted", "exported", "queued")
+    }
+    if dropped:
+        causes = ", ".join(f"{cause} {count}" for cause, count in dropped.items())
+        log.warning("%d of %d spans dropped: %s", sum(dropped.values()), counters["submitted"], causes)

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * Connections: finding or making the entry of a socket, and judging what it carries.
+ */
+#ifndef WIRESPAN_CONNECTIONS_H
+#define WIRESPAN_CONNECTIONS_H
+
+#include "emission.h"
+#include "inference.h"
+
+/* Changes of direction that a connection joined late may take to show a message start. A body in flight is over after two;
+ * sixteen leave room for one that is uploaded in pieces with interim answers. */
+#define MAX_UNDECIDED_TURNS 16
+
+enum numbering { NUMBERED_BY_CALL = 0, NUMBERED_BY_STATE = 1 };
+
+static __always_inline __u64 next_connection_id(__u32 numbering) {
+    __u64 *numbers = connection_numbers.lookup(&numbering);
+    __u64 number = 0;
+    if (numbers)
+        number = *numbers += 1;
+    return (__u64)bpf_get_smp_processor_id() << 48 | (__u64)numbering << 47 | number;
+}
+
+static __always_inline int is_port_wanted(struct socket_facts *facts) {
+#ifdef PORTS_IN_USE
+    __u16 local = facts->local_port, remote = facts->remote_port;
+    return ports.lookup(&local) != NULL || ports.lookup(&remote) != NULL;
+#else
+    return 1;
+#endif
+}
+
+static __always_inline struct connection *make_connection(void *sk, __u32 inode, __u8 role, __u8 joined_late,
+                                                          __u32 numbering) {
+    struct connection connection = {.role = role, .joined_late = joined_late, .turn = 0xff};
+    __u64 key = (__u64)sk;
+
+    if (!describe_socket(&connection.socket, sk, inode))
+        return NULL;
+    connection.id = next_connection_id(numbering);
+    if (!is_port_wanted(&connection.socket))
+        connection.verdict = VERDICT_PORT;
+    if (connections.update(&key, &connection) != 0) {
+        count(COUNTER_CONNECTION_TABLE_FULL, 1);
+        return NULL;
+    }
+    return connections.lookup(&key);
+}
+
+/* The entry of a socket that a call just used. `sock` addresses are reused at once, so the inode number decides whether it
+ * still is the same; an entry made at the handshake learns it here. */
+static __always_inline struct connection *find_connection(struct descriptor *descriptor) {
+    __u64 key = (__u64)descriptor->sk;
+    struct connection *connection = connections.lookup(&key);
+
+    if (!connection)
+        return NULL;
+    if (connection->socket.inode == descriptor->inode)
+        return connection;
+    if (connection->socket.inode != 0 || connection->closed || connection->socket.family == FAMILY_UNIX)
+        return NULL;
+    connection->socket.inode = descriptor->inode;
+    return connection;
+}
+
+static __always_inline void set_verdict(struct connection *connection, __u8 verdict, __u32 counter) {
+    connection->verdict = verdict;
+    count(counter, 1);
+}
+
+/* The other end of a connection that the agent itself opened: capturing it would make every export cause another. */
+static __always_inline int is_excluded(struct socket_facts *facts) {
+    struct excluded_key key = {.local_port = facts->local_port, .remote_port = facts->remote_port};
+
+    if (facts->family == FAMILY_UNIX) {
+        void *peer = NULL;
+        __u32 tgid = 0;
+        /* pid of who connected or made the pair, in the initial namespace */
+        READ_KERNEL(peer, facts->cookie, sock, sk_peer_pid);
+        bpf_probe_read_kernel(&tgid, sizeof(tgid), peer + OFFSET_pid_numbers + OFFSET_upid_nr);
+        return tgid == AGENT_TGID;
+    }
+    __builtin_memcpy(key.local_address, facts->local_address, sizeof(key.local_address));
+    __builtin_memcpy(key.remote_address, facts->remote_address, sizeof(key.remote_address));
+    return excluded.lookup(&key) != NULL;
+}
+
+static __always_inline void remember_excluded(void *task, __u32 fd) {
+    struct descriptor descriptor = resolve_descriptor(task, fd);
+    struct socket_facts facts = {};
+    struct excluded_key key = {};
+    __u8 present = 1;
+
+    if (!descriptor.sk || !describe_socket(&facts, descriptor.sk, 0) || facts.family == FAMILY_UNIX)
+        return;
+    key.local_port = facts.remote_port;
+    key.remote_port = facts.local_port;
+    __builtin_memcpy(key.local_address, facts.remote_address, sizeof(key.local_address));
+    __builtin_memcpy(key.remote_address, facts.local_address, sizeof(key.remote_address));
+    excluded.update(&key, &present);
+}
+
+static __always_inline void become_http(struct connection *connection, __u32 direction, enum inference inference) {
+    __u8 requester = inference == INFERENCE_REQUEST ? ROLE_CLIENT : ROLE_SERVER;
+    __u8 answerer = inference == INFERENCE_REQUEST ? ROLE_SERVER : ROLE_CLIENT;
+
+    if (is_excluded(&connection->socket)) {
+        set_verdict(connection, VERDICT_EXCLUDED, COUNTER_CONNECTIONS_EXCLUDED);
+        return;
+    }
+    if (connection->role == ROLE_UNKNOWN)
+        connection->role = direction == EGRESS ? requester : answerer;
+    set_verdict(connection, VERDICT_HTTP, COUNTER_CONNECTIONS_HTTP);
+}
+
+/* Judges an undecided connection by `window`: the first `length` (at most HELD_BYTES) bytes of a call that moved `moved`.
+ * Bytes that can still become a match are held, up to HELD_BYTES in all. Afterwards the verdict is HTTP and the stream's
+ * position that of the call's first byte, or the call carries nothing to capture. */
+static __always_inline void judge(struct connection *connection, __u32 direction, __u64 *window, __u32 length, __u64 moved,
+                                  __u64 ktime_ns, __u32 tgid) {
+    struct stream_state *stream = &connection->streams[direction & 1];
+    __u64 *held = (__u64 *)stream->held;
+    __u32 held_length = stream->held_length;
+    __u64 low = length < 8 ? window[0] & low_bytes(length) : window[0];
+    __u64 high = length > 8 ? window[1] & low_bytes(length - 8) : 0;
+    enum inference inference;
+
+    if (connection->joined_late && connection->turn != direction) {
+        connection->turn = direction;
+        connection->turns++;
+        held_length = 0;
+    }
+    if (held_length > 0 && held_length < 8) {
+        __u32 shift = 8 * held_length;
+        high = high << shift | low >> (64 - shift);
+        low = low << shift | held[0];
+        length += held_length;
+    } else if (held_length >= 8 && held_length < HELD_BYTES) {
+        high = low << 8 * (held_length - 8) | held[1];
+        low = held[0];
+        length += held_length;
+    }
+    if (length > HELD_BYTES)
+        length = HELD_BYTES;
+    inference = infer(low, high, length);
+
+    if (inference == INFERENCE_NEED_MORE) {
+        held[0] = low;
+        held[1] = high;
+        if (held_length == 0) {
+            stream->held_ktime_ns = ktime_ns;
+            stream->held_tgid = tgid;
+        }
+        stream->held_length = held_length + moved;
+        stream->position = stream->held_length;
+        return;
+    }
+    stream->held_length = held_length;
+    if (inference == INFERENCE_TLS && connection->joined_late)
+        inference = INFERENCE_NO_MATCH; /* two bytes in the middle of a stream prove nothing */
+    switch (inference) {
+    case INFERENCE_REQUEST:
+    case INFERENCE_RESPONSE:
+        become_http(connection, direction, inference);
+        stream->position = held_length;
+        if (connection->joined_late) {
+            /* both streams are numbered from the first message start */
+            connection->streams[!direction].position = 0;
+            connection->streams[!direction].held_length = 0;
+        }
+        break;
+    case INFERENCE_HTTP2:
+        set_verdict(connection, VERDICT_HTTP2, COUNTER_CONNECTIONS_HTTP2);
+        break;
+    case INFERENCE_TLS:
+        set_verdict(connection, VERDICT_TLS, COUNTER_CONNECTIONS_TLS);
+        break;
+    default:
+        stream->held_length = 0;
+        stream->position = 0;
+        if (!connection->joined_late || connection->turns >= MAX_UNDECIDED_TURNS)
+            set_verdict(connection, VERDICT_NOT_HTTP, COUNTER_CONNECTIONS_NOT_HTTP);
+    }
+}
+
+/* Delivers OPENED, and the bytes held while the connection was undecided. */
+static __always_inline void open_connection(struct scratch *scratch, struct connection *connection, __u32 direction,
+                                            __u64 ktime_ns, __u32 tgid) {
+    struct stream_state *stream = &connection->streams[direction & 1];
+    __u32 path_length = 0, held_length = stream->held_length;
+
+    begin_record(&scratch->record, connection, RECORD_OPENED, direction, ktime_ns, tgid);
+    scratch->record.position = 0;
+    if (connection->socket.family == FAMILY_UNIX)
+        path_length = read_unix_path(scratch->payload, (void *)connection->socket.cookie);
+    scratch->record.payload_length = path_length;
+    if (path_length <= UNIX_PATH_BYTES && deliver(&scratch->record, sizeof(scratch->record) + path_length) == 0)
+        connection->opened = 1;
+
+    if (held_length == 0 || held_length > HELD_BYTES)
+        return;
+    __builtin_memcpy(scratch->payload, stream->held, HELD_BYTES);
+    deliver_data(&scratch->record, connection, direction, 0, held_length, held_length, 0, stream->held_ktime_ns,
+                 stream->held_tgid);
+    stream->held_length = 0;
+}
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * What crosses from the kernel to the agent: the records in the ring buffer, the values of the maps that the agent
+ * reads, and the numbers that both sides must agree on. Nothing else of the kernel side is visible outside.
+ *
+ * ebpf/layout.py mirrors this file; tests/native holds the two equal. Every gap is named, so no byte is left
+ * uninitialised: kernel memory must not leak into a recording.
+ */
+#ifndef WIRESPAN_RECORDS_H
+#define WIRESPAN_RECORDS_H
+
+#include <linux/types.h>
+
+#define CHUNK_BYTES 8192    /* payload of one record; larger chunks gain nothing */
+#define HELD_BYTES 16       /* first bytes kept of a direction until they can be judged */
+#define ARGUMENTS_BYTES 512 /* copied of a command line */
+#define PATH_BYTES 256      /* copied of an executable's path */
+#define UNIX_PATH_BYTES 108 /* sizeof(sockaddr_un.sun_path) */
+
+enum record_kind {
+    RECORD_DATA = 1,
+    RECORD_OPENED = 2,
+    RECORD_ENDED = 3,
+    RECORD_CLOSED = 4,
+    RECORD_PROCESS_EXECUTED = 5,
+    RECORD_PROCESS_EXITED = 6,
+};
+
+enum direction { INGRESS = 0, EGRESS = 1 };
+
+enum role { ROLE_UNKNOWN = 0, ROLE_CLIENT = 1, ROLE_SERVER = 2 };
+
+enum missing_cause {
+    MISSING_RING_FULL = 1,
+    MISSING_BUDGET = 2,
+    MISSING_UNREADABLE = 4,
+    MISSING_SENDFILE = 8,
+    MISSING_IOVEC_BOUND = 16,
+};
+
+enum policy {
+    POLICY_IGNORE = 0,
+    POLICY_CAPTURE_INGRESS = 1,
+    POLICY_CAPTURE_EGRESS = 2,
+    POLICY_UNDECIDED = 4,
+};
+
+enum socket_family { FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
+
+/* What the first bytes of a connection said of it. Decided once; everything but HTTP costs one lookup afterwards. */
+enum verdict {
+    VERDICT_UNDECIDED = 0,
+    VERDICT_HTTP = 1,
+    VERDICT_NOT_HTTP = 2,
+    VERDICT_TLS = 3,
+    VERDICT_HTTP2 = 4,
+    VERDICT_EXCLUDED = 5, /* the agent's own connection, seen from its other end */
+    VERDICT_PORT = 6,     /* neither port is one of those asked for */
+};
+
+/* Index into the map of tail programs. */
+enum continuation {
+    CONTINUE_TRANSFER, /* a call has more than one buffer or chunk */
+    CONTINUE_JUDGING,  /* bytes on a connection that is new or undecided */
+    CONTINUE_LIFE,     /* connect, accept, socketpair, shutdown */
+    CONTINUATIONS,     /* how many there are */
+};
+
+/* Index into the per-CPU counters. Bytes where the name says so, else occurrences. */
+enum counter {
+    COUNTER_RING_FULL_RECORDS,
+    COUNTER_RING_FULL_BYTES,
+    COUNTER_BUDGET_BYTES,
+    COUNTER_UNREADABLE_BYTES,
+    COUNTER_SENDFILE_BYTES,
+    COUNTER_IOVEC_BOUND_BYTES,
+    COUNTER_CONNECTIONS_HTTP,
+    COUNTER_CONNECTIONS_NOT_HTTP,
+    COUNTER_CONNECTIONS_TLS,
+    COUNTER_CONNECTIONS_HTTP2,
+    COUNTER_CONNECTIONS_EXCLUDED,
+    COUNTER_CONNECTION_TABLE_FULL,
+    COUNTER_POLICY_TABLE_FULL,
+    COUNTERS, /* how many there are */
+};
+
+/* The socket as it was when the connection was first seen: at TCP_CLOSE the kernel has forgotten its ports. */
+struct socket_facts {
+    __u64 cookie; /* address of the struct sock: key of the connection map, otherwise opaque */
+    __u32 inode;  /* 0 until the socket has a file */
+    __u32 network_namespace;
+    __u16 family; /* enum socket_family; an IPv4-mapped IPv6 socket is FAMILY_IPV4 */
+    __u16 local_port;
+    __u16 remote_port;
+    __u16 reserved;
+    __u8 local_address[16]; /* network order; IPv4 fills the first four */
+    __u8 remote_address[16];
+};
+
+struct socket_record {
+    __u8 kind; /* enum record_kind: DATA, OPENED, ENDED, CLOSED */
+    __u8 direction;
+    __u8 role;
+    __u8 joined_late;
+    __u32 tgid;
+    __u64 ktime_ns;
+    __u64 connection_id;
+    __u64 position;
+    __u64 length;
+    __u32 missing; /* enum missing_cause, or-ed */
+    __u32 payload_length;
+    struct socket_facts socket;
+    /* payload follows */
+};
+
+struct process_record {
+    __u8 kind; /* PROCESS_EXECUTED, PROCESS_EXITED */
+    __u8 reserved[3];
+    __u32 tgid;
+    __u64 ktime_ns;
+    __u32 path_length;
+    __u32 arguments_length;
+    /* path and NUL-separated arguments follow */
+};
+
+/* One direction of a connection. `position` is added to atomically; the rest may lose a race between two threads on one
+ * socket, which costs accuracy of a cause, never a position. */
+struct stream_state {
+    __u64 position;       /* bytes moved */
+    __u64 reported;       /* position up to which records were delivered; what lies between is uncaptured */
+    __u64 lost_ktime_ns;  /* when the last uncaptured byte moved */
+    __u64 held_ktime_ns;  /* when the held bytes moved */
+    __u32 spent;          /* payload delivered this turn */
+    __u32 missing;        /* causes since the last delivered record */
+    __u32 held_length;    /* bytes of `held`, while undecided */
+    __u32 held_tgid;
+    __u8 held[HELD_BYTES];
+};
+
+struct connection {
+    __u64 id; /* unique within one capture */
+    __u8 verdict;
+    __u8 role;
+    __u8 joined_late;
+    __u8 opened; /* OPENED was delivered */
+    __u8 closed; /* TCP_CLOSE was seen; bytes received earlier may still be read */
+    __u8 turn;   /* direction of the last bytes */
+    __u8 turns;  /* changes of direction while undecided */
+    __u8 ended;  /* directions whose end was delivered, one bit each */
+    struct stream_state streams[2]; /* by enum direction */
+    struct socket_facts socket;
+};
+
+#endif

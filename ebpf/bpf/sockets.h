@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/*
+ * From a system call to the socket under it. Offsets of kernel structs come from this kernel's BTF as OFFSET_struct_member;
+ * the headers this is compiled against need not belong to the running kernel.
+ */
+#ifndef WIRESPAN_SOCKETS_H
+#define WIRESPAN_SOCKETS_H
+
+#include "maps.h"
+
+#define READ_KERNEL(destination, base, structure, member)                                                                          \
+    bpf_probe_read_kernel(&(destination), sizeof(destination), (void *)(base) + OFFSET_##structure##_##member)
+
+#define FILE_TYPE_MASK 0170000
+#define FILE_TYPE_SOCKET 0140000
+#define TYPE_STREAM 1
+
+/* The registers of a finished call: number and arguments, which no longer are where the ABI put them. */
+struct registers {
+    __u64 number;
+    __u64 first;
+    __u64 second;
+    __u64 third;
+};
+
+#if defined(__x86_64__)
+#define OFFSET_FOURTH_ARGUMENT OFFSET_pt_regs_r10
+
+static __always_inline struct registers read_registers(void *pt_regs) {
+    __u64 words[4]; /* dx, si, di, orig_ax: neighbours, so one read fetches all */
+    struct registers registers = {.number = -1};
+    if (bpf_probe_read_kernel(words, sizeof(words), pt_regs + OFFSET_pt_regs_dx) == 0) {
+        registers.number = words[3];
+        registers.first = words[2];
+        registers.second = words[1];
+        registers.third = words[0];
+    }
+    return registers;
+}
+
+/* A 32-bit task numbers its calls differently: TS_COMPAT in thread_info.status. */
+static __always_inline int is_compat_call(void *task) {
+    __u32 status = 0;
+    bpf_probe_read_kernel(&status, sizeof(status), task + OFFSET_task_struct_thread_info + OFFSET_thread_info_status);
+    return status & 2;
+}
+#elif defined(__aarch64__)
+#define OFFSET_FOURTH_ARGUMENT (OFFSET_pt_regs_regs + 3 * 8)
+
+static __always_inline struct registers read_registers(void *pt_regs) {
+    __u64 words[2]; /* x1, x2: x0 already holds the result */
+    __s32 number = -1;
+    struct registers registers = {.number = -1};
+    READ_KERNEL(number, pt_regs, pt_regs, syscallno);
+    if (number >= 0 && bpf_probe_read_kernel(words, sizeof(words), pt_regs + OFFSET_pt_regs_regs + 8) == 0) {
+        registers.number = number;
+        registers.second = words[0];
+        registers.third = words[1];
+        READ_KERNEL(registers.first, pt_regs, pt_regs, orig_x0);
+    }
+    return registers;
+}
+
+/* TIF_32BIT in thread_info.flags. */
+static __always_inline int is_compat_call(void *task) {
+    __u64 flags = 0;
+    bpf_probe_read_kernel(&flags, sizeof(flags), task + OFFSET_task_struct_thread_info + OFFSET_thread_info_flags);
+    return flags >> 22 & 1;
+}
+#else
+#error "wirespan captures on x86-64 and arm64"
+#endif
+
+static __always_inline __u64 read_fourth_argument(void *pt_regs) {
+    __u64 value = 0;
+    bpf_probe_read_kernel(&value, sizeof(value), pt_regs + OFFSET_FOURTH_ARGUMENT);
+    return value;
+}
+
+/* The socket behind a descriptor. */
+struct descriptor {
+    void *sk; /* NULL: not a socket */
+    __u32 inode;
+    __u16 type;
+};
+
+/* The caller's call on fd succeeded, so fd lies within its table. */
+static __always_inline struct descriptor resolve_descriptor(void *task, __u32 fd) {
+    struct descriptor found = {};
+    void *files = NULL, *fdt = NULL, *table = NULL, *file = NULL, *inode = NULL, *socket = NULL;
+    __u8 inode_head[OFFSET_inode_i_ino + 8];
+    __u8 socket_head[OFFSET_socket_sk + 8];
+
+    READ_KERNEL(files, task, task_struct, files);
+    READ_KERNEL(fdt, files, files_struct, fdt);
+    READ_KERNEL(table, fdt, fdtable, fd);
+    bpf_probe_read_kernel(&file, sizeof(file), table + fd * sizeof(void *));
+    READ_KERNEL(inode, file, file, f_inode);
+    if (bpf_probe_read_kernel(inode_head, sizeof(inode_head), inode) != 0)
+        return found;
+    if ((*(__u16 *)(inode_head + OFFSET_inode_i_mode) & FILE_TYPE_MASK) != FILE_TYPE_SOCKET)
+        return found;
+
+    READ_KERNEL(socket, file, file, private_data);
+    if (bpf_probe_read_kernel(socket_head, sizeof(socket_head), socket) != 0)
+        return found;
+    found.inode = *(__u32 *)(inode_head + OFFSET_inode_i_ino);
+    found.type = *(__u16 *)(socket_head + OFFSET_socket_type);
+    found.sk = *(void **)(socket_head + OFFSET_socket_sk);
+    return found;
+}
+
+/* Family, addresses and ports. Returns whether the family is one that is captured. */
+static __always_inline int describe_socket(struct socket_facts *facts, void *sk, __u32 inode) {
+    __u16 family = 0, remote_port = 0;
+    void *namespace = NULL;
+
+    facts->cookie = (__u64)sk;
+    facts->inode = inode;
+    READ_KERNEL(family, sk, sock_common, skc_family);
+    READ_KERNEL(namespace, sk, sock_common, skc_net);
+    bpf_probe_read_kernel(&facts->network_namespace, sizeof(facts->network_namespace),
+                          namespace + OFFSET_net_ns + OFFSET_ns_common_inum);
+    facts->family = family;
+    if (family == FAMILY_UNIX)
+        return 1;
+    if (family != FAMILY_IPV4 && family != FAMILY_IPV6)
+        return 0;
+
+    READ_KERNEL(facts->local_port, sk, sock_common, skc_num);
+    READ_KERNEL(remote_port, sk, sock_common, skc_dport);
+    facts->remote_port = __builtin_bswap16(remote_port);
+    if (family == FAMILY_IPV6) {
+        READ_KERNEL(facts->local_address, sk, sock_common, skc_v6_rcv_saddr);
+        READ_KERNEL(facts->remote_address, sk, sock_common, skc_v6_daddr);
+        /* ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2) is an IPv4 conversation and is named as its peer names it */
+        __u64 *head = (__u64 *)facts->remote_address;
+        __u32 *tail = (__u32 *)(facts->remote_address + 8);
+        if (*head != 0 || *tail != 0xffff0000)
+            return 1;
+        facts->family = FAMILY_IPV4;
+        __builtin_memset(facts->local_address, 0, sizeof(facts->local_address));
+        __builtin_memset(facts->remote_address, 0, sizeof(facts->remote_address));
+    }
+    bpf_probe_read_kernel(facts->local_address, 4, sk + OFFSET_sock_common_skc_rcv_saddr);
+    bpf_probe_read_kernel(facts->remote_address, 4, sk + OFFSET_sock_common_skc_daddr);
+    return 1;
+}
+
+/* Path of a Unix socket: its own for the accepted end, its peer's for the connecting one. Returns its length. */
+static __always_inline __u32 read_unix_path(__u8 *destination, void *sk) {
+    void *address = NULL, *peer = NULL;
+    __u32 address_length = 0;
+    __u64 length;
+
+    READ_KERNEL(address, sk, unix_sock, addr);
+    if (!address) {
+        READ_KERNEL(peer, sk, unix_sock, peer);
+        if (peer)
+            READ_KERNEL(address, peer, unix_sock, addr);
+    }
+    if (!address)
+        return 0;
+    READ_KERNEL(address_length, address, unix_address, len);
+    if (address_length <= 2) /* the family alone: unnamed */
+        return 0;
+    length = address_length - 2;
+    if (length > UNIX_PATH_BYTES)
+        length = UNIX_PATH_BYTES;
+    asm volatile("" : "+r"(length));
+    if (length > UNIX_PATH_BYTES)
+        return 0;
+    if (bpf_probe_read_kernel(destination, length, address + OFFSET_unix_address_name + 2) != 0)
+        return 0;
+    return length;
+}
+
+#endif

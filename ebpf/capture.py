@@ -1,0 +1,218 @@
+"""The running capture: the kernel side as a source of events, its policies and its loss counters.
+
+Owns the descriptors that the compiler child hands over, the ring buffer's consumer, and the maps that steer
+the kernel side. It must not compile (`compiler`), know a record's layout (`layout`), or decide which process
+is captured (agent).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from ebpf.bpf_syscalls import Map, RingBuffer
+from ebpf.clocks import read_clocks
+from ebpf.compiler import MAX_MESSAGE_BYTES
+from ebpf.events import CaptureEvent, Policy, SocketEvent
+from ebpf.layout import CONNECTION, Counter, RecordDecoder, decode_counters, uncaptured_tail
+
+DRAIN_SECONDS = 0.05
+"""How often the ring is emptied. Records wait this long at most; the kernel side wakes the agent when the
+ring is half full."""
+CLOCK_SECONDS = 10.0
+"""How often both clocks are read: their offset moves by milliseconds in that time at worst (NTP slews 500
+ppm)."""
+COMPILE_TIMEOUT_SECONDS = 180.0
+"""Compiling takes a second or two; under emulation up to a minute."""
+_COMPILER_LINES = 8
+"""Lines of a compiler's complaint that reach the user."""
+
+
+class CaptureUnavailable(Exception):  # noqa: N818  # names the state that the user meets
+    """Why this host can't capture: `cause`, and `remedy`, the command or change that mends it."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(f"{cause}. {remedy}")
+        self.cause = cause
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureOptions:
+    """What the kernel side captures. Everything here is fixed for the life of one capture."""
+
+    ports: frozenset[int] = frozenset()
+    """Local or remote TCP ports; empty: every port. Unix sockets have none and are left out when ports are
+    named."""
+    turn_budget: int = 131_072 + 65_536
+    """Bytes captured of one direction until the other direction speaks: the default body limit and a header
+    block."""
+    ring_bytes: int = 8_388_608
+    """Size of the ring buffer: a power of two, at least a page."""
+    default_policy: Policy = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
+    """Policy of processes that `LiveCapture.set_policy` never named."""
+    judge_by_executable: bool = False
+    """A process that executes a program becomes `Policy.UNDECIDED`: captured until the agent has judged
+    it."""
+    agent_tgid: int = field(default_factory=os.getpid)
+    """Process that is never captured, nor the other end of the connections it opens."""
+
+    def compiler_flags(self) -> list[str]:
+        """Return the options as the program sees them."""
+        flags = [
+            f"-DTURN_BUDGET={self.turn_budget}",
+            f"-DRING_BYTES={self.ring_bytes}",
+            f"-DRING_PAGES={self.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
+            f"-DDEFAULT_POLICY={int(self.default_policy)}",
+            f"-DAGENT_TGID={self.agent_tgid}",
+        ]
+        if self.ports:
+            flags.append("-DPORTS_IN_USE")
+        if self.judge_by_executable:
+            flags.append("-DJUDGE_BY_EXECUTABLE")
+        return flags
+
+
+def _compiler_complaint(output: str) -> str:
+    errors = [line for line in output.splitlines() if "error" in line.lower()] or output.splitlines()
+    return "; ".join(line.strip() for line in errors[:_COMPILER_LINES])
+
+
+def _compile_in_child(options: CaptureOptions) -> dict[str, int]:
+    """Return the descriptors by name. Raises CaptureUnavailable."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "ebpf.compiler"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+        request = {"flags": options.compiler_flags(), "ports": sorted(options.ports)}
+        ours.sendall(json.dumps(request).encode())
+        ours.settimeout(COMPILE_TIMEOUT_SECONDS)
+        try:
+            _, complaint = child.communicate(timeout=COMPILE_TIMEOUT_SECONDS)
+            answer, descriptors, _flags, _address = socket.recv_fds(ours, MAX_MESSAGE_BYTES, 32)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            child.communicate()
+            raise CaptureUnavailable(
+                f"compiling the kernel side took longer than {COMPILE_TIMEOUT_SECONDS:.0f} s",
+                "Try again when this host is less busy.",
+            ) from error
+    if not answer:
+        raise CaptureUnavailable(
+            f"the compiler ended with {child.returncode}: {_compiler_complaint(complaint)}",
+            "`wirespan check` says what this host lacks.",
+        )
+    manifest = json.loads(answer)
+    if "cause" in manifest:
+        details = _compiler_complaint(complaint)
+        raise CaptureUnavailable(manifest["cause"] + (f": {details}" if details else ""), manifest["remedy"])
+    return dict(zip(manifest["descriptors"], descriptors, strict=True))
+
+
+class LiveCapture:
+    """The kernel of this host as an `EventSource`.
+
+    Raises CaptureUnavailable when it can't be started; once started it is attached until `close`. Not
+    thread-safe, but policies may be set from another thread than the one that polls.
+    """
+
+    def __init__(self, options: CaptureOptions) -> None:
+        descriptors = _compile_in_child(options)
+        with contextlib.ExitStack() as undo:
+            for descriptor in descriptors.values():
+                undo.callback(os.close, descriptor)
+            self._connections = Map(descriptors["connections"], 8, CONNECTION.size)
+            self._policies = Map(descriptors["policy_by_tgid"], 4, 1)
+            processors = os.sysconf("SC_NPROCESSORS_CONF")
+            self._counters = Map(descriptors["counters"], 4, 8 * processors)
+            self._ring = RingBuffer(descriptors["records"])
+            undo.callback(self._ring.close)
+            self._release = undo.pop_all()
+        self._decoder = RecordDecoder()
+        self._next_clock = 0.0
+        self._last_losses: dict[str, int] | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Never: a kernel goes on."""
+        return False
+
+    def poll(self, timeout_seconds: float) -> list[CaptureEvent]:
+        """Return the events that arrived; [] when none did within `timeout_seconds`."""
+        events: list[CaptureEvent] = []
+        now = time.monotonic()
+        if now >= self._next_clock:
+            self._next_clock = now + CLOCK_SECONDS
+            events.append(read_clocks())
+            timeout_seconds = 0
+        decode = self._decoder.decode
+        events.extend([decode(record) for record in self.poll_raw(timeout_seconds)])
+        return events
+
+    def poll_raw(self, timeout_seconds: float) -> list[bytes]:
+        """Return kernel records as they are, for a recording; `poll` is this and `RecordDecoder.decode`."""
+        deadline = time.monotonic() + timeout_seconds
+        records = self._ring.drain()
+        while not records and (left := deadline - time.monotonic()) > 0:
+            # the kernel side does not wake its consumer before the ring is half full, so the wait is a short
+            # one
+            records = self._ring.wait(min(left, DRAIN_SECONDS))
+        return records
+
+    def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:
+        """Return what went by uncaptured at the end of each direction, before the turn changes.
+
+        Positions are absolute, and the same bytes may be reported again by a later event: overlap is
+        harmless.
+        """
+        entry = self._connections.lookup(cookie.to_bytes(8, "little"))
+        return [] if entry is None else uncaptured_tail(entry, connection_id)
+
+    def losses(self) -> dict[str, int]:
+        """Return the counters of `layout.Counter` by name, from the start of this capture.
+
+        After `close`, what they were then.
+        """
+        if self._last_losses is not None:
+            return self._last_losses
+        slots = {counter: self._counters.lookup(counter.to_bytes(4, "little")) or b"" for counter in Counter}
+        return decode_counters(slots)
+
+    def set_policy(self, tgid: int, policy: Policy) -> None:
+        """Set what is captured of a process and of the children it will have.
+
+        Raises OSError when the table is full (32,768 processes).
+        """
+        self._policies.update(tgid.to_bytes(4, "little"), bytes((policy,)))
+
+    def remove_policy(self, tgid: int) -> None:
+        """Return a process to the default policy."""
+        self._policies.delete(tgid.to_bytes(4, "little"))
+
+    def policies(self) -> dict[int, Policy]:
+        """Return the processes that have a policy of their own, inherited ones included."""
+        found = {}
+        for key in self._policies.keys():  # noqa: SIM118  # a kernel map, not a dict
+            value = self._policies.lookup(key)
+            if value is not None:
+                found[int.from_bytes(key, "little")] = Policy(value[0])
+        return found
+
+    def close(self) -> None:
+        """Detach and release everything. Idempotent."""
+        if self._last_losses is None:
+            self._last_losses = self.losses()
+            self._release.close()

@@ -1,0 +1,193 @@
+"""The child process that compiles, loads and attaches the kernel side, hands its descriptors over, and ends.
+
+The only module that imports bcc, whose LLVM would stay resident (110 MB) in whoever compiles. It must not
+hold state: everything arrives as one JSON request on the socket that is its standard input, everything
+leaves as one JSON manifest with the descriptors beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import socket
+import sys
+from dataclasses import dataclass
+
+from ebpf import bpf_syscalls
+from ebpf.btf import BtfError, KernelTypes
+from ebpf.kernel_headers import KernelHeadersError, find_kernel_headers
+from ebpf.program import offset_flags, program_text
+
+TRACEPOINTS = (
+    "sys_exit",
+    "inet_sock_set_state",
+    "sched_process_fork",
+    "sched_process_exec",
+    "sched_process_exit",
+)
+"""What is hooked, each by the function on_<name> of bpf/program.bpf.c. The last is what starts producing
+records."""
+
+MAPS = ("records", "connections", "policy_by_tgid", "counters", "continuations")
+"""Maps handed over. `continuations` is never used by the agent, but the kernel empties it when nobody holds
+it."""
+
+CONTINUATIONS = ("continue_transfer", "continue_judging", "continue_life")
+"""Programs that sys_exit tail-calls, in the order of `enum continuation` in bpf/records.h."""
+MAX_MESSAGE_BYTES = 1 << 16
+"""Of a request or manifest; a compiler's complaint is cut to fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the child is asked for."""
+
+    flags: list[str]
+    """Compiler flags that carry the capture's options."""
+    ports: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalError(Exception):
+    """Why it can't be done, for the user."""
+
+    cause: str
+    remedy: str
+
+
+def _explain(error: OSError, what: str) -> RefusalError:
+    if error.errno == 1:
+        return RefusalError(
+            f"the kernel refuses to load eBPF programs ({what})",
+            "Run as root, or with the capabilities CAP_BPF and CAP_PERFMON (and CAP_SYS_RESOURCE before Linux 5.11).",
+        )
+    if isinstance(error, bpf_syscalls.ProgramRejectedError):
+        tail = "\n".join(error.log.strip().splitlines()[-6:])
+        return RefusalError(
+            f"the kernel's verifier rejects {what}: {tail}",
+            "Please report this, with the kernel's version.",
+        )
+    return RefusalError(f"{what}: {error.strerror}", "`wirespan check` says what this host lacks.")
+
+
+class _Loader:
+    """Loads the programs of one compiled module, typed by BTF where the kernel takes them so."""
+
+    def __init__(self, functions: dict[str, bytes], types: KernelTypes) -> None:
+        self._functions = functions
+        self._types = types
+
+    def load(self, name: str, tracepoint: str, *, typed: bool) -> int:
+        instructions = self._functions[name]
+        if not typed:
+            return bpf_syscalls.load_program(name, instructions, bpf_syscalls.PROGRAM_RAW_TRACEPOINT)
+        return bpf_syscalls.load_program(
+            name,
+            instructions,
+            bpf_syscalls.PROGRAM_TRACING,
+            bpf_syscalls.ATTACH_TRACE_RAW_TP,
+            self._types.typedef_number(f"btf_trace_{tracepoint}"),
+        )
+
+    def load_calls(self) -> tuple[int, list[int], bool]:
+        """Load sys_exit and its continuations: all typed, or all plain.
+
+        The kernel lets programs of one kind only call each other.
+        """
+        names = ("on_sys_exit", *CONTINUATIONS)
+        try:
+            programs, typed = [self.load(name, "sys_exit", typed=True) for name in names], True
+        except (OSError, BtfError):
+            programs, typed = [self.load(name, "sys_exit", typed=False) for name in names], False
+        return programs[0], programs[1:], typed
+
+
+def _compile(flags: list[str]) -> tuple[dict[str, bytes], dict[str, int], object]:
+    """Return the programs' instructions and the maps' descriptors; the module must outlive their use."""
+    try:
+        import bcc  # noqa: TID251  # this is the module that may
+        from bcc.libbcc import lib  # noqa: TID251  # as above
+    except ImportError as error:
+        raise RefusalError(
+            "Debian's bcc binding is not importable", "Install it with `apt-get install python3-bpfcc`."
+        ) from error
+    try:
+        module = bcc.BPF(text=program_text().encode(), cflags=list(flags))
+    except Exception as error:  # bcc raises nothing more specific, for whatever went wrong
+        raise RefusalError(
+            f"the kernel side did not compile ({error})",
+            "If headers are missing, name a tree in WIRESPAN_KERNEL_HEADERS; else please report this.",
+        ) from error
+    functions = {}
+    for name in (*(f"on_{tracepoint}" for tracepoint in TRACEPOINTS), *CONTINUATIONS):
+        start = lib.bpf_function_start(module.module, name.encode())
+        functions[name] = ctypes.string_at(start, lib.bpf_function_size(module.module, name.encode()))
+    names = (*MAPS, "ports")
+    return functions, {name: lib.bpf_table_fd(module.module, name.encode()) for name in names}, module
+
+
+def compile_and_attach(request: Request) -> tuple[dict[str, int], object]:
+    """Return descriptors by name: the maps of MAPS and one link per tracepoint. Raises RefusalError.
+
+    The second value owns the maps' descriptors until they are sent.
+    """
+    try:
+        types = KernelTypes.of_running_kernel()
+        headers = find_kernel_headers()
+        flags = offset_flags(types) + request.flags
+    except BtfError as error:
+        raise RefusalError(str(error), "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y.") from error
+    except KernelHeadersError as error:
+        raise RefusalError("no kernel headers", str(error)) from error
+    if headers is not None:
+        os.environ["BCC_KERNEL_SOURCE"] = str(headers)
+    with contextlib.suppress(OSError, ValueError):
+        # before Linux 5.11 maps count as locked memory
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    functions, maps, module = _compile(flags)
+    for port in request.ports:
+        bpf_syscalls.Map(maps["ports"], 2, 1).update(port.to_bytes(2, "little"), b"\1")
+    loader = _Loader(functions, types)
+    descriptors = {name: maps[name] for name in MAPS}
+    step = "on_sys_exit"
+    try:
+        calls, continuations, typed = loader.load_calls()
+        for index, program in enumerate(continuations):
+            slot = bpf_syscalls.Map(maps["continuations"], 4, 4)
+            slot.update(index.to_bytes(4, "little"), program.to_bytes(4, "little"))
+        # the one that produces records comes last: all that it relies on is in place
+        for tracepoint in reversed(TRACEPOINTS):
+            step = f"on_{tracepoint}"
+            if tracepoint == "sys_exit":
+                link = bpf_syscalls.attach_raw_tracepoint(calls, None if typed else tracepoint)
+            else:
+                program = loader.load(step, tracepoint, typed=False)
+                link = bpf_syscalls.attach_raw_tracepoint(program, tracepoint)
+            descriptors[f"link:{tracepoint}"] = link
+    except OSError as error:
+        raise _explain(error, step) from error
+    return descriptors, module
+
+
+def main() -> int:
+    """Serve the one request on standard input."""
+    with socket.socket(fileno=os.dup(0)) as channel:
+        request = Request(**json.loads(channel.recv(MAX_MESSAGE_BYTES)))
+        try:
+            descriptors, _module = compile_and_attach(request)
+        except RefusalError as refusal:
+            channel.sendall(
+                json.dumps({"cause": refusal.cause, "remedy": refusal.remedy}).encode()[:MAX_MESSAGE_BYTES]
+            )
+            return 1
+        manifest = json.dumps({"descriptors": list(descriptors)}).encode()
+        socket.send_fds(channel, [manifest], list(descriptors.values()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

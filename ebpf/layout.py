@@ -1,0 +1,237 @@
+"""Decoding of what crosses from the kernel: the records of bpf/records.h.
+
+Owns the byte layout, held equal to the header by tests/native. It must not interpret a payload. Records are
+laid out in little-endian order, that of both supported architectures. Contract: every record the kernel side
+emits decodes; a record of an unknown kind or one that is cut is a `LayoutError`, for it can only come from a
+damaged recording.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Mapping
+from enum import IntEnum
+
+from ebpf.events import (
+    CaptureEvent,
+    Direction,
+    EventKind,
+    Missing,
+    ProcessExecuted,
+    ProcessExited,
+    Role,
+    SocketEvent,
+    SocketInfo,
+)
+
+CHUNK_BYTES = 8192
+"""Largest payload of one record."""
+MAX_CACHED_SOCKETS = 32_768
+"""SocketInfo objects kept for sharing: as many as the kernel side has connections."""
+
+SOCKET_RECORD = struct.Struct("<BBBBIQQQQII")
+"""kind, direction, role, joined_late, tgid, ktime_ns, connection_id, position, length, missing,
+payload_length."""
+SOCKET_FACTS = struct.Struct("<QIIHHHH16s16s")
+"""cookie, inode, network_namespace, family, local_port, remote_port, reserved, local_address,
+remote_address."""
+PROCESS_RECORD = struct.Struct("<BxxxIQII")
+"""kind, tgid, ktime_ns, path_length, arguments_length."""
+STREAM_STATE = struct.Struct("<QQQQIIII16s")
+"""position, reported, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, held."""
+CONNECTION = struct.Struct(f"<Q8B{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
+"""id, verdict, role, joined_late, opened, closed, turn, turns, ended, streams, socket."""
+
+_HEADER_BYTES = SOCKET_RECORD.size + SOCKET_FACTS.size
+_KIND_PROCESS_EXECUTED, _KIND_PROCESS_EXITED = 5, 6
+_FAMILY_UNIX, _FAMILY_IPV4, _FAMILY_IPV6 = 1, 2, 10
+
+_KINDS = (EventKind.DATA, *EventKind)  # from 1 on; 0 is refused before
+_DIRECTIONS = tuple(Direction)
+_ROLES = tuple(Role)
+_MISSING = tuple(Missing(bits) for bits in range(32))
+
+COOKIE_SLICE = slice(SOCKET_RECORD.size, SOCKET_RECORD.size + 8)
+"""Where a socket record holds the cookie, a kernel address."""
+
+
+class LayoutError(ValueError):
+    """These bytes are no record of this version."""
+
+
+class Counter(IntEnum):
+    """Index of a counter, as in `enum counter` of bpf/records.h; its name in lower case is public.
+
+    Bytes where the name says so, else occurrences.
+    """
+
+    RING_FULL_RECORDS = 0
+    RING_FULL_BYTES = 1
+    BUDGET_BYTES = 2
+    UNREADABLE_BYTES = 3
+    SENDFILE_BYTES = 4
+    IOVEC_BOUND_BYTES = 5
+    CONNECTIONS_HTTP = 6
+    CONNECTIONS_NOT_HTTP = 7
+    CONNECTIONS_TLS = 8
+    CONNECTIONS_HTTP2 = 9
+    CONNECTIONS_EXCLUDED = 10
+    CONNECTION_TABLE_FULL = 11
+    POLICY_TABLE_FULL = 12
+
+
+def is_socket_record(record: bytes) -> bool:
+    """Whether a record is about a connection rather than a process."""
+    return record[0] < _KIND_PROCESS_EXECUTED
+
+
+def record_tgid(record: bytes) -> int:
+    """Return the process of any record, 0 when the kernel acted by itself."""
+    return int.from_bytes(record[4:8], "little")
+
+
+def _decode_socket(facts: bytes, offset: int) -> SocketInfo:
+    cookie, inode, namespace, family, local_port, remote_port, _reserved, local, remote = (
+        SOCKET_FACTS.unpack_from(facts, offset)
+    )
+    if family == _FAMILY_UNIX:
+        return SocketInfo("unix", None, None, None, None, namespace, inode, cookie)
+    if family == _FAMILY_IPV4:
+        name, kernel_family, size = "ipv4", socket.AF_INET, 4
+    elif family == _FAMILY_IPV6:
+        name, kernel_family, size = "ipv6", socket.AF_INET6, 16
+    else:
+        raise LayoutError(f"unknown socket family {family}")
+    return SocketInfo(
+        name,
+        socket.inet_ntop(kernel_family, local[:size]),
+        local_port,
+        socket.inet_ntop(kernel_family, remote[:size]),
+        remote_port,
+        namespace,
+        inode,
+        cookie,
+    )
+
+
+def _decode_process(record: bytes) -> ProcessExecuted | ProcessExited:
+    try:
+        kind, tgid, ktime_ns, path_length, arguments_length = PROCESS_RECORD.unpack_from(record)
+    except struct.error as error:
+        raise LayoutError("cut process record") from error
+    if kind == _KIND_PROCESS_EXITED:
+        return ProcessExited(ktime_ns, tgid)
+    if kind != _KIND_PROCESS_EXECUTED:
+        raise LayoutError(f"unknown record kind {kind}")
+    path_end = PROCESS_RECORD.size + path_length
+    end = path_end + arguments_length
+    if len(record) < end:
+        raise LayoutError("cut process record")
+    arguments = record[path_end:end].decode(errors="replace")
+    return ProcessExecuted(
+        ktime_ns,
+        tgid,
+        record[PROCESS_RECORD.size : path_end].decode(errors="replace"),
+        tuple(arguments.removesuffix("\0").split("\0")) if arguments else (),
+    )
+
+
+class RecordDecoder:
+    """Decodes records in their order; events of one connection share one SocketInfo."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[int, SocketInfo] = {}
+
+    def decode(self, record: bytes) -> CaptureEvent:
+        """Return the event of one record. Raises LayoutError."""
+        if not record or record[0] >= _KIND_PROCESS_EXECUTED or record[0] == 0:
+            return _decode_process(record)
+        try:
+            (
+                kind,
+                direction,
+                role,
+                joined_late,
+                tgid,
+                ktime_ns,
+                connection_id,
+                position,
+                length,
+                missing,
+                payload_length,
+            ) = SOCKET_RECORD.unpack_from(record)
+            payload = record[_HEADER_BYTES : _HEADER_BYTES + payload_length]
+            if len(payload) != payload_length:
+                raise LayoutError("cut socket record")
+            info = self._sockets.get(connection_id)
+            if info is None:
+                info = self._remember(connection_id, _decode_socket(record, SOCKET_RECORD.size))
+            return SocketEvent(
+                _KINDS[kind],
+                ktime_ns,
+                connection_id,
+                tgid,
+                _DIRECTIONS[direction],
+                position,
+                length,
+                payload,
+                _MISSING[missing],
+                _ROLES[role],
+                joined_late != 0,
+                info,
+            )
+        except (struct.error, IndexError) as error:
+            raise LayoutError("not a socket record") from error
+
+    def _remember(self, connection_id: int, info: SocketInfo) -> SocketInfo:
+        sockets = self._sockets
+        if len(sockets) >= MAX_CACHED_SOCKETS:
+            # the oldest connection; should it still speak, it gets an equal object
+            del sockets[next(iter(sockets))]
+        sockets[connection_id] = info
+        return info
+
+
+def uncaptured_tail(connection: bytes, connection_id: int) -> list[SocketEvent]:
+    """Return what a connection's map entry knows of bytes that no record covers yet, one event per direction.
+
+    [] when the entry meanwhile belongs to another connection.
+    """
+    identity, _verdict, role, joined_late, opened, _closed, _turn, _turns, _ended, streams, facts = (
+        CONNECTION.unpack(connection)
+    )
+    if identity != connection_id or not opened:
+        return []
+    info = _decode_socket(facts, 0)
+    events = []
+    for direction in Direction:
+        position, reported, lost_ktime_ns, _held_ktime, _spent, missing, *_held = STREAM_STATE.unpack_from(
+            streams, direction * STREAM_STATE.size
+        )
+        if position > reported:
+            events.append(
+                SocketEvent(
+                    EventKind.DATA,
+                    lost_ktime_ns,
+                    connection_id,
+                    0,
+                    direction,
+                    reported,
+                    position - reported,
+                    b"",
+                    _MISSING[missing & 31],
+                    _ROLES[role],
+                    joined_late != 0,
+                    info,
+                )
+            )
+    return events
+
+
+def decode_counters(per_cpu: Mapping[Counter, bytes]) -> dict[str, int]:
+    """Return the counters by public name, summed over the CPUs' 8-byte slots."""
+    return {
+        counter.name.lower(): sum(struct.unpack(f"<{len(slots) // 8}Q", slots))
+        for counter, slots in per_cpu.items()
+    }

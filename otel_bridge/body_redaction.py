@@ -1,0 +1,171 @@
+"""Credentials in bodies, by the name of the member or field that holds them.
+
+Owns the reading of JSON, form and multipart text for that one purpose. It must not decide which names are
+sensitive (`sensitive_names`) or change anything but values.
+
+Contract: works on text, not on a parsed document, so that a body cut anywhere, also in the middle of a
+secret, is redacted as far as it goes, and everything else stays byte for byte as it was. Time is linear in
+the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from otel_bridge.secret_shapes import REDACTED
+from otel_bridge.sensitive_names import SCREEN_WORDS, SensitiveNames
+
+MAX_NAME_LENGTH = 128
+"""Characters of a name that is looked at; no convention has longer ones, and it bounds every search below."""
+
+# A quoted name before a colon. Tried at every quote, so stray quotes elsewhere cannot hide a name.
+# Backslashes before the closing quote are those of JSON within a JSON string.
+_MEMBER = re.compile(rf'"([^"\n]{{1,{MAX_NAME_LENGTH}}}?)(\\*)"\s*:\s*')
+_BARE_VALUE = re.compile(r"[^\s,}\]\\\"]+")
+_HARMLESS = frozenset({"true", "false", "null"})
+_BRACKET_OR_QUOTE = re.compile(r'[{}\[\]]|\\*"')
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+
+# `name=value` inside a URL inside a text; the value ends where a URL does.
+_URL_PARAMETER = re.compile(
+    # A plain set of characters comes first so that the search skips to one of them; 6 is the end of an
+    # escaped &.
+    rf"[?&;6](?:(?<=[?&;])|(?<=\\u0026))([^=&?#;\s\"'<>\\]{{1,{MAX_NAME_LENGTH}}})=([^&#;\s\"'<>\\]+)"
+)
+
+# RFC 7578 §4.2: a part's header names the field; its value follows the empty line and ends at the next
+# boundary.
+_PART_NAME = re.compile(rf'\bname="?([^";\r\n]{{1,{MAX_NAME_LENGTH}}})"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n')
+_PART_END = re.compile(r"\r?\n--")
+
+
+def redact_members(text: str, names: SensitiveNames) -> tuple[str, int]:
+    """Replace the value of every JSON member with a sensitive name, at any depth; return text and count.
+
+    An object or array under such a name goes as a whole; `true`, `false` and `null` stay, they tell nothing.
+    """
+    if not _may_name_a_secret(text, names):
+        return text, 0
+    out: list[str] = []
+    count = 0
+    copied = 0
+    member = _MEMBER.search(text)
+    while member is not None:
+        end = member.end()
+        if names.is_sensitive(_unescaped(member[1])):
+            begin, end, replacement = _value_span(text, end)
+            if replacement:
+                out += (text[copied:begin], replacement)
+                copied = end
+                count += 1
+        member = _MEMBER.search(text, end)
+    return "".join((*out, text[copied:])), count
+
+
+def _may_name_a_secret(text: str, names: SensitiveNames) -> bool:
+    lowered = text.lower()
+    for word in SCREEN_WORDS:
+        if word in lowered:
+            return True
+    if "\\" in lowered:
+        # An escape may hide any letter of a name; in JSON within JSON the quotes carry backslashes.
+        if "\\u00" in lowered:
+            return True
+        lowered = lowered.replace("\\", "")
+    return not names.whole.isdisjoint(lowered.split('"'))
+
+
+def _unescaped(name: str) -> str:
+    if "\\" not in name:
+        return name
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), name).replace("\\", "")
+
+
+def _value_span(text: str, begin: int) -> tuple[int, int, str]:
+    """Return where the value at `begin` starts and ends, and what replaces it; "" keeps it."""
+    quote = begin
+    while text.startswith("\\", quote):
+        quote += 1
+    if text.startswith('"', quote):
+        content = quote + 1
+        end = _string_end(text, content, quote - begin)
+        return content, end, REDACTED if end > content else ""
+    if text.startswith(("{", "["), begin):
+        return begin, _container_end(text, begin), f'"{REDACTED}"'
+    bare = _BARE_VALUE.match(text, begin)
+    if bare is None or bare[0] in _HARMLESS:
+        return begin, begin, ""
+    return begin, bare.end(), f'"{REDACTED}"'
+
+
+def _string_end(text: str, begin: int, backslashes: int) -> int:
+    """Return where the content of a string ends whose opening quote carried so many backslashes.
+
+    One level down, each backslash and quote is escaped once more: with k backslashes on the opening quote, a
+    run of k modulo 2(k+1) of them before a quote closes the string, any other longer run is an escaped quote
+    in it.
+    """
+    period = 2 * (backslashes + 1)
+    quote = text.find('"', begin)
+    while quote >= 0:
+        first = quote
+        while first > begin and text[first - 1] == "\\":
+            first -= 1
+        run = quote - first
+        if run < backslashes or run % period == backslashes:
+            return quote - min(run, backslashes)
+        quote = text.find('"', quote + 1)
+    return len(text)
+
+
+def _container_end(text: str, begin: int) -> int:
+    depth = 0
+    token = _BRACKET_OR_QUOTE.search(text, begin)
+    while token is not None:
+        symbol = token[0]
+        end = token.end()
+        if symbol in "{[":
+            depth += 1
+        elif symbol in "}]":
+            depth -= 1
+            if depth == 0:
+                return end
+        else:
+            backslashes = len(symbol) - 1
+            end = min(_string_end(text, end, backslashes) + backslashes + 1, len(text))
+        token = _BRACKET_OR_QUOTE.search(text, end)
+    return len(text)
+
+
+def redact_url_parameters(text: str, names: SensitiveNames) -> tuple[str, int]:
+    """Replace the values of sensitive query parameters of URLs that occur in a text."""
+    if "=" not in text or not ("?" in text or "&" in text or ";" in text or "\\u0026" in text):
+        return text, 0
+    count = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal count
+        if not names.is_sensitive(match[1]):
+            return match[0]
+        count += 1
+        return match[0][: match.start(2) - match.start()] + REDACTED
+
+    return _URL_PARAMETER.sub(replace, text), count
+
+
+def redact_form_parts(text: str, names: SensitiveNames) -> tuple[str, int]:
+    """Replace the values of sensitive fields of a multipart/form-data body."""
+    out: list[str] = []
+    count = 0
+    copied = 0
+    part = _PART_NAME.search(text)
+    while part is not None:
+        begin = end = part.end()
+        if names.is_sensitive(part[1]):
+            closing = _PART_END.search(text, begin)
+            end = closing.start() if closing is not None else len(text)
+            out += (text[copied:begin], REDACTED)
+            copied = end
+            count += 1
+        part = _PART_NAME.search(text, end)
+    return "".join((*out, text[copied:])), count

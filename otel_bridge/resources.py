@@ -1,0 +1,102 @@
+"""The resource of a workload: what its spans say about where they come from.
+
+Owns the attribute names, and what the agent's own environment adds. It must not find out anything about a
+process: the facts are given.
+
+Contract: what the facts do not say is absent. The caller asks once per process and keeps the object, since
+spans are grouped by its identity.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from urllib.parse import unquote
+from uuid import UUID, uuid5
+
+from opentelemetry.sdk.version import __version__ as sdk_version
+
+from ebpf.events import ProcessFacts
+from otel_bridge.redaction import Redactor
+from otel_bridge.scope import SCOPE_NAME, scope_version
+from otel_bridge.span import AttributeValue, Resource
+
+UNKNOWN_SERVICE = "unknown_service"
+"""What the conventions call a service that nobody named."""
+
+# OTEL_RESOURCE_ATTRIBUTES of the agent is about where it runs. Anything else there would be said of other
+# programs.
+_SHARED_PREFIXES = ("host.", "k8s.node.", "k8s.cluster.", "cloud.", "deployment.", "os.")
+
+# The namespace that the conventions set for `service.instance.id` made of inherent facts.
+_INSTANCE_NAMESPACE = UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
+
+_DEFAULT_REDACTOR = Redactor()
+
+
+class ResourceBuilder:
+    """Builds resources with what all workloads of this host share.
+
+    `redactor` is for command lines; None leaves them as they are.
+    """
+
+    __slots__ = ("_host", "_redactor", "_shared")
+
+    def __init__(
+        self, environ: Mapping[str, str] = os.environ, *, redactor: Redactor | None = _DEFAULT_REDACTOR
+    ) -> None:
+        self._redactor = redactor
+        self._host = socket.gethostname()
+        self._shared: dict[str, AttributeValue] = {
+            "host.name": self._host,
+            "telemetry.sdk.language": "python",
+            "telemetry.sdk.name": "opentelemetry",
+            "telemetry.sdk.version": sdk_version,
+            "telemetry.distro.name": SCOPE_NAME,
+            "telemetry.distro.version": scope_version(),
+            **_shared_attributes(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")),
+        }
+
+    def build(self, facts: ProcessFacts) -> Resource:
+        """Return the resource of a process; its service goes by its own word, else by its executable."""
+        executable_path = _text(facts.executable_path or "")
+        executable_name = executable_path.rpartition("/")[2]
+        attributes: dict[str, AttributeValue] = {
+            "service.name": _text(facts.service_name or "") or executable_name or UNKNOWN_SERVICE
+        }
+        if facts.start_unix_ns is not None:
+            # A tgid is given again and again; with its start it is one process.
+            instance = uuid5(_INSTANCE_NAMESPACE, f"{self._host}/{facts.tgid}/{facts.start_unix_ns}")
+            attributes["service.instance.id"] = str(instance)
+        if facts.tgid:
+            attributes["process.pid"] = facts.tgid
+        if executable_path:
+            attributes["process.executable.name"] = executable_name
+            attributes["process.executable.path"] = executable_path
+        if facts.command_line:
+            redacted = " ".join(facts.command_line)
+            if self._redactor is not None:
+                redacted = self._redactor.command_line(facts.command_line)
+            attributes["process.command_line"] = _text(redacted)
+        return Resource(attributes | self._shared)
+
+
+def _text(name: str) -> str:
+    """Return text of /proc for export; what is no text arrives as surrogates, which no encoder takes."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def _shared_attributes(text: str) -> dict[str, AttributeValue]:
+    """Return the attributes of OTEL_RESOURCE_ATTRIBUTES that hold for the whole host.
+
+    The form is `name=value,name=value`, values percent-encoded (specification, "Specifying resource
+    information via an environment variable"); a pair of another form is passed over, as it says.
+    """
+    shared: dict[str, AttributeValue] = {}
+    for pair in text.split(","):
+        name, equals, value = pair.partition("=")
+        name = name.strip()
+        if equals and name.startswith(_SHARED_PREFIXES):
+            shared[name] = unquote(value.strip())
+    return shared

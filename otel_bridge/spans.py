@@ -1,0 +1,362 @@
+"""An HTTP exchange becomes a span: name, kind, times, status, attributes.
+
+Owns what a span says, by the semantic conventions for HTTP spans (v1.44) and, for bodies, their unreleased
+head. It must not read clocks, make ids, or know how spans travel. Where a header points (trace, client) is
+read here or in `trace_context`; where a message went to is in `addresses`; what must not leave is in
+`redaction`.
+
+Contract: pure. Everything in a span is redacted. Attributes come in order of worth (what the conventions
+name, then bodies, then headers), so that a bound cuts the least of them, and what it cut is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ebpf.events import Role
+from otel_bridge.addresses import (
+    HostPort,
+    format_authority,
+    forwarded_client,
+    forwarded_scheme,
+    network_attributes,
+    parse_authority,
+)
+from otel_bridge.clock import ClockOffset
+from otel_bridge.message_text import Fields, Redaction, decode_text, decode_value, group_fields
+from otel_bridge.redaction import Redactor
+from otel_bridge.routes import infer_route
+from otel_bridge.span import AttributeValue, Resource, Span, SpanKind
+from otel_bridge.trace_context import SAMPLED, ContextReading, IdGenerator, read_trace_context
+from parsers.exchange import Body, HttpExchange, HttpRequest, HttpResponse, Incomplete
+
+KNOWN_METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+"""RFC 9110, RFC 5789 and QUERY: what the conventions call known unless
+OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS says other."""
+
+DEFAULT_MAX_ATTRIBUTES = 128
+"""The specification's default of OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT; many backends keep no more."""
+
+_ERROR_FROM_STATUS = {SpanKind.SERVER: 500, SpanKind.CLIENT: 400}
+
+_NO_CONTEXT = ContextReading(context=None, malformed=0)
+
+
+class SpanOptionsError(ValueError):
+    """A setting of span building cannot be used; the message names it and says what it accepts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanOptions:
+    """What goes into spans."""
+
+    capture_headers: bool = True
+    capture_bodies: bool = True
+    max_attributes: int = DEFAULT_MAX_ATTRIBUTES
+    max_value_length: int | None = None
+    """Characters (bytes of a bytes value) of one attribute value; None for no limit, as the specification's
+    default."""
+    known_methods: frozenset[str] = KNOWN_METHODS
+    redaction: bool = True
+    redacted_names: tuple[str, ...] = ()
+    """Names of headers, parameters, fields and members that are credentials besides those known by
+    themselves."""
+    redactor: Redactor | None = field(init=False, default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.redaction:
+            object.__setattr__(self, "redactor", Redactor(self.redacted_names))
+
+
+def span_limits_from_environment(environ: Mapping[str, str]) -> dict[str, int]:
+    """Return the `SpanOptions` arguments that the standard OTEL variables for span limits set.
+
+    The variables are OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, or the same
+    for all signals (OTEL_ATTRIBUTE_COUNT_LIMIT, …). Raises SpanOptionsError when a value is not a whole
+    number from 0.
+    """
+    limits = {}
+    for argument, suffix in (("max_attributes", "COUNT_LIMIT"), ("max_value_length", "VALUE_LENGTH_LIMIT")):
+        for variable in (f"OTEL_SPAN_ATTRIBUTE_{suffix}", f"OTEL_ATTRIBUTE_{suffix}"):
+            value = environ.get(variable, "").strip()
+            if value:
+                if not value.isdecimal():
+                    raise SpanOptionsError(f"{variable} is {value!r}; it must be a whole number, 0 or more")
+                limits[argument] = int(value)
+                break
+    return limits
+
+
+def known_methods_from_environment(environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the methods of OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS, else the default ones."""
+    listed = environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "")
+    return frozenset(method for part in listed.split(",") if (method := part.strip())) or KNOWN_METHODS
+
+
+@dataclass(slots=True)
+class SpanCounters:
+    """What happened while spans were built, over all of them; the caller owns it."""
+
+    built: int = 0
+    redacted_values: int = 0
+    malformed_trace_context: int = 0
+    dropped_attributes: int = 0
+
+
+def build_span(
+    exchange: HttpExchange,
+    resource: Resource,
+    clock: ClockOffset,
+    ids: IdGenerator,
+    options: SpanOptions,
+    counters: SpanCounters | None = None,
+) -> Span:
+    """Return the span of an exchange; `counters`, when given, take part in what happened on the way."""
+    request, response = exchange.request, exchange.response
+    kind = SpanKind.SERVER if exchange.role is Role.SERVER else SpanKind.CLIENT
+    redaction = Redaction(options.redactor)
+    raw_request = group_fields(request.headers) if request is not None else {}
+    raw_response = group_fields(response.headers) if response is not None else {}
+    request_fields = redaction.fields(raw_request)
+    response_fields = redaction.fields(raw_response)
+
+    attributes: dict[str, AttributeValue] = {}
+    name = _add_request(attributes, exchange, kind, raw_request, request_fields, redaction, options)
+    is_error = _add_outcome(attributes, exchange, kind)
+    if kind is SpanKind.SERVER and (route := _route(attributes, response)) is not None:
+        attributes["http.route"] = route
+        name = f"{name} {route}"
+    attributes.update(network_attributes(exchange.socket))
+    attributes["network.protocol.name"] = "http"
+    version = request.version if request is not None else response.version if response is not None else ""
+    attributes["network.protocol.version"] = version
+    if request is not None:
+        _add_body_facts(attributes, "request", request.body)
+    if response is not None:
+        _add_body_facts(attributes, "response", response.body)
+    if exchange.incomplete is not None:
+        attributes["wirespan.incomplete"] = exchange.incomplete.value
+    if exchange.anomalies:
+        attributes["wirespan.anomalies"] = list(exchange.anomalies)
+
+    contents: dict[str, AttributeValue] = {}
+    if options.capture_bodies:
+        unfinished = exchange.incomplete is not None
+        if request is not None:
+            _add_content(contents, "request", request.body, raw_request, redaction, unfinished=unfinished)
+        if response is not None:
+            _add_content(contents, "response", response.body, raw_response, redaction, unfinished=unfinished)
+    if redaction.count:
+        attributes["wirespan.redacted"] = redaction.count
+    attributes.update(contents)
+    if options.capture_headers:
+        for field_name, values in request_fields.items():
+            attributes[f"http.request.header.{field_name}"] = values
+        for field_name, values in response_fields.items():
+            attributes[f"http.response.header.{field_name}"] = values
+
+    dropped = _limit(attributes, options)
+    dropped += (request.dropped_headers if request else 0) + (response.dropped_headers if response else 0)
+    reading = read_trace_context(raw_request) if request is not None else _NO_CONTEXT
+    if counters is not None:
+        counters.built += 1
+        counters.redacted_values += redaction.count
+        counters.malformed_trace_context += reading.malformed
+        counters.dropped_attributes += dropped
+    context = reading.context
+    start, end = _times(exchange)
+    return Span(
+        trace_id=ids.trace_id() if context is None else context.trace_id,
+        span_id=ids.span_id(),
+        parent_span_id=None if context is None else context.span_id,
+        trace_state="" if context is None else context.state,
+        trace_flags=SAMPLED if context is None else context.flags,
+        name=name,
+        kind=kind,
+        start_unix_ns=clock.unix_ns(start),
+        end_unix_ns=clock.unix_ns(end),
+        is_error=is_error,
+        resource=resource,
+        attributes=attributes,
+        dropped_attributes_count=dropped,
+    )
+
+
+def _times(exchange: HttpExchange) -> tuple[int, int]:
+    """Return first byte of the request and last byte of the response, as far as they were seen."""
+    request, response = exchange.request, exchange.response
+    if request is None:
+        assert response is not None
+        return response.start_ktime_ns, max(response.start_ktime_ns, response.end_ktime_ns)
+    end = response.end_ktime_ns if response is not None else request.end_ktime_ns
+    return request.start_ktime_ns, max(request.start_ktime_ns, end)
+
+
+def _add_request(
+    attributes: dict[str, AttributeValue],
+    exchange: HttpExchange,
+    kind: SpanKind,
+    raw: Fields,
+    redacted: Fields,
+    redaction: Redaction,
+    options: SpanOptions,
+) -> str:
+    """Add method, status, URL and addresses; return the name of the span without its route."""
+    request, response = exchange.request, exchange.response
+    name = "HTTP"
+    if request is None:
+        attributes["http.request.method"] = "_OTHER"
+    else:
+        method = request.method.decode("latin-1")
+        if method in options.known_methods:
+            attributes["http.request.method"] = name = method
+        else:
+            attributes["http.request.method"] = "_OTHER"
+            attributes["http.request.method_original"] = method
+    if response is not None:
+        attributes["http.response.status_code"] = response.status
+    server = _server(exchange, kind, raw)
+    if request is not None:
+        _add_url(attributes, request, kind, raw, server, redaction)
+    if server is not None:
+        attributes["server.address"] = server.host
+        if server.port is not None:
+            attributes["server.port"] = server.port
+    if kind is SpanKind.SERVER:
+        client = forwarded_client(raw)
+        if client is None and exchange.socket.remote_address:
+            client = HostPort(exchange.socket.remote_address, exchange.socket.remote_port)
+        if client is not None:
+            attributes["client.address"] = client.host
+            if client.port is not None:
+                attributes["client.port"] = client.port
+    user_agent = redacted.get("user-agent")
+    if user_agent is not None:
+        attributes["user_agent.original"] = user_agent[0]
+    return name
+
+
+def _server(exchange: HttpExchange, kind: SpanKind, raw: Fields) -> HostPort | None:
+    """Return the server by the target or Host (RFC 9110 §7.2), completed from the socket's server end."""
+    socket = exchange.socket
+    if kind is SpanKind.SERVER:
+        address, port = socket.local_address, socket.local_port
+    else:
+        address, port = socket.remote_address, socket.remote_port
+    named = None
+    if exchange.request is not None:
+        _, authority, _ = _split_target(exchange.request)
+        if not authority:
+            host = raw.get("host") or raw.get(":authority")
+            authority = host[0] if host is not None and len(host) == 1 else ""
+        named = parse_authority(authority)
+    if named is None:
+        return HostPort(address, port) if address else None
+    return named if named.port is not None else HostPort(named.host, port)
+
+
+def _split_target(request: HttpRequest) -> tuple[str, str, str]:
+    """Return scheme, authority and rest of a request target (RFC 9112 §3.2); "" for what is not there."""
+    target = decode_value(request.target)
+    if target.startswith("/"):
+        return "", "", target
+    if request.method == b"CONNECT":
+        return "", target, ""
+    scheme, separator, rest = target.partition("://")
+    if not separator:
+        return "", "", target
+    authority = rest.split("/", 1)[0].split("?", 1)[0]
+    return scheme.lower(), authority, rest[len(authority) :] or "/"
+
+
+def _add_url(
+    attributes: dict[str, AttributeValue],
+    request: HttpRequest,
+    kind: SpanKind,
+    raw: Fields,
+    server: HostPort | None,
+    redaction: Redaction,
+) -> None:
+    scheme, authority, rest = _split_target(request)
+    if not rest:
+        # CONNECT asks for a tunnel, not for a resource; its authority is in server.address and server.port.
+        return
+    path, mark, query = rest.partition("?")
+    path, query = redaction.path(path), redaction.query(query)
+    if kind is SpanKind.SERVER:
+        attributes["url.scheme"] = forwarded_scheme(raw) or scheme or "http"
+        attributes["url.path"] = path
+        if query:
+            attributes["url.query"] = query
+        return
+    host = raw.get("host")
+    named = parse_authority(authority or (host[0] if host else ""))
+    if named is None:
+        named = server
+    if named is not None:
+        # The asterisk form (OPTIONS *) addresses the server as such: its URI has no path (RFC 9112 §3.3).
+        path = "" if path == "*" else path
+        attributes["url.full"] = f"{scheme or 'http'}://{format_authority(named)}{path}{mark}{query}"
+
+
+def _add_outcome(attributes: dict[str, AttributeValue], exchange: HttpExchange, kind: SpanKind) -> bool:
+    """Add `error.type` where the exchange failed (conventions, HTTP "Status"); return whether it did."""
+    if exchange.incomplete is Incomplete.CLOSED:
+        attributes["error.type"] = "connection_closed"
+        return True
+    response = exchange.response
+    if response is not None and response.status >= _ERROR_FROM_STATUS[kind]:
+        attributes["error.type"] = str(response.status)
+        return True
+    return False
+
+
+def _route(attributes: dict[str, AttributeValue], response: HttpResponse | None) -> str | None:
+    path = attributes.get("url.path")
+    return infer_route(path, response.status) if isinstance(path, str) and response is not None else None
+
+
+def _add_body_facts(attributes: dict[str, AttributeValue], side: str, body: Body) -> None:
+    if body.size is not None:
+        attributes[f"http.{side}.body.size"] = body.size
+    if body.truncation is not None:
+        attributes[f"wirespan.{side}.body.truncated"] = body.truncation.value
+        attributes[f"wirespan.{side}.body.captured_size"] = body.captured_size
+
+
+def _add_content(
+    attributes: dict[str, AttributeValue],
+    side: str,
+    body: Body,
+    raw: Fields,
+    redaction: Redaction,
+    *,
+    unfinished: bool,
+) -> None:
+    if not body.content:
+        return
+    content: str | bytes = body.content
+    if body.charset is not None:
+        content = decode_text(body.content, body.charset)
+    content_type = raw.get("content-type", ("",))[0]
+    truncated = unfinished or body.truncation is not None
+    attributes[f"http.{side}.body.content"] = redaction.content(content, content_type, truncated=truncated)
+
+
+def _limit(attributes: dict[str, AttributeValue], options: SpanOptions) -> int:
+    """Cut the attributes to their number and values to their length; return how many were dropped."""
+    dropped = len(attributes) - options.max_attributes
+    if dropped > 0:
+        for name in list(attributes)[options.max_attributes :]:
+            del attributes[name]
+    longest = options.max_value_length
+    if longest is not None:
+        for name, value in attributes.items():
+            if isinstance(value, str | bytes):
+                attributes[name] = value[:longest]
+            elif isinstance(value, list):
+                attributes[name] = [item[:longest] for item in value]
+    return max(dropped, 0)

@@ -1,0 +1,475 @@
+"""Reading HTTP/1 messages of one direction: pieces of a stream in, message starts and ends out.
+
+Owns what requests and responses have in common: where a message begins, its body, what a gap does to it, and finding
+the next message after a loss. What differs is in `http1`. It must not know the other direction: what it needs of it (the request's method, whether a
+message may begin at all) is set from outside, by `connection`, before each step.
+
+Contract: `advance` returns after each thing that matters to the pairing; nothing behind it has been read yet. Wire
+data never raises. Reading is linear in the bytes, however they are cut.
+
+What a gap does, by what it lies in:
+
+| in | then |
+|---|---|
+| a body of known length, a chunk's data, a body until the end | stepped over: the size counts, the content stops |
+| everything else | the place is lost: bytes are passed over up to a record that begins like a message |
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections import deque
+from enum import Enum
+from typing import Generic
+
+from parsers.exchange import Incomplete
+from parsers.http1_framing import Framing
+from parsers.http1_head import parse_trailers
+from parsers.http1_message import Message, RecordT
+from parsers.limits import ParserLimits
+from parsers.stream import NOTHING_MISSING, Piece
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+
+
+class Outcome(Enum):
+    """Why `advance` returned."""
+
+    NEED_MORE = "need_more"
+    """All input is read."""
+    WAITING = "waiting"
+    """A message could begin here, but `gated` forbids it."""
+    STARTED = "started"
+    """`message` has its head; when it is done, that is all of it."""
+    FINISHED = "finished"
+    """`message` is done."""
+    INTERIM = "interim"
+    """A 1xx response passed: `interim_status`."""
+    LOST = "lost"
+    """The place in the stream is lost, for `loss`; the message in progress, when there was one, is done and failed."""
+    ENDED = "ended"
+    """The direction is over."""
+    HTTP2 = "http2"
+    """The client speaks HTTP/2 from here on (RFC 9113 §3.4)."""
+
+
+class _State(Enum):
+    BETWEEN = "between"
+    HEAD = "head"
+    LENGTH = "length"
+    CHUNK_SIZE = "chunk_size"
+    CHUNK_DATA = "chunk_data"
+    CHUNK_END = "chunk_end"
+    TRAILERS = "trailers"
+    UNTIL_END = "until_end"
+    LOST = "lost"
+    OVER = "over"
+
+
+_OUTSIDE_MESSAGE = frozenset((_State.BETWEEN, _State.LOST, _State.OVER))
+_STATE_BEHIND_HEAD = {
+    Framing.LENGTH: _State.LENGTH,
+    Framing.CHUNKED: _State.CHUNK_SIZE,
+    Framing.UNTIL_END: _State.UNTIL_END,
+}
+
+
+class MessageReader(ABC, Generic[RecordT]):
+    """Reads the messages of one direction; with `joined_late` it begins by looking for the first one.
+
+    Set from outside: `gated` (no message may begin yet), `may_resynchronise` (a message found after a loss counts),
+    `may_lack_body` (the announced body may turn out to be absent, and the next message stand in its place).
+    Read from outside: `message`, `loss` and, when a gap made it, `loss_missing` with the causes of the gap.
+    """
+
+    __slots__ = (
+        "_at",
+        "_counts",
+        "_limits",
+        "_needed",
+        "_partial",
+        "_piece",
+        "_queue",
+        "_queued_bytes",
+        "_searched",
+        "_skipped_lines",
+        "_start_ktime_ns",
+        "_start_tgid",
+        "_state",
+        "_trailer_bytes",
+        "_trailer_lines",
+        "finished_by_gap",
+        "gated",
+        "loss",
+        "loss_missing",
+        "may_lack_body",
+        "may_resynchronise",
+        "message",
+    )
+
+    def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
+        self._limits = limits
+        self._counts = counts
+        self._state = _State.LOST if joined_late else _State.BETWEEN
+        self._queue: deque[Piece] = deque()
+        self._queued_bytes = 0
+        self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
+        self._at = 0
+        self._partial = bytearray()
+        self._searched = 0
+        self._needed = 0
+        self._skipped_lines = False
+        self._start_ktime_ns = 0
+        self._start_tgid = 0
+        self._trailer_lines: list[bytes] = []
+        self._trailer_bytes = 0
+        self.message: Message[RecordT] | None = None
+        self.loss = Incomplete.LOST_BYTES
+        self.loss_missing = NOTHING_MISSING
+        self.gated = False
+        self.may_resynchronise = True
+        self.may_lack_body = False
+        self.finished_by_gap = False
+
+    @property
+    def is_in_message(self) -> bool:
+        """Whether a message, or the head of one, has begun and not ended."""
+        return self._state not in _OUTSIDE_MESSAGE
+
+    @property
+    def has_input(self) -> bool:
+        """Whether `advance` has anything to do."""
+        piece = self._piece
+        return bool(self._queue) or self._at < len(piece.data) or piece.gap > 0 or piece.ends
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held that no message has taken yet."""
+        return self._queued_bytes + len(self._piece.data) - self._at + len(self._partial)
+
+    def add(self, piece: Piece) -> None:
+        """Take the next piece of the stream."""
+        self._queue.append(piece)
+        self._queued_bytes += len(piece.data)
+
+    def end(self, ktime_ns: int) -> None:
+        """Take the end of the direction, when only the end of the connection tells it."""
+        self.add(Piece(b"", 0, NOTHING_MISSING, ktime_ns, 0, False, True))
+
+    def advance(self) -> Outcome:
+        """Read on until something matters to the pairing or the input is used up."""
+        while True:
+            piece = self._piece
+            if self._at < len(piece.data):
+                outcome = self._read(piece)
+            elif piece.gap:
+                outcome = self._pass_gap(piece)
+            elif piece.ends:
+                outcome = self._pass_end(piece)
+            elif self._queue:
+                self._piece = piece = self._queue.popleft()
+                self._queued_bytes -= len(piece.data)
+                self._at = 0
+                continue
+            else:
+                return Outcome.NEED_MORE
+            if outcome is not None:
+                return outcome
+
+    def abort(self, cause: Incomplete) -> None:
+        """End the message in progress, if any, as not whole, and read nothing more."""
+        if self.message is not None and not self.message.done:
+            self.message.fail(cause, self._limits)
+        self._state = _State.OVER
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
+        self._at = 0
+        self._partial.clear()
+
+    @abstractmethod
+    def _open(self, block: bytes) -> Outcome:
+        """Take the head of a message."""
+
+    def _leave_http(self) -> None:
+        self._state = _State.OVER
+
+    def _pass_over_head(self) -> None:
+        self._state = _State.BETWEEN
+
+    @abstractmethod
+    def _begins_message(self, data: bytes) -> bool:
+        """Whether a record begins with a message, for finding the place after a loss."""
+
+    @abstractmethod
+    def _is_plausible(self, start: bytes) -> bool:
+        """Whether the first bytes of an unfinished head can still become one."""
+
+    def _read(self, piece: Piece) -> Outcome | None:
+        state = self._state
+        if state is _State.BETWEEN:
+            return self._begin(piece)
+        if state is _State.HEAD:
+            return self._continue_head(piece)
+        if state is _State.LOST:
+            if (
+                self._at == 0
+                and piece.starts_record
+                and self.may_resynchronise
+                and self._begins_message(piece.data)
+            ):
+                self._state = _State.BETWEEN
+                self._counts["resynchronised"] += 1
+            else:
+                self._discard(piece)
+            return None
+        if state is _State.OVER:
+            self._discard(piece)
+            return None
+        message = self.message
+        assert message is not None
+        if (
+            self.may_lack_body
+            and not message.size
+            and self._at == 0
+            and piece.starts_record
+            and not self._partial
+            and self._begins_message(piece.data)
+        ):
+            message.fields.anomalies.append("body_not_sent")
+            return self._finish(message)
+        if state is _State.LENGTH:
+            return self._read_length(piece, message)
+        if state is _State.CHUNK_DATA:
+            self._take(piece, message)
+            if not self._needed:
+                self._state = _State.CHUNK_END
+            return None
+        if state is _State.UNTIL_END:
+            data = piece.data
+            message.keep(data, self._at, len(data) - self._at, piece.ktime_ns, self._limits)
+            self._at = len(data)
+            return None
+        return self._read_chunk_line(piece, message)
+
+    def _discard(self, piece: Piece) -> None:
+        self._counts["discarded_bytes"] += len(piece.data) - self._at
+        self._at = len(piece.data)
+
+    def _begin(self, piece: Piece) -> Outcome | None:
+        if self.gated:
+            return Outcome.WAITING
+        data = piece.data
+        at = self._at
+        if data[at] in b"\r\n":
+            # RFC 9112 §2.2: a server should ignore at least one empty line before the request line.
+            self._skipped_lines = True
+            while at < len(data) and data[at] in b"\r\n":
+                at += 1
+            self._at = at
+            return None
+        self._state = _State.HEAD
+        self._start_ktime_ns = piece.ktime_ns
+        self._start_tgid = piece.tgid
+        end = data.find(b"\r\n\r\n", at)
+        after = end + 4
+        if end < 0 or data.find(b"\n\n", at, end) >= 0 or data.find(b"\n\r\n", at, end + 3) >= 0:
+            match = _HEAD_END.search(data, at)
+            if match is None:
+                return self._continue_head(piece)
+            end, after = match.span()
+        self._at = after
+        if end - at > self._limits.max_header_block:
+            return self._refuse_head("oversized_heads")
+        return self._open(data[at:end])
+
+    def _continue_head(self, piece: Piece) -> Outcome | None:
+        """Collect an unfinished head; only what is new is searched, so input cut into bytes stays linear."""
+        partial = self._partial
+        searched = len(partial)
+        partial += memoryview(piece.data)[self._at :]
+        self._at = len(piece.data)
+        match = _HEAD_END.search(partial, max(0, searched - 3))
+        if match is None:
+            if len(partial) > self._limits.max_header_block:
+                return self._refuse_head("oversized_heads")
+            line_end = partial.find(b"\n", searched)
+            if not self._is_plausible(bytes(partial[:8])) or (
+                line_end >= 0 and b"\n" not in partial[:searched] and not self._begins_message(bytes(partial))
+            ):
+                return self._refuse_head("invalid_heads")
+            return None
+        block = bytes(partial[: match.start()])
+        self._at -= len(partial) - match.end()
+        partial.clear()
+        if len(block) > self._limits.max_header_block:
+            return self._refuse_head("oversized_heads")
+        return self._open(block)
+
+    def _refuse_head(self, count: str) -> Outcome:
+        self._counts[count] += 1
+        self._skipped_lines = False
+        return self._lose(Incomplete.INVALID)
+
+    def _start(self, message: Message[RecordT], framing: Framing, length: int) -> Outcome:
+        """Note the head of a message; take its body at once when it is here."""
+        if self._skipped_lines:
+            self._skipped_lines = False
+            message.fields.anomalies.append("leading_empty_line")
+        record = message.record
+        headers = record.headers
+        if len(headers) > self._limits.max_headers:
+            record.dropped_headers = len(headers) - self._limits.max_headers
+            del headers[self._limits.max_headers :]
+        self.message = message
+        self.may_lack_body = False
+        self.finished_by_gap = False
+        if framing is Framing.NO_BODY:
+            message.done = True
+            self._state = _State.BETWEEN
+        elif framing is Framing.LENGTH:
+            self._state = _State.LENGTH
+            self._needed = message.declared_size = length
+            if len(self._piece.data) - self._at >= length:
+                self._read_length(self._piece, message)
+        elif framing is Framing.TUNNEL:
+            message.done = message.tunnel = True
+            self._state = _State.OVER
+        elif framing is Framing.AMBIGUOUS:
+            message.fail(Incomplete.INVALID, self._limits)
+            self.loss = Incomplete.INVALID
+            self._state = _State.LOST
+        else:
+            self._state = _STATE_BEHIND_HEAD[framing]
+        return Outcome.STARTED
+
+    def _finish(self, message: Message[RecordT]) -> Outcome:
+        message.finish(self._limits)
+        self._state = _State.BETWEEN
+        return Outcome.FINISHED
+
+    def _lose(self, cause: Incomplete) -> Outcome:
+        if self._state is not _State.HEAD and self._state is not _State.BETWEEN:
+            assert self.message is not None
+            self.message.fail(cause, self._limits)
+        self._state = _State.LOST
+        self._partial.clear()
+        self.loss = cause
+        if cause is Incomplete.INVALID:
+            self.loss_missing = NOTHING_MISSING
+        return Outcome.LOST
+
+    def _take(self, piece: Piece, message: Message[RecordT]) -> None:
+        """Take what this piece has of the bytes that are needed."""
+        count = min(len(piece.data) - self._at, self._needed)
+        message.keep(piece.data, self._at, count, piece.ktime_ns, self._limits)
+        self._at += count
+        self._needed -= count
+
+    def _read_length(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        self._take(piece, message)
+        return None if self._needed else self._finish(message)
+
+    def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        """Read a line of the chunked coding (RFC 9112 §7.1): a size, the end of a chunk's data, or a trailer."""
+        line = self._take_line(piece, message)
+        state = self._state
+        if line is None:
+            limit = self._limits.max_header_block if state is _State.TRAILERS else self._limits.max_chunk_line
+            return self._lose(Incomplete.INVALID) if len(self._partial) > limit else None
+        if piece.ktime_ns > message.record.end_ktime_ns:
+            message.record.end_ktime_ns = piece.ktime_ns
+        if state is _State.CHUNK_SIZE:
+            size = line.partition(b";")[0].strip(b" \t")
+            if _CHUNK_SIZE.fullmatch(size) is None or len(line) > self._limits.max_chunk_line:
+                return self._lose(Incomplete.INVALID)
+            self._needed = int(size, 16)
+            self._state = _State.CHUNK_DATA if self._needed else _State.TRAILERS
+            return None
+        if state is _State.CHUNK_END:
+            if line:
+                return self._lose(Incomplete.INVALID)
+            self._state = _State.CHUNK_SIZE
+            return None
+        if line:
+            self._trailer_lines.append(line)
+            self._trailer_bytes += len(line)
+            return self._lose_trailers() if self._trailer_bytes > self._limits.max_header_block else None
+        if self._trailer_lines:
+            trailers = parse_trailers(b"\r\n".join(self._trailer_lines))
+            self._trailer_lines = []
+            self._trailer_bytes = 0
+            message.record.trailers = trailers.headers[: self._limits.max_headers]
+            message.fields.anomalies += trailers.anomalies
+        return self._finish(message)
+
+    def _lose_trailers(self) -> Outcome:
+        self._trailer_lines = []
+        self._trailer_bytes = 0
+        return self._lose(Incomplete.INVALID)
+
+    def _take_line(self, piece: Piece, message: Message[RecordT]) -> bytes | None:
+        """Return the next line without its end; None, with what there is kept aside, when its end is not here."""
+        data = piece.data
+        end = data.find(b"\n", self._at)
+        if end < 0:
+            self._partial += data[self._at :]
+            self._at = len(data)
+            return None
+        line = data[self._at : end]
+        if self._partial:
+            line = bytes(self._partial) + line
+            self._partial.clear()
+        self._at = end + 1
+        if not line.endswith(b"\r"):
+            if "bare_lf" not in message.fields.anomalies:
+                message.fields.anomalies.append("bare_lf")
+            return line
+        return line[:-1]
+
+    def _pass_gap(self, piece: Piece) -> Outcome | None:
+        state = self._state
+        if state is _State.LENGTH or state is _State.CHUNK_DATA:
+            message = self.message
+            assert message is not None
+            count = min(piece.gap, self._needed)
+            message.step_over(count, piece.missing, piece.ktime_ns)
+            self._needed -= count
+            self._piece = piece._replace(gap=piece.gap - count)
+            if self._needed:
+                return None
+            if state is _State.CHUNK_DATA:
+                self._state = _State.CHUNK_END
+                return None
+            self.finished_by_gap = True
+            return self._finish(message)
+        self._piece = piece._replace(gap=0)
+        if state is _State.UNTIL_END:
+            assert self.message is not None
+            self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
+            return None
+        if state is _State.LOST or state is _State.OVER:
+            return None
+        if state is _State.HEAD:
+            self._counts["lost_heads"] += 1
+        self.loss_missing = piece.missing
+        return self._lose(Incomplete.LOST_BYTES)
+
+    def _pass_end(self, piece: Piece) -> Outcome:
+        if self.is_in_message and self._state is not _State.HEAD:
+            message = self.message
+            assert message is not None
+            if self._state is _State.UNTIL_END:
+                return self._finish(message)
+            message.fail(Incomplete.CLOSED, self._limits)
+            self._partial.clear()
+            self._state = _State.BETWEEN
+            return Outcome.FINISHED
+        if self._state is _State.HEAD:
+            self._counts["lost_heads"] += 1
+            self._partial.clear()
+        self._state = _State.OVER
+        self._piece = piece._replace(ends=False)
+        return Outcome.ENDED

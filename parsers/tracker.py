@@ -1,0 +1,170 @@
+"""All connections: who is fed, who has waited too long, what must go to stay within memory, and the counts.
+
+Owns the table of connections and every decision by time or memory. It must not know what a message is. Time is that
+of the events and of `advance`, never of a clock.
+
+Contract: a bug in one connection never stops the others: that connection is quarantined, counted, and its traceback
+is in `last_bug` for the edge to log.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import OrderedDict
+
+from ebpf.events import EventKind, SocketEvent
+from parsers.connection import Connection
+from parsers.counters import new_counters
+from parsers.exchange import HttpExchange, Incomplete
+from parsers.limits import ParserLimits
+
+QUIET_NS = 100_000_000
+"""How long a connection in the middle of a message is quiet before its uncaptured tail is asked for."""
+ASK_AGAIN_NS = 500_000_000
+"""How long until the same connection is asked for again: a stream of server-sent events is often quiet."""
+
+_BUG_FRAMES = 8
+
+
+class ConnectionTracker:
+    """Turns the socket events of all connections into exchanges."""
+
+    def __init__(self, limits: ParserLimits) -> None:
+        self._limits = limits
+        self._counts = new_counters()
+        # Least recently fed first.
+        self._connections: OrderedDict[int, Connection] = OrderedDict()
+        self._attended: dict[int, Connection] = {}
+        self._asked_ktime_ns: dict[int, int] = {}
+        self._buffered_bytes = 0
+        self._ktime_ns = 0
+        self.last_bug: str | None = None
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held for all connections together."""
+        return self._buffered_bytes
+
+    @property
+    def connection_count(self) -> int:
+        """Connections tracked now."""
+        return len(self._connections)
+
+    def feed(self, event: SocketEvent) -> list[HttpExchange]:
+        """Take an event; return the exchanges that it completes."""
+        identity = event.connection_id
+        connections = self._connections
+        connection = connections.get(identity)
+        if connection is None:
+            if event.kind is EventKind.CLOSED or event.kind is EventKind.ENDED:
+                return []
+            connection = Connection(event, self._limits, self._counts)
+            connections[identity] = connection
+            self._counts["connections"] += 1
+        else:
+            connections.move_to_end(identity)
+        try:
+            exchanges = connection.feed(event)
+        except Exception:  # noqa: BLE001 - whatever the bug is, the other connections go on
+            exchanges = self._quarantine(connection)
+        self._settle(identity, connection)
+        if (
+            self._buffered_bytes > self._limits.max_total_buffer
+            or len(connections) > self._limits.max_connections
+        ):
+            exchanges = exchanges + self._evict()
+        return exchanges
+
+    def advance(self, ktime_ns: int) -> list[HttpExchange]:
+        """Let time pass up to `ktime_ns`; return what reordering, closing and idleness decide."""
+        self._ktime_ns = max(self._ktime_ns, ktime_ns)
+        exchanges: list[HttpExchange] = []
+        for identity, connection in list(self._attended.items()):
+            if connection.needs_time:
+                try:
+                    exchanges += connection.expire(ktime_ns)
+                except Exception:  # noqa: BLE001 - as in feed
+                    exchanges += self._quarantine(connection)
+                self._settle(identity, connection)
+        while self._connections:
+            identity, connection = next(iter(self._connections.items()))
+            if ktime_ns - connection.last_ktime_ns < self._limits.idle_ns:
+                break
+            exchanges += self._finish(identity, connection, Incomplete.TIMED_OUT)
+        return exchanges
+
+    def awaiting(self) -> list[tuple[int, int]]:
+        """Return (cookie, connection id) of connections that may have an uncaptured tail to be asked for.
+
+        Those are in the middle of a message and quiet for `QUIET_NS`, by the time given to `advance`; each is
+        returned at most once per `ASK_AGAIN_NS`.
+        """
+        now = self._ktime_ns
+        asked = self._asked_ktime_ns
+        found: list[tuple[int, int]] = []
+        for identity, connection in self._attended.items():
+            if (
+                connection.is_in_message
+                and now - connection.last_ktime_ns > QUIET_NS
+                and now - asked.get(identity, now - ASK_AGAIN_NS) >= ASK_AGAIN_NS
+            ):
+                asked[identity] = now
+                found.append((connection.cookie, identity))
+        return found
+
+    def flush(self) -> list[HttpExchange]:
+        """End everything because the capture ends; return what is pending, flagged STOPPED."""
+        exchanges: list[HttpExchange] = []
+        for identity, connection in list(self._connections.items()):
+            exchanges += self._finish(identity, connection, Incomplete.STOPPED)
+        return exchanges
+
+    def counters(self) -> dict[str, int]:
+        """Return the counters, from the start; `counters.py` says what each counts. All are present."""
+        return dict(self._counts)
+
+    def _settle(self, identity: int, connection: Connection) -> None:
+        """Bring the books up to date with a connection that was just fed."""
+        if connection.is_finished:
+            self._forget(identity, connection)
+            return
+        held = connection.buffered_bytes
+        self._buffered_bytes += held - connection.accounted_bytes
+        connection.accounted_bytes = held
+        if connection.is_in_message or connection.needs_time:
+            self._attended[identity] = connection
+        elif identity in self._attended:
+            del self._attended[identity]
+            self._asked_ktime_ns.pop(identity, None)
+
+    def _forget(self, identity: int, connection: Connection) -> None:
+        del self._connections[identity]
+        self._attended.pop(identity, None)
+        self._asked_ktime_ns.pop(identity, None)
+        self._buffered_bytes -= connection.accounted_bytes
+
+    def _finish(self, identity: int, connection: Connection, cause: Incomplete) -> list[HttpExchange]:
+        try:
+            exchanges = connection.finish(cause)
+        except Exception:  # noqa: BLE001 - as in feed
+            exchanges = self._quarantine(connection)
+        self._forget(identity, connection)
+        return exchanges
+
+    def _evict(self) -> list[HttpExchange]:
+        """Finish the least recently fed connections until both bounds hold."""
+        exchanges: list[HttpExchange] = []
+        limits = self._limits
+        while self._connections and (
+            self._buffered_bytes > limits.max_total_buffer or len(self._connections) > limits.max_connections
+        ):
+            identity, connection = next(iter(self._connections.items()))
+            self._counts["connections_evicted"] += 1
+            exchanges += self._finish(identity, connection, Incomplete.EVICTED)
+        return exchanges
+
+    def _quarantine(self, connection: Connection) -> list[HttpExchange]:
+        self.last_bug = traceback.format_exc(limit=-_BUG_FRAMES)
+        self._counts["connections_quarantined"] += 1
+        connection.ignore()
+        return []

@@ -1,0 +1,163 @@
+"""The installed command, started as a user would, and real servers for it to watch."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("wirespan")
+END_SECONDS = 30
+
+Attributes: TypeAlias = dict[str, Any]
+
+
+@dataclass
+class ExportedSpan:
+    """A span as a spans file has it, its values as Python's."""
+
+    kind: int
+    name: str
+    start_unix_ns: int
+    end_unix_ns: int
+    attributes: Attributes
+    resource: Attributes
+
+
+SERVER, CLIENT = 2, 3
+
+
+class Agent:
+    """A running `wirespan`, ready when constructed."""
+
+    def __init__(self, *arguments: str, **options: Any) -> None:
+        self.process = subprocess.Popen(
+            [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
+        self.log: list[str] = []
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if line == "ready\n":
+                return
+        raise AssertionError(f"not ready: {''.join(self.log)}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> str:
+        """End by a signal, expect 0, and return what it wrote to standard output."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> str:
+        """Expect the end with 0, and return what it wrote to standard output."""
+        out, err = self.process.communicate(timeout=END_SECONDS)
+        self.log.append(err)
+        assert self.process.returncode == 0, "".join(self.log)
+        assert "Traceback" not in "".join(self.log)
+        return str(out)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def agent() -> Iterator[Callable[..., Agent]]:
+    """Start `wirespan` with these arguments and wait until it is ready."""
+    with contextlib.ExitStack() as closing:
+
+        def start(*arguments: str, **options: Any) -> Agent:
+            started = Agent(*arguments, **options)
+            closing.callback(started.close)
+            return started
+
+        yield start
+
+
+@dataclass
+class Server:
+    """A server in a process of its own."""
+
+    pid: int
+    address: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.port}"
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[..., Server]]:
+    """Start a server on `127.0.0.1`, `::1` or a path, and wait until it listens."""
+    with contextlib.ExitStack() as closing:
+
+        def start(address: str = "127.0.0.1") -> Server:
+            process = closing.enter_context(
+                subprocess.Popen([sys.executable, "-m", "tests.e2e.server", address], stdout=subprocess.PIPE)
+            )
+            closing.callback(process.kill)
+            assert process.stdout is not None
+            return Server(process.pid, address, int(process.stdout.readline()))
+
+        yield start
+
+
+def wirespan(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=END_SECONDS, **options
+    )
+
+
+def curl(*arguments: str) -> str:
+    """Run curl, expect success, and return what it printed."""
+    ended = subprocess.run(
+        ["curl", "--silent", "--show-error", "--max-time", "10", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ended.stdout
+
+
+def read_spans(file: Path) -> list[ExportedSpan]:
+    """Return the spans of a spans file, by start."""
+    spans = []
+    for line in file.read_text().splitlines():
+        for group in json.loads(line)["resourceSpans"]:
+            resource = _attributes(group["resource"]["attributes"])
+            for scope in group["scopeSpans"]:
+                spans += [_exported(span, resource) for span in scope["spans"]]
+    return sorted(spans, key=lambda span: span.start_unix_ns)
+
+
+def _exported(span: dict[str, Any], resource: Attributes) -> ExportedSpan:
+    return ExportedSpan(
+        span["kind"],
+        span["name"],
+        int(span["startTimeUnixNano"]),
+        int(span["endTimeUnixNano"]),
+        _attributes(span["attributes"]),
+        resource,
+    )
+
+
+def _attributes(listed: list[dict[str, Any]]) -> Attributes:
+    return {attribute["key"]: _value(attribute["value"]) for attribute in listed}
+
+
+def _value(value: dict[str, Any]) -> Any:
+    ((kind, content),) = value.items()
+    if kind == "intValue":
+        return int(content)
+    if kind == "arrayValue":
+        return [_value(each) for each in content["values"]]
+    return content

@@ -1,0 +1,107 @@
+"""The configuration's keys and the stages' options made from them."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from agent.config import Configuration, ListenAddress
+from agent.config_reference import key_table
+from agent.selection import CaptureDirection
+from ebpf.events import Policy
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
+
+
+def configuration(**sections: dict[str, object]) -> Configuration:
+    return Configuration.model_validate(sections)
+
+
+def test_defaults_capture_everything_with_bodies() -> None:
+    options = Configuration().capture_options()
+    assert options.default_policy == Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
+    assert options.ports == frozenset()
+    assert not options.judge_by_executable
+    limits = Configuration().parser_limits()
+    assert limits.capture_bodies
+    assert limits.max_body == 131_072
+
+
+def test_budget_of_a_turn_holds_the_body_limit_and_a_header_block() -> None:
+    limits = configuration(content={"max_body": 1000}).parser_limits()
+    options = configuration(content={"max_body": 1000}).capture_options()
+    assert options.turn_budget == 1000 + limits.max_header_block
+
+
+@pytest.mark.parametrize("content", [{"bodies": False}, {"max_body": 0}])
+def test_without_bodies_only_the_header_block_is_budgeted(content: dict[str, object]) -> None:
+    chosen = configuration(content=content)
+    assert not chosen.parser_limits().capture_bodies
+    assert chosen.capture_options().turn_budget == chosen.parser_limits().max_header_block
+
+
+@pytest.mark.parametrize("capture", [{"pids": [1]}, {"executables": ["*nginx*"]}])
+def test_a_selection_makes_the_default_policy_ignore(capture: dict[str, object]) -> None:
+    assert configuration(capture=capture).capture_options().default_policy == Policy.IGNORE
+
+
+def test_executables_are_judged_and_direction_becomes_policy() -> None:
+    chosen = configuration(capture={"executables": ["x"], "direction": "ingress"})
+    assert chosen.capture_options().judge_by_executable
+    assert chosen.selection_rules().direction is CaptureDirection.INGRESS
+    assert chosen.selection_rules().policy == Policy.CAPTURE_INGRESS
+
+
+def test_seconds_become_nanoseconds_of_event_time() -> None:
+    assert configuration(limits={"idle_seconds": 1.5}).parser_limits().idle_ns == 1_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("localhost:0", ("localhost", 0)),
+        (":9464", ("", 9464)),
+        ("[::1]:9464", ("::1", 9464)),
+    ],
+)
+def test_listen_addresses(text: str, address: tuple[str, int]) -> None:
+    assert configuration(agent={"health_listen": text}).agent.health_listen == ListenAddress(*address)
+
+
+@pytest.mark.parametrize("text", ["9464", "::1:9464", "localhost:", "localhost:http", "localhost:65536", ""])
+def test_addresses_that_name_no_host_and_port_are_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="HOST:PORT"):
+        configuration(agent={"health_listen": text})
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"capture": {"ports": [0]}},
+        {"capture": {"ports": [65_536]}},
+        {"capture": {"pids": [0]}},
+        {"capture": {"ring_bytes": 3_000_000}},
+        {"capture": {"ring_bytes": 4096}},
+        {"content": {"max_body": -1}},
+        {"content": {"max_body": 1_048_577}},
+        {"content": {"attributes": "hypertrace"}},
+        {"agent": {"duration": 0}},
+        {"agent": {"shutdown_timeout": 0}},
+        {"limits": {"connections": 0}},
+        {"unknown": {}},
+        {"capture": {"unknown": 1}},
+    ],
+)
+def test_values_out_of_range_and_unknown_keys_are_refused(sections: dict[str, dict[str, object]]) -> None:
+    with pytest.raises(ValidationError):
+        configuration(**sections)
+
+
+def test_a_configuration_is_immutable() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Configuration().content.max_body = 1  # type: ignore[misc]  # what is tested
+
+
+def test_every_key_is_in_the_documentation_as_it_is() -> None:
+    assert key_table() in DOCUMENT.read_text(), "run: python -m agent.config_reference"
