@@ -87,7 +87,8 @@ def load_program(
 ) -> int:
     """Load a program and return its descriptor.
 
-    `attach_type_number` is the BTF number that a PROGRAM_TRACING program is typed by. Raises ProgramRejectedError.
+    `attach_type_number` is the BTF number that a PROGRAM_TRACING program is typed by. Raises
+    ProgramRejectedError when the verifier refuses, OSError for anything else.
     """
     text = ctypes.create_string_buffer(instructions, len(instructions))
     license_text = ctypes.create_string_buffer(_LICENSE)

@@ -62,7 +62,7 @@ def _explain(error: OSError, what: str) -> RefusalError:
     if error.errno == 1:
         return RefusalError(
             f"the kernel refuses to load eBPF programs ({what})",
-            "Run as root, or with the capabilities CAP_BPF and CAP_PERFMON (and CAP_SYS_RESOURCE before Linux 5.11).",
+            "Run as root, or with CAP_BPF and CAP_PERFMON (before Linux 5.11 also CAP_SYS_RESOURCE).",
         )
     if isinstance(error, bpf_syscalls.ProgramRejectedError):
         tail = "\n".join(error.log.strip().splitlines()[-6:])

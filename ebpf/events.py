@@ -45,8 +45,7 @@ class Role(IntEnum):
 
 
 class Missing(IntFlag):
-    """Why bytes of a stream were not captured. The values are those of `enum missing_cause` in
-    bpf/records.h."""
+    """Why bytes of a stream were not captured; values of `enum missing_cause` in bpf/records.h."""
 
     RING_FULL = 1
     """The ring buffer had no room."""
@@ -139,8 +138,7 @@ class ProcessExited:
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """What /proc said of a process when it was first seen. A live source never emits it; recordings carry
-    it."""
+    """What /proc said of a process when it was first seen. Recordings carry it; a live source never emits it."""
 
     ktime_ns: int
     tgid: int

@@ -27,7 +27,6 @@ class KernelHeadersError(Exception):
 def _candidates(prefix: Path, root: Path, release: str) -> Iterator[Path]:
     yield prefix / "share/wirespan/kernel-headers"
     yield root / "lib/modules" / release / "build"
-    # without an own tree bcc unpacks this one itself; `None` of the others was there then
     yield from sorted((root / "usr/src").glob("linux-headers-*"), reverse=True)
 
 
@@ -60,7 +59,8 @@ def find_kernel_headers(
             return candidate
     if archive.is_file():
         return None
+    package = f"linux-headers-{'arm64' if platform.machine() == 'aarch64' else 'amd64'}"
     raise KernelHeadersError(
-        "bcc needs kernel headers, of any kernel. Install them with `apt-get install linux-headers-"
-        f"{'arm64' if platform.machine() == 'aarch64' else 'amd64'}`, or name a tree in WIRESPAN_KERNEL_HEADERS."
+        f"bcc needs kernel headers, of any kernel. Install them with `apt-get install {package}`, "
+        f"or name a tree in {SETTINGS[0]}."
     )

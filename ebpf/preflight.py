@@ -81,7 +81,7 @@ def _check_types() -> Finding:
             "kernel types (BTF)",
             satisfied=False,
             detail=str(error),
-            remedy="Use a kernel built with CONFIG_DEBUG_INFO_BTF=y; in a container, show it /sys/kernel/btf.",
+            remedy="Use a kernel with CONFIG_DEBUG_INFO_BTF=y; in a container, show it /sys/kernel/btf.",
         )
     return Finding("kernel types (BTF)", satisfied=True, detail="every offset that is needed is known")
 

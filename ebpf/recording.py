@@ -10,6 +10,7 @@ are, except that kernel addresses are blanked: a recording is made to be handed 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,6 +21,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import BinaryIO
 
+from ebpf.clocks import read_clocks
 from ebpf.events import CaptureEvent, ClockSample, ProcessFacts, SocketEvent
 from ebpf.layout import COOKIE_SLICE, LayoutError, RecordDecoder, is_socket_record
 
@@ -58,7 +60,8 @@ class RecordingWriter:
     Raises OSError when the file can't be written. What is written is on disk only after `close`.
     """
 
-    def __init__(self, path: Path, *, version: str, clock: ClockSample) -> None:
+    def __init__(self, path: Path, *, version: str) -> None:
+        clock = read_clocks()
         # a recording holds credentials of whoever was captured: nobody else may read it
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=1 << 18)
@@ -121,16 +124,15 @@ class RecordedCapture:
         self._losses: dict[str, int] = {}
         self._decoder = RecordDecoder()
         self._exhausted = False
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._file.close)
             self.preamble = self._read_preamble()
             """Host, kernel, machine, version of wirespan and start of the recording."""
             self._events = self._read_events()
             self._pending = next(self._events, None)
             if not isinstance(self._pending, ClockSample):
                 raise RecordingError(f"{path} is damaged or was cut before its first event. Record again.")
-        except RecordingError:
-            self._file.close()
-            raise
+            undo.pop_all()
 
     def _read_frame(self) -> tuple[int, bytes] | None:
         start = self._file.tell()
@@ -156,9 +158,7 @@ class RecordedCapture:
             )
         frame = self._read_frame()
         try:
-            if frame is None or frame[0] != _FrameType.PREAMBLE:
-                raise ValueError("no preamble")
-            preamble: dict[str, str | int] = json.loads(frame[1])
+            preamble: dict[str, str | int] = json.loads(frame[1] if frame else b"")
             version = int(preamble["format"])
         except (ValueError, KeyError, TypeError) as error:
             raise RecordingError(

@@ -26,12 +26,12 @@ _HARMLESS = frozenset({"true", "false", "null"})
 _BRACKET_OR_QUOTE = re.compile(r'[{}\[\]]|\\*"')
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
-# `name=value` inside a URL inside a text; the value ends where a URL does.
+# `name=` inside a URL inside a text; a value may hold another URL, so it is no part of this.
 _URL_PARAMETER = re.compile(
-    # A plain set of characters comes first so that the search skips to one of them; 6 is the end of an
-    # escaped &.
-    rf"[?&;6](?:(?<=[?&;])|(?<=\\u0026))([^=&?#;\s\"'<>\\]{{1,{MAX_NAME_LENGTH}}})=([^&#;\s\"'<>\\]+)"
+    # A plain set of characters comes first so that the search skips to one of them; 6 is the end of an escaped &.
+    rf"[?&;6](?:(?<=[?&;])|(?<=\\u0026))([^=&?#;\s\"'<>\\]{{1,{MAX_NAME_LENGTH}}})="
 )
+_URL_VALUE = re.compile(r"[^&#;\s\"'<>\\]+")
 
 # RFC 7578 §4.2: a part's header names the field; its value follows the empty line and ends at the next
 # boundary.
@@ -53,13 +53,13 @@ def redact_members(text: str, names: SensitiveNames) -> tuple[str, int]:
     while member is not None:
         end = member.end()
         if names.is_sensitive(_unescaped(member[1])):
-            begin, end, replacement = _value_span(text, end)
+            begin, end, replacement = _value_span(text, end, member[2])
             if replacement:
                 out += (text[copied:begin], replacement)
                 copied = end
                 count += 1
         member = _MEMBER.search(text, end)
-    return "".join((*out, text[copied:])), count
+    return ("".join((*out, text[copied:])) if count else text), count
 
 
 def _may_name_a_secret(text: str, names: SensitiveNames) -> bool:
@@ -81,8 +81,11 @@ def _unescaped(name: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), name).replace("\\", "")
 
 
-def _value_span(text: str, begin: int) -> tuple[int, int, str]:
-    """Return where the value at `begin` starts and ends, and what replaces it; "" keeps it."""
+def _value_span(text: str, begin: int, escape: str) -> tuple[int, int, str]:
+    """Return where the value at `begin` starts and ends, and what replaces it; "" keeps it.
+
+    `escape` is the backslashes that a quote carries at this level.
+    """
     quote = begin
     while text.startswith("\\", quote):
         quote += 1
@@ -91,11 +94,11 @@ def _value_span(text: str, begin: int) -> tuple[int, int, str]:
         end = _string_end(text, content, quote - begin)
         return content, end, REDACTED if end > content else ""
     if text.startswith(("{", "["), begin):
-        return begin, _container_end(text, begin), f'"{REDACTED}"'
+        return begin, _container_end(text, begin), f'{escape}"{REDACTED}{escape}"'
     bare = _BARE_VALUE.match(text, begin)
     if bare is None or bare[0] in _HARMLESS:
         return begin, begin, ""
-    return begin, bare.end(), f'"{REDACTED}"'
+    return begin, bare.end(), f'{escape}"{REDACTED}{escape}"'
 
 
 def _string_end(text: str, begin: int, backslashes: int) -> int:
@@ -141,16 +144,19 @@ def redact_url_parameters(text: str, names: SensitiveNames) -> tuple[str, int]:
     """Replace the values of sensitive query parameters of URLs that occur in a text."""
     if "=" not in text or not ("?" in text or "&" in text or ";" in text or "\\u0026" in text):
         return text, 0
+    out: list[str] = []
     count = 0
-
-    def replace(match: re.Match[str]) -> str:
-        nonlocal count
-        if not names.is_sensitive(match[1]):
-            return match[0]
-        count += 1
-        return match[0][: match.start(2) - match.start()] + REDACTED
-
-    return _URL_PARAMETER.sub(replace, text), count
+    copied = 0
+    parameter = _URL_PARAMETER.search(text)
+    while parameter is not None:
+        begin = end = parameter.end()
+        if names.is_sensitive(parameter[1]) and (value := _URL_VALUE.match(text, begin)) is not None:
+            end = value.end()
+            out += (text[copied:begin], REDACTED)
+            copied = end
+            count += 1
+        parameter = _URL_PARAMETER.search(text, end)
+    return ("".join((*out, text[copied:])) if count else text), count
 
 
 def redact_form_parts(text: str, names: SensitiveNames) -> tuple[str, int]:
@@ -168,4 +174,4 @@ def redact_form_parts(text: str, names: SensitiveNames) -> tuple[str, int]:
             copied = end
             count += 1
         part = _PART_NAME.search(text, end)
-    return "".join((*out, text[copied:])), count
+    return ("".join((*out, text[copied:])) if count else text), count

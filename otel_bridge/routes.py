@@ -33,7 +33,7 @@ _IDENTIFIERS = (
 @lru_cache(maxsize=4096)
 def _infer(path: str) -> str | None:
     segments = path.split("/")
-    if segments[0] or len(segments) > MAX_SEGMENTS + 1:
+    if not path.startswith("/") or len(segments) > MAX_SEGMENTS + 1:
         return None
     route: list[str] = []
     for position, segment in enumerate(segments[1:], start=2):

@@ -71,9 +71,10 @@ def _redact_jwts(text: str, *, truncated: bool) -> tuple[str, int]:
         assert header is not None
         end = header.end()
         rest = _JWT_REST.match(text, end)
-        cut = truncated and end == len(text)
-        if cut or (rest is not None and end - begin >= _JWT_HEADER_MIN and rest.end() - end > 1):
-            end = rest.end() if rest is not None else end
+        rest_end = end if rest is None else rest.end()
+        is_cut = truncated and rest_end == len(text)
+        if is_cut or (end - begin >= _JWT_HEADER_MIN and rest_end - end > 1):
+            end = rest_end
             out += (text[copied:begin], REDACTED)
             copied = end
             count += 1

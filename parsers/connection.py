@@ -1,91 +1,45 @@
-"""Both directions of one connection: who is who, and which response belongs to which request.
+"""Both directions of one connection: who is who, and what is read when.
 
-Owns the role, the pairing and the doubt about it. It must not look into bytes beyond telling a request from a
-response, and it has no clock: time is that of the events.
+Owns the streams, the readers, the role, and the order in which both directions are read. It must not pair (`pairing`) or
+look into bytes beyond telling a request from a response, and it has no clock: time is that of the events.
 
-Contract: pairs are made by order within each direction, never by time. A pair that may be wrong is flagged; so is
-every message that is not whole. How sure the order is, is the `step`:
-
-| step | means | entered | response without request | pair |
-|---|---|---|---|---|
-| CERTAIN | every byte since birth is accounted for | at birth | held for its request, up to `reorder_ns` | sure |
-| ALTERNATING | one request at a time, so the next response is that of the newest request | joined late, or a loss that could not be stepped over | emitted at once | sure while it alternates |
-| DOUBTFUL | responses may be due that nobody will see the request of | see below | emitted at once | flagged |
-
-From CERTAIN a loss leads to ALTERNATING, or to DOUBTFUL when this client has ever sent a request before the previous
-response was over (pipelining), or when more than one request was open at the loss. From ALTERNATING, pipelining
-leads to DOUBTFUL for good. A response without request on a client's socket leads to DOUBTFUL too: its request may
-follow, because another thread's write is reported when it returns. That kind of doubt ends with a request that comes
-after a quiet `reorder_ns` with nothing open.
+Contract: a response is read only when it is known which request it answers, because its framing depends on that. On
+a connection of which every byte is accounted for, a response without request is held for its request: two threads may
+report their calls in either order. It waits for `ParserLimits.reorder_ns` and within
+`ParserLimits.max_stream_buffer`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from enum import Enum
-
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
-from parsers.counters import INCOMPLETE_COUNTER
-from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import HttpExchange, Incomplete
 from parsers.http1 import RequestReader, ResponseReader, detect_side
-from parsers.http1_message import Message
 from parsers.http1_reader import Outcome
 from parsers.limits import ParserLimits
+from parsers.pairing import Pairing, Step
 from parsers.stream import ByteStream, Piece
 
 _BY_DESIGN = Missing.BUDGET | Missing.SENDFILE
 """Causes that leave a gap inside one turn of one direction, and lose nothing else."""
 
 
-class Step(Enum):
-    """How sure the order of messages is."""
-
-    CERTAIN = "certain"
-    ALTERNATING = "alternating"
-    DOUBTFUL = "doubtful"
-
-
-@dataclass(slots=True)
-class Turn:
-    """One request and its response while they are read."""
-
-    request: Message[HttpRequest] | None
-    response: Message[HttpResponse] | None = None
-    flag: Incomplete | None = None
-    """Why the two may not belong together, or why one is absent."""
-    interim: tuple[int, ...] = ()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether both are read."""
-        response = self.response
-        return response is not None and response.done and (self.request is None or self.request.done)
-
-
 class Connection:
     """One connection, from the first event seen of it. `counts` are the tracker's counters, added to here."""
 
     __slots__ = (
-        "_cause",
         "_closed_ktime_ns",
         "_counts",
-        "_doubt_may_end",
-        "_id",
         "_joining_response",
         "_last_ktime_ns",
         "_limits",
-        "_out",
-        "_pipelining_seen",
+        "_pairing",
         "_releasing",
         "_requests",
         "_responses",
         "_role",
         "_socket",
         "_stalled_since_ktime_ns",
-        "_step",
         "_streams",
-        "_turns",
         "_undecided",
         "accounted_bytes",
         "is_finished",
@@ -98,24 +52,18 @@ class Connection:
         begins_at = None if event.position > 0 and event.kind is EventKind.DATA else 0
         self._limits = limits
         self._counts = counts
-        self._id = event.connection_id
         self._socket = event.socket
         self._role = Role.UNKNOWN
         self._streams = (ByteStream(limits, counts, begins_at), ByteStream(limits, counts, begins_at))
         self._undecided: tuple[list[Piece], list[Piece]] | None = ([], [])
         self._requests = RequestReader(limits, counts, joined_late=joined_late)
         self._responses = ResponseReader(limits, counts, joined_late=joined_late)
-        self._turns: deque[Turn] = deque()
-        self._step = Step.ALTERNATING if joined_late else Step.CERTAIN
-        self._cause = Incomplete.JOINED_LATE
-        self._pipelining_seen = False
-        self._doubt_may_end = False
+        self._pairing = Pairing(event.connection_id, event.socket, limits, counts, joined_late=joined_late)
         self._joining_response = joined_late
         self._releasing = False
         self._stalled_since_ktime_ns: int | None = None
         self._closed_ktime_ns: int | None = None
         self._last_ktime_ns = event.ktime_ns
-        self._out: list[HttpExchange] = []
         self.accounted_bytes = 0
         self.is_finished = False
         self.is_ignored = False
@@ -125,18 +73,13 @@ class Connection:
     @property
     def buffered_bytes(self) -> int:
         """Bytes held for this connection."""
-        total = (
+        return (
             self._streams[0].held_bytes
             + self._streams[1].held_bytes
             + self._requests.buffered_bytes
             + self._responses.buffered_bytes
+            + (self._pairing.buffered_bytes if self._pairing.turns else 0)
         )
-        for turn in self._turns:
-            if turn.request is not None:
-                total += turn.request.buffered_bytes
-            if turn.response is not None:
-                total += turn.response.buffered_bytes
-        return total
 
     @property
     def is_in_message(self) -> bool:
@@ -180,7 +123,7 @@ class Connection:
         if kind is EventKind.CLOSED and self._closed_ktime_ns is None:
             self._closed_ktime_ns = event.ktime_ns
         self._last_ktime_ns = event.ktime_ns
-        return self._take_out()
+        return self._pairing.take_out()
 
     def expire(self, ktime_ns: int) -> list[HttpExchange]:
         """Let time pass up to `ktime_ns`; return what that decides."""
@@ -195,7 +138,7 @@ class Connection:
         closed = self._closed_ktime_ns
         if closed is not None and ktime_ns - closed >= self._limits.close_grace_ns:
             return self.finish(Incomplete.CLOSED)
-        return self._take_out()
+        return self._pairing.take_out()
 
     def finish(self, cause: Incomplete) -> list[HttpExchange]:
         """End the connection: return what is pending, flagged."""
@@ -210,14 +153,13 @@ class Connection:
             self._end_directions()
         self._requests.abort(cause)
         self._responses.abort(cause)
-        while self._turns:
-            self._emit(self._turns.popleft(), cause)
-        return self._take_out()
+        self._pairing.give_up(cause)
+        return self._pairing.take_out()
 
     def ignore(self) -> None:
         """Drop everything and read nothing more of this connection."""
         self.is_ignored = True
-        self._turns.clear()
+        self._pairing.turns.clear()
         self._requests.abort(Incomplete.STOPPED)
         self._responses.abort(Incomplete.STOPPED)
         self._streams = (
@@ -225,14 +167,6 @@ class Connection:
             ByteStream(self._limits, self._counts, None),
         )
         self._stalled_since_ktime_ns = None
-
-    def _take_out(self) -> list[HttpExchange]:
-        out = self._out
-        if out:
-            self._out = []
-        return out
-
-    # Roles
 
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         """Hand pieces to the reader of their direction, or keep them until it is known which one that is."""
@@ -246,21 +180,21 @@ class Connection:
             return
         kept = self._undecided[direction]
         kept += pieces
-        side = detect_side(b"".join(piece.data for piece in kept), joined_late=self._step is not Step.CERTAIN)
+        side = detect_side(
+            b"".join(piece.data for piece in kept), joined_late=self._pairing.step is not Step.CERTAIN
+        )
         if side is not None:
             self._take_role(Role.CLIENT if side == (direction is Direction.EGRESS) else Role.SERVER)
-        elif self._step is not Step.CERTAIN:
+        elif self._pairing.step is not Step.CERTAIN:
             kept.clear()
 
     def _take_role(self, role: Role) -> None:
-        self._role = role
+        self._role = self._pairing.role = role
         undecided = self._undecided
         self._undecided = None
         if undecided is not None:
             for direction in (Direction.INGRESS, Direction.EGRESS):
                 self._add(direction, undecided[direction])
-
-    # Reading
 
     def _pump(self, ktime_ns: int) -> None:
         """Read both directions until neither gets on without the other."""
@@ -286,34 +220,25 @@ class Connection:
 
     def _advance_responses(self) -> Outcome:
         responses = self._responses
-        turn = self._next_turn()
+        turn = self._pairing.next_turn()
         awaited = turn is not None
-        responses.gated = not awaited and self._step is Step.CERTAIN and not self._releasing
+        responses.gated = not awaited and self._pairing.step is Step.CERTAIN and not self._releasing
         responses.may_resynchronise = awaited or self._joining_response or self._releasing
         if turn is not None and turn.request is not None:
             responses.request_method = turn.request.record.method
-            current = self._turns[0]
+            current = self._pairing.turns[0]
             responses.may_lack_body = current.request is None and current.response is not None
         else:
             responses.request_method = None
             responses.may_lack_body = False
         return responses.advance()
 
-    def _next_turn(self) -> Turn | None:
-        """Return the first turn whose response has not begun; those that have begun stand before it."""
-        turns = self._turns
-        if not turns or turns[-1].response is not None:
-            return None
-        for turn in turns:
-            if turn.response is None:
-                return turn
-        return None
-
     def _awaits_switch(self) -> bool:
         """Whether the last request may end HTTP, so that what follows must wait for its response."""
-        if not self._turns:
+        turns = self._pairing.turns
+        if not turns:
             return False
-        turn = self._turns[-1]
+        turn = turns[-1]
         if turn.request is None or turn.response is not None:
             return False
         may_switch = turn.request.record.method == b"CONNECT" or b"upgrade" in turn.request.fields.framing
@@ -332,7 +257,8 @@ class Connection:
         if not self._responses.has_input or self._releasing:
             return
         self._releasing = True
-        self._become_unsure(Incomplete.LOST_BYTES, overlap=False)
+        if self._pairing.step is Step.CERTAIN:
+            self._pairing.become_unsure(Incomplete.LOST_BYTES)
         while not self.is_ignored:
             outcome = self._advance_responses()
             if outcome is Outcome.NEED_MORE or outcome is Outcome.WAITING:
@@ -340,164 +266,71 @@ class Connection:
             self._take_response_outcome(outcome)
         self._releasing = False
 
-    # Requests
-
     def _take_request_outcome(self, outcome: Outcome) -> None:
+        requests = self._requests
+        pairing = self._pairing
         if outcome is Outcome.STARTED:
-            message = self._requests.message
+            message = requests.message
             assert message is not None
-            self._open_turn(message)
+            self._stalled_since_ktime_ns = None
+            pairing.open_turn(message, self._last_ktime_ns)
             if message.failure is not None:
                 self._lose_requests(message.failure)
         elif outcome is Outcome.FINISHED:
-            if (
-                self._requests.message is not None
-                and "body_not_sent" in self._requests.message.fields.anomalies
-            ):
-                self._doubt(Incomplete.INVALID)
-            self._emit_done()
+            if requests.message is not None and "body_not_sent" in requests.message.fields.anomalies:
+                pairing.become_unsure(Incomplete.INVALID)
+                pairing.doubt(Incomplete.INVALID)
+            pairing.emit_done()
         elif outcome is Outcome.LOST:
-            self._lose_requests(self._requests.loss)
+            self._lose_requests(requests.loss)
         elif outcome is Outcome.HTTP2:
             self._counts["connections_http2"] += 1
             self._leave_http()
 
-    def _open_turn(self, message: Message[HttpRequest]) -> None:
-        self._stalled_since_ktime_ns = None
-        if (
-            self._step is Step.DOUBTFUL
-            and self._doubt_may_end
-            and not self._turns
-            and message.record.start_ktime_ns - self._last_ktime_ns >= self._limits.reorder_ns
-        ):
-            self._step = Step.ALTERNATING
-        flag = self._cause if self._step is Step.DOUBTFUL else None
-        self._turns.append(Turn(message, None, flag))
-        self._counts["requests"] += 1
-        if len(self._turns) > self._limits.max_pending_messages:
-            # Giving up only the oldest would shift every later pair by one.
-            self._counts["pending_overflows"] += 1
-            self._pipelining_seen = True
-            self._become_unsure(Incomplete.LOST_BYTES, overlap=True)
-            while len(self._turns) > 1:
-                self._emit(self._turns.popleft(), Incomplete.EVICTED)
-
     def _lose_requests(self, cause: Incomplete) -> None:
-        """Note that requests of unknown number were lost; the turns before them keep their place."""
-        self._counts["lost_places"] += 1
-        unanswered = sum(turn.response is None for turn in self._turns)
-        cut = (
-            bool(self._turns)
-            and (request := self._turns[-1].request) is not None
-            and request.failure is not None
-        )
+        """Let what waits for a request go first: its request is among the lost ones, not behind them."""
+        self._pairing.lose_requests(cause)
         self._release_stalled()
-        self._become_unsure(cause, overlap=unanswered > cut)
-        self._emit_done()
-
-    # Responses
 
     def _take_response_outcome(self, outcome: Outcome) -> None:
         self._joining_response = False
         responses = self._responses
+        pairing = self._pairing
         if outcome is Outcome.STARTED:
-            message = responses.message
-            assert message is not None
-            self._answer_turn(message)
-            if message.failure is not None:
-                self._lose_responses(message.failure, by_design=False)
-            elif message.tunnel:
-                self._counts["connections_upgraded"] += 1
-                self._leave_http()
-            elif message.done:
-                self._finish_response()
+            self._answer_turn()
         elif outcome is Outcome.FINISHED:
-            self._finish_response()
+            pairing.finish_response(by_gap=responses.finished_by_gap)
         elif outcome is Outcome.INTERIM:
-            turn = self._next_turn()
-            if turn is not None and len(turn.interim) < self._limits.max_interim:
-                turn.interim += (responses.interim_status,)
+            pairing.note_interim(responses.interim_status)
         elif outcome is Outcome.LOST:
-            by_design = bool(responses.loss_missing) and not responses.loss_missing & ~_BY_DESIGN
-            self._lose_responses(responses.loss, by_design=by_design)
+            missing = responses.loss_missing
+            pairing.lose_responses(responses.loss, by_design=bool(missing) and not missing & ~_BY_DESIGN)
         elif outcome is Outcome.ENDED:
-            # Nobody will answer what is still open.
-            while self._turns and self._turns[0].request is not None and self._turns[0].request.done:
-                self._emit(self._turns.popleft(), Incomplete.CLOSED)
+            pairing.end_responses()
 
-    def _answer_turn(self, message: Message[HttpResponse]) -> None:
-        self._counts["responses"] += 1
-        turn = self._next_turn()
-        if turn is None:
-            turn = Turn(None, message, self._orphan_flag())
-            self._turns.append(turn)
-            if self._role is Role.CLIENT:
-                self._doubt(self._cause)
-            return
-        turn.response = message
-        if self._turns[-1].response is None:
-            self._see_pipelining()
+    def _answer_turn(self) -> None:
+        message = self._responses.message
+        assert message is not None
+        pairing = self._pairing
+        requests_seen = not self._streams[
+            Direction.EGRESS if self._role is Role.CLIENT else Direction.INGRESS
+        ].is_untouched
+        turn = pairing.answer_turn(message, requests_seen=requests_seen)
         request = turn.request
         if request is not None and not request.done and not turn.interim:
             # RFC 9110 §10.1.1: a client that waits for 100 may leave out the body after a final status.
             self._requests.may_lack_body = b"expect" in request.fields.framing
-
-    def _orphan_flag(self) -> Incomplete:
-        requests = self._streams[Direction.EGRESS if self._role is Role.CLIENT else Direction.INGRESS]
-        if self._cause is Incomplete.JOINED_LATE and self._step is not Step.CERTAIN:
-            return Incomplete.JOINED_LATE
-        return Incomplete.ONE_SIDE if requests.is_untouched else Incomplete.LOST_BYTES
-
-    def _finish_response(self) -> None:
-        if len(self._turns) > 1 and not self._responses.finished_by_gap:
-            self._see_pipelining()
-        self._emit_done()
-
-    def _see_pipelining(self) -> None:
-        """Note that a request was there before the previous response was over."""
-        self._pipelining_seen = True
-        if self._step is not Step.CERTAIN:
-            self._step = Step.DOUBTFUL
-            self._doubt_may_end = False
-            for turn in self._turns:
-                turn.flag = turn.flag or self._cause
-
-    def _lose_responses(self, cause: Incomplete, *, by_design: bool) -> None:
-        """Note that responses of unknown number were lost: only the newest request can still be answered."""
-        self._counts["lost_places"] += 1
-        begun = bool(self._turns) and self._turns[0].response is not None
-        unanswered = sum(turn.response is None for turn in self._turns)
-        newest = self._turns[-1] if unanswered else None
-        while self._turns and self._turns[0] is not newest:
-            self._emit(self._turns.popleft(), cause)
-        self._become_unsure(cause, overlap=unanswered > 1)
-        if newest is not None and not (by_design and begun and self._step is Step.ALTERNATING):
-            newest.flag = newest.flag or cause
-
-    # Doubt
-
-    def _become_unsure(self, cause: Incomplete, *, overlap: bool) -> None:
-        if self._step is Step.CERTAIN:
-            self._step = Step.ALTERNATING
-        self._cause = cause
-        if self._pipelining_seen:
-            self._step = Step.DOUBTFUL
-            self._doubt_may_end = False
-        elif overlap:
-            self._doubt(cause)
-
-    def _doubt(self, cause: Incomplete) -> None:
-        """Flag pairs from here on, until a quiet spell shows that nothing is due."""
-        if self._step is not Step.DOUBTFUL:
-            self._step = Step.DOUBTFUL
-            self._doubt_may_end = not self._pipelining_seen
-            self._cause = cause
-
-    # Emission
+        if message.failure is not None:
+            pairing.lose_responses(message.failure, by_design=False)
+        elif message.tunnel:
+            self._counts["connections_upgraded"] += 1
+            self._leave_http()
+        elif message.done:
+            pairing.finish_response(by_gap=False)
 
     def _leave_http(self) -> None:
-        while self._turns:
-            self._emit(self._turns.popleft(), Incomplete.LOST_BYTES)
+        self._pairing.emit_done()
+        self._pairing.give_up(Incomplete.LOST_BYTES)
         self.ignore()
 
     def _end_directions(self) -> None:
@@ -508,52 +341,3 @@ class Connection:
             if outcome is Outcome.NEED_MORE or outcome is Outcome.WAITING:
                 return
             self._take_response_outcome(outcome)
-
-    def _emit_done(self) -> None:
-        turns = self._turns
-        while turns and turns[0].is_done:
-            self._emit(turns.popleft(), None)
-
-    def _emit(self, turn: Turn, cause: Incomplete | None) -> None:
-        request = turn.request
-        response = turn.response
-        limits = self._limits
-        anomalies: list[str] = []
-        incomplete: Incomplete | None = None
-        if request is not None:
-            if not request.done:
-                request.fail(cause or Incomplete.CLOSED, limits)
-            incomplete = request.failure
-            anomalies += request.fields.anomalies
-        if response is not None:
-            if not response.done:
-                response.fail(cause or Incomplete.CLOSED, limits)
-            incomplete = incomplete or response.failure
-            anomalies += response.fields.anomalies
-            response.record.interim = turn.interim
-        incomplete = incomplete or turn.flag
-        if response is None:
-            incomplete = incomplete or cause or Incomplete.ONE_SIDE
-        first = request or response
-        assert first is not None
-        counts = self._counts
-        counts["exchanges"] += 1
-        if incomplete is not None:
-            counts[INCOMPLETE_COUNTER[incomplete]] += 1
-            if response is None:
-                counts["requests_unpaired"] += 1
-            elif request is None:
-                counts["responses_unpaired"] += 1
-        self._out.append(
-            HttpExchange(
-                self._id,
-                self._socket,
-                self._role,
-                first.tgid,
-                None if request is None else request.record,
-                None if response is None else response.record,
-                incomplete,
-                tuple(dict.fromkeys(anomalies)) if anomalies else (),
-                response is not None and response.tunnel,
-            )
-        )

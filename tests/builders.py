@@ -83,11 +83,15 @@ class Conversation:
         self.events.append(event)
         return event
 
-    def request(self, data: bytes, *, length: int | None = None, missing: Missing = NOTHING_MISSING) -> SocketEvent:
+    def request(
+        self, data: bytes, *, length: int | None = None, missing: Missing = NOTHING_MISSING
+    ) -> SocketEvent:
         """One call that moved bytes of requests."""
         return self.add(EventKind.DATA, self.requests, data, length=length, missing=missing)
 
-    def response(self, data: bytes, *, length: int | None = None, missing: Missing = NOTHING_MISSING) -> SocketEvent:
+    def response(
+        self, data: bytes, *, length: int | None = None, missing: Missing = NOTHING_MISSING
+    ) -> SocketEvent:
         """One call that moved bytes of responses."""
         return self.add(EventKind.DATA, self.responses, data, length=length, missing=missing)
 
@@ -170,7 +174,9 @@ def describe(exchange: HttpExchange) -> str:
     if request is None:
         parts.append("?")
     else:
-        parts.append(f"{request.method.decode('latin-1')} {request.target.decode('latin-1')} {request.version}")
+        parts.append(
+            f"{request.method.decode('latin-1')} {request.target.decode('latin-1')} {request.version}"
+        )
         parts.append(_describe_body(request.body))
         parts += [f"trailers {len(request.trailers)}"] if request.trailers else []
     parts.append("->")

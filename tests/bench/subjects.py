@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,18 +18,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.nginx import free_port, running_nginx
+
 HERE = Path(__file__).parent
 WIRESPAN = Path(sys.executable).with_name("wirespan")
 CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-START_TIMEOUT_SECONDS = 60
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def build_program(name: str, folder: Path) -> Path:
@@ -42,42 +33,14 @@ def build_program(name: str, folder: Path) -> Path:
     return program
 
 
-def wait_for_port(port: int) -> None:
-    """Wait until somebody accepts connections on the port."""
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-    raise TimeoutError(f"nobody listens on port {port}")
-
-
 @contextmanager
 def nginx(folder: Path) -> Iterator[int]:
-    """Run nginx with one worker and a JSON answer of 1 KiB; yield its port."""
-    executable = shutil.which("nginx") or "/usr/sbin/nginx"
-    port = free_port()
+    """Run nginx with a JSON answer of 1 KiB at every path; yield its port."""
     body = '{"items":"' + "x" * 1012 + '"}'
-    config = folder / "nginx.conf"
-    config.write_text(
-        f"""
-        worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log stderr error;
-        events {{ worker_connections 4096; }}
-        http {{
-          access_log off; keepalive_requests 10000000; keepalive_timeout 600s; default_type application/json;
-          client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-          fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-          server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 '{body}'; }} }}
-        }}
-        """
-    )
-    process = subprocess.Popen([executable, "-p", folder, "-c", config])
-    try:
-        wait_for_port(port)
+    with running_nginx(
+        folder, f"default_type application/json; location / {{ return 200 '{body}'; }}"
+    ) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 class _AcceptSpans(BaseHTTPRequestHandler):

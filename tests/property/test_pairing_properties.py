@@ -10,7 +10,14 @@ from parsers.exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import Conversation, describe, run_events
-from tests.property.dialogues import Exchange, assert_no_wrong_pair_unflagged, batches, drop, number_of, perform
+from tests.property.dialogues import (
+    Exchange,
+    assert_no_wrong_pair_unflagged,
+    batches,
+    drop,
+    number_of,
+    perform,
+)
 
 roles = st.sampled_from([Role.SERVER, Role.CLIENT])
 cut_lists = st.lists(st.integers(1, 10_000), max_size=6)
@@ -103,7 +110,9 @@ def test_cut_payloads_never_give_a_wrong_pair_unflagged(
     assert_no_wrong_pair_unflagged(exchanges)
     for exchange in exchanges:
         for message in (exchange.request, exchange.response):
-            assert message is None or message.body.size is None or len(message.body.content) <= message.body.size
+            assert (
+                message is None or message.body.size is None or len(message.body.content) <= message.body.size
+            )
 
 
 @settings(max_examples=300)
@@ -111,7 +120,9 @@ def test_cut_payloads_never_give_a_wrong_pair_unflagged(
 def test_joining_late_never_gives_a_wrong_pair_unflagged(
     conversation: list[list[Exchange]], cuts: list[int], role: Role, missed: int, role_known: bool
 ) -> None:
-    talk = Conversation(role=role, joined_late=True, opened=False, kernel_role=role if role_known else Role.UNKNOWN)
+    talk = Conversation(
+        role=role, joined_late=True, opened=False, kernel_role=role if role_known else Role.UNKNOWN
+    )
     perform(talk, conversation, cuts)
     events = talk.events[missed:]
     first: dict[int, int] = {}
@@ -133,9 +144,17 @@ def test_joining_late_never_gives_a_wrong_pair_unflagged(
             st.one_of(
                 st.binary(max_size=80),
                 st.sampled_from(
-                    [b"GET / HTTP/1.1\r\n", b"Host: a\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"\r\n", b"Content-Length: 5\r\n"]
+                    [
+                        b"GET / HTTP/1.1\r\n",
+                        b"Host: a\r\n\r\n",
+                        b"HTTP/1.1 200 OK\r\n",
+                        b"\r\n",
+                        b"Content-Length: 5\r\n",
+                    ]
                 ),
-                st.sampled_from([b"Transfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"HTTP/1.1 "]),
+                st.sampled_from(
+                    [b"Transfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"HTTP/1.1 "]
+                ),
             ),
             st.integers(-20, 40),
         ),

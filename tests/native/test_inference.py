@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ebpf.http_prefixes import HTTP_PREFIXES, prefix_table
+
+RunC = Callable[..., list[str]]
+
+PROGRAM = """
+#include <stdio.h>
+#include <string.h>
+%s
+#include "inference.h"
+
+int main(int count, char **arguments) {
+    static const char *names[] = {"no_match", "need_more", "request", "response", "http2", "tls"};
+    for (int i = 1; i < count; i++) {
+        unsigned char bytes[16] = {0};
+        __u64 words[2];
+        unsigned length = strlen(arguments[i]) / 2;
+        for (unsigned j = 0; j < length && j < 16; j++)
+            sscanf(arguments[i] + 2 * j, "%%2hhx", &bytes[j]);
+        memcpy(words, bytes, sizeof(words));
+        puts(names[infer(words[0], words[1], length < 16 ? length : 16)]);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.fixture
+def infer(run_c: RunC) -> Callable[[list[bytes]], list[str]]:
+    def run(cases: list[bytes]) -> list[str]:
+        return run_c(PROGRAM % prefix_table(), *(case.hex() for case in cases))
+
+    return run
+
+
+def test_every_prefix_is_recognised_and_every_beginning_of_it_awaits_more(
+    infer: Callable[..., list[str]],
+) -> None:
+    meanings = {"INFERENCE_REQUEST": "request", "INFERENCE_RESPONSE": "response", "INFERENCE_HTTP2": "http2"}
+    cases, expected = [], []
+    for prefix, meaning in HTTP_PREFIXES:
+        for end in range(1, len(prefix)):
+            cases.append(prefix[:end])
+            expected.append("need_more")
+        for rest in (b"", b"/", b"/index.html HTTP/1.1\r\n"):
+            cases.append(prefix + rest)
+            expected.append(meanings[meaning])
+    assert infer(cases) == expected
+
+
+@pytest.mark.parametrize("breaks", [b"\r\n", b"\n", b"\r\n\r\n", b"\r\n" * 4])
+def test_line_breaks_before_a_request_are_skipped(infer: Callable[..., list[str]], breaks: bytes) -> None:
+    assert infer([breaks, breaks + b"G", breaks + b"GET / HTTP/1.1"]) == ["need_more", "need_more", "request"]
+
+
+@pytest.mark.parametrize(
+    ("first", "meaning"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01", "tls"),
+        (b"\x16", "need_more"),
+        (b"\x16\x04", "no_match"),
+        (b"get / HTTP/1.1", "no_match"),
+        (b"GETS / HTTP/1.1", "no_match"),
+        (b"GET\t/", "no_match"),
+        (b"HTTP/2 200", "no_match"),
+        (b"HTTP/0.9 200", "no_match"),
+        (b"PRI * HQ", "no_match"),
+        (b"SSH-2.0-", "no_match"),
+        (b"*1\r\n$4", "no_match"),
+        (b"\0GET / H", "no_match"),
+        (b"\r\n" * 8, "no_match"),
+        (b"220 smtp", "no_match"),
+    ],
+)
+def test_what_is_not_http_is_told_apart(infer: Callable[..., list[str]], first: bytes, meaning: str) -> None:
+    assert infer([first]) == [meaning]
+
+
+def test_the_prefixes_fit_the_word_they_are_compared_in() -> None:
+    prefixes = [prefix for prefix, _ in HTTP_PREFIXES]
+    assert all(2 <= len(prefix) <= 8 and 0 not in prefix for prefix in prefixes)
+    assert not [(a, b) for a in prefixes for b in prefixes if a != b and a.startswith(b)]

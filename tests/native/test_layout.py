@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ebpf import layout
+from ebpf.compiler import CONTINUATIONS
+from ebpf.events import Direction, EventKind, Missing, Policy, Role
+
+RunC = Callable[..., list[str]]
+
+STRUCTS = {
+    "socket_record": (
+        "kind direction role joined_late tgid ktime_ns connection_id position length missing payload_length",
+        layout.SOCKET_RECORD,
+    ),
+    "socket_facts": (
+        "cookie inode network_namespace family local_port remote_port reserved local_address remote_address",
+        layout.SOCKET_FACTS,
+    ),
+    "stream_state": (
+        "position reported lost_ktime_ns held_ktime_ns spent missing held_length held_tgid held",
+        layout.STREAM_STATE,
+    ),
+    "connection": (
+        "id verdict role joined_late opened closed turn turns ended streams socket",
+        layout.CONNECTION,
+    ),
+}
+
+
+def python_offsets(format_text: str) -> list[int]:
+    """Where each field of a struct format without padding starts."""
+    import re
+    import struct
+
+    offsets, at = [], 0
+    for count, code in re.findall(r"(\d*)([A-Za-z])", format_text):
+        repeat = 1 if code == "s" else int(count or 1)
+        size = struct.calcsize(f"<{count}s" if code == "s" else f"<{code}")
+        for _ in range(repeat):
+            offsets.append(at)
+            at += size
+    return offsets
+
+
+def test_every_struct_has_the_same_fields_offsets_and_size_in_c_and_python(run_c: RunC) -> None:
+    lines = ["#include <stdio.h>", "#include <stddef.h>", '#include "records.h"', "int main(void) {"]
+    expected = []
+    for name, (fields, layout_struct) in STRUCTS.items():
+        for field, offset in zip(fields.split(), python_offsets(layout_struct.format[1:]), strict=True):
+            lines.append(f'printf("{name}.{field} %zu\\n", offsetof(struct {name}, {field}));')
+            expected.append(f"{name}.{field} {offset}")
+    for name, size in {
+        "socket_facts": layout.SOCKET_FACTS.size,
+        "stream_state": layout.STREAM_STATE.size,
+        "connection": layout.CONNECTION.size,
+        "process_record": layout.PROCESS_RECORD.size,
+        "socket_record": layout.SOCKET_RECORD.size + layout.SOCKET_FACTS.size,
+    }.items():
+        lines.append(f'printf("{name} %zu\\n", sizeof(struct {name}));')
+        expected.append(f"{name} {size}")
+    lines += ["return 0;", "}"]
+    assert run_c("\n".join(lines)) == expected
+
+
+def test_the_process_record_has_the_same_offsets(run_c: RunC) -> None:
+    fields = ("kind", "tgid", "ktime_ns", "path_length", "arguments_length")
+    prints = "".join(f'printf("%zu\\n", offsetof(struct process_record, {field}));' for field in fields)
+    printed = run_c(
+        f'#include <stdio.h>\n#include <stddef.h>\n#include "records.h"\nint main(void) {{ {prints} return 0; }}'
+    )
+    assert printed == ["0", "4", "8", "16", "20"]
+
+
+def test_every_number_that_both_sides_use_is_equal(run_c: RunC) -> None:
+    numbers = {
+        **{f"RECORD_{kind.name}": kind for kind in EventKind},
+        "RECORD_PROCESS_EXECUTED": 5,
+        "RECORD_PROCESS_EXITED": 6,
+        **{direction.name: direction for direction in Direction},
+        **{f"ROLE_{role.name}": role for role in Role},
+        **{f"MISSING_{cause.name}": cause for cause in Missing},
+        **{f"POLICY_{policy.name}": policy for policy in Policy},
+        "POLICY_IGNORE": Policy.IGNORE,
+        **{f"COUNTER_{counter.name}": counter for counter in layout.Counter},
+        "COUNTERS": len(layout.Counter),
+        **{name.upper(): index for index, name in enumerate(CONTINUATIONS)},
+        "CONTINUATIONS": len(CONTINUATIONS),
+        "CHUNK_BYTES": layout.CHUNK_BYTES,
+    }
+    prints = "".join(f'printf("{name} %d\\n", {name});' for name in numbers)
+    printed = run_c(f'#include <stdio.h>\n#include "records.h"\nint main(void) {{ {prints} return 0; }}')
+    assert printed == [f"{name} {int(value)}" for name, value in numbers.items()]
