@@ -14,8 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from parsers.tracker import ConnectionTracker
-
 from agent.processes import ProcessTable
 from agent.selection import Selection
 from agent.stop import StopRequest
@@ -32,6 +30,7 @@ from otel_bridge.span import SpanSink
 from otel_bridge.spans import SpanCounters, SpanOptions, build_span
 from otel_bridge.trace_context import IdGenerator
 from parsers.exchange import HttpExchange
+from parsers.tracker import ConnectionTracker
 
 POLL_SECONDS = 0.1
 """Longest wait for events: how late a stop, an expiry and the liveness mark may be."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -24,6 +23,9 @@ MAX_ENVIRONMENT_BYTES = 262_144
 """Twice what the kernel allows a single variable to be (MAX_ARG_STRLEN, 128 KiB)."""
 MAX_STAT_BYTES = 4_096
 """One line of 52 numbers and a name of at most 64 bytes."""
+
+MAX_SYSTEM_STAT_BYTES = 1_048_576
+"""/proc/stat: a line for each CPU, and one with a number for each interrupt."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # Positions in /proc/PID/stat after the name, which proc_pid_stat(5) calls field 2.
@@ -54,11 +56,11 @@ def parent(tgid: int, proc: Path = PROC) -> int | None:
 
 
 def start_unix_ns(tgid: int, proc: Path = PROC) -> int | None:
-    """Return when a process was started; None when it is gone. With the tgid it is an identity."""
+    """Return when a process was started, to a second; None when it is gone. It is a tgid's identity."""
     fields = _stat_fields(tgid, proc)
     if fields is None:
         return None
-    return _boot_unix_ns() + int(fields[_STAT_START_TICKS]) * 1_000_000_000 // _TICKS_PER_SECOND
+    return _boot_unix_ns(proc) + int(fields[_STAT_START_TICKS]) * 1_000_000_000 // _TICKS_PER_SECOND
 
 
 def read_process(tgid: int, ktime_ns: int, proc: Path = PROC) -> ProcessFacts | None:
@@ -128,6 +130,10 @@ def _stat_fields(tgid: int, proc: Path) -> list[bytes] | None:
 
 
 @functools.cache
-def _boot_unix_ns() -> int:
-    # Read once: a start time is an identity, so two readings of it must agree although clocks are corrected.
-    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+def _boot_unix_ns(proc: Path) -> int:
+    # The kernel's own figure, in whole seconds: a start time is an identity, on which two agents, or one and
+    # its successor, must agree. Read once, since a step of the wall clock moves it.
+    for line in _read_bounded(proc / "stat", MAX_SYSTEM_STAT_BYTES).splitlines():
+        if line.startswith(b"btime "):
+            return int(line.split()[1]) * 1_000_000_000
+    return 0

@@ -39,6 +39,16 @@ from parsers.tracker import ConnectionTracker
 CLOCK_SECONDS = 10.0
 """How often a recording notes both clocks, as a live source does."""
 
+UNWANTED_LOSSES = (
+    "ring_full_records",
+    "ring_full_bytes",
+    "unreadable_bytes",
+    "iovec_bound_bytes",
+    "connection_table_full",
+    "policy_table_full",
+)
+"""Causes that cost something the user wanted; the others are limits and verdicts, which metrics show."""
+
 log = logging.getLogger(__name__)
 
 
@@ -94,8 +104,8 @@ def replay_recording(configuration: Configuration, file: Path) -> None:
             options,
             sinks,
         ).run(stop)
-        if source.incomplete_bytes:
-            log.warning("%s is cut: its last %d bytes hold no whole record", file, source.incomplete_bytes)
+        if source.cut_bytes:
+            log.warning("%s is cut: its last %d bytes hold no whole record", file, source.cut_bytes)
         _report_losses(source.losses())
 
 
@@ -129,7 +139,11 @@ def record_live(configuration: Configuration, file: Path) -> None:
                 clock_due = time.monotonic() + CLOCK_SECONDS
                 writer.append_clock(read_clocks())
             records = source.poll_raw(0 if stopping else POLL_SECONDS)
-            _append([(record, decoder.decode(record)) for record in records], writer, processes, selection)
+            events = [(record, decoder.decode(record)) for record in records]
+            try:
+                _append(events, writer, processes, selection)
+            except OSError as error:
+                raise ConfigurationError(f"{file} can't be written any further: {error.strerror}") from None
             if stopping:
                 break
         _report_losses(source.losses())
@@ -205,10 +219,15 @@ def _serve_health(
     log.info("health and metrics on port %d", server.port)
 
 
+def describe_losses(losses: Mapping[str, int]) -> str:
+    """Return the losses of wanted traffic as a text, empty when there are none."""
+    return ", ".join(f"{cause} {losses[cause]}" for cause in UNWANTED_LOSSES if losses.get(cause))
+
+
 def _report_losses(losses: Mapping[str, int]) -> None:
-    lost = ", ".join(f"{cause} {count}" for cause, count in losses.items() if count)
-    if lost:
-        log.info("not captured: %s", lost)
+    if lost := describe_losses(losses):
+        log.warning("lost: %s", lost)
+    log.debug("not captured: %s", losses)
 
 
 def _report_drops(sink: SpanSink) -> None:

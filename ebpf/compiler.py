@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from ebpf import bpf_syscalls
 from ebpf.btf import BtfError, KernelTypes
 from ebpf.kernel_headers import KernelHeadersError, find_kernel_headers
+from ebpf.preflight import check_loading
 from ebpf.program import offset_flags, program_text
 
 TRACEPOINTS = (
@@ -134,6 +135,10 @@ def compile_and_attach(request: Request) -> tuple[dict[str, int], object]:
 
     The second value owns the maps' descriptors until they are sent.
     """
+    privileges = check_loading()
+    if privileges.remedy:
+        # asked first: bcc calls every such refusal a failure to compile
+        raise RefusalError(f"{privileges.subject}: {privileges.detail}", privileges.remedy)
     try:
         types = KernelTypes.of_running_kernel()
         headers = find_kernel_headers()

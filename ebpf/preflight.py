@@ -96,7 +96,8 @@ def _has(capabilities: int, *numbers: int) -> bool:
     return all(capabilities >> number & 1 for number in numbers)
 
 
-def _check_loading() -> Finding:
+def check_loading() -> Finding:
+    """Return whether this process may load and attach eBPF programs."""
     capabilities = _effective_capabilities()
     missing = []
     if not _has(capabilities, _CAP_SYS_ADMIN):
@@ -191,7 +192,7 @@ def _check_namespace() -> Finding:
 _CHECKS: tuple[Callable[[], Finding], ...] = (
     _check_system,
     _check_types,
-    _check_loading,
+    check_loading,
     _check_lockdown,
     _check_compiler,
     _check_headers,

@@ -19,8 +19,7 @@ MAX_NAME_LENGTH = 128
 """Characters of a name that is looked at; no convention has longer ones, and it bounds every search below."""
 
 # A quoted name before a colon. Tried at every quote, so stray quotes elsewhere cannot hide a name.
-# Backslashes before the closing quote are those of JSON within a JSON string.
-_MEMBER = re.compile(rf'"([^"\n]{{1,{MAX_NAME_LENGTH}}}?)(\\*)"\s*:\s*')
+_MEMBER = re.compile(rf'"([^"\n]{{1,{MAX_NAME_LENGTH}}})"\s*:\s*')
 _BARE_VALUE = re.compile(r"[^\s,}\]\\\"]+")
 _HARMLESS = frozenset({"true", "false", "null"})
 _BRACKET_OR_QUOTE = re.compile(r'[{}\[\]]|\\*"')
@@ -28,14 +27,16 @@ _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 # `name=` inside a URL inside a text; a value may hold another URL, so it is no part of this.
 _URL_PARAMETER = re.compile(
-    # A plain set of characters comes first so that the search skips to one of them; 6 is the end of an escaped &.
+    # A plain set comes first so that the search skips to one of its characters; 6 ends an escaped &.
     rf"[?&;6](?:(?<=[?&;])|(?<=\\u0026))([^=&?#;\s\"'<>\\]{{1,{MAX_NAME_LENGTH}}})="
 )
 _URL_VALUE = re.compile(r"[^&#;\s\"'<>\\]+")
 
 # RFC 7578 §4.2: a part's header names the field; its value follows the empty line and ends at the next
 # boundary.
-_PART_NAME = re.compile(rf'\bname="?([^";\r\n]{{1,{MAX_NAME_LENGTH}}})"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n')
+_PART_HEADER = re.compile(r"^content-disposition:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_PART_NAME = re.compile(r'(?<![\w*])name=(?:"([^"]*)"|([^\s;"]*))', re.IGNORECASE)
+_EMPTY_LINE = re.compile(r"\r?\n\r?\n")
 _PART_END = re.compile(r"\r?\n--")
 
 
@@ -52,8 +53,11 @@ def redact_members(text: str, names: SensitiveNames) -> tuple[str, int]:
     member = _MEMBER.search(text)
     while member is not None:
         end = member.end()
-        if names.is_sensitive(_unescaped(member[1])):
-            begin, end, replacement = _value_span(text, end, member[2])
+        name = member[1]
+        if names.is_sensitive(_unescaped(name)):
+            # In JSON within a JSON string the closing quote carries backslashes, and so must the new ones.
+            escape = name[len(name.rstrip("\\")) :]
+            begin, end, replacement = _value_span(text, end, escape)
             if replacement:
                 out += (text[copied:begin], replacement)
                 copied = end
@@ -164,14 +168,19 @@ def redact_form_parts(text: str, names: SensitiveNames) -> tuple[str, int]:
     out: list[str] = []
     count = 0
     copied = 0
-    part = _PART_NAME.search(text)
-    while part is not None:
-        begin = end = part.end()
-        if names.is_sensitive(part[1]):
+    header = _PART_HEADER.search(text)
+    while header is not None:
+        end = header.end()
+        name = _PART_NAME.search(header[1])
+        empty_line = _EMPTY_LINE.search(text, end)
+        if empty_line is None:
+            break
+        begin = end = empty_line.end()
+        if name is not None and names.is_sensitive(name[1] or name[2] or ""):
             closing = _PART_END.search(text, begin)
             end = closing.start() if closing is not None else len(text)
             out += (text[copied:begin], REDACTED)
             copied = end
             count += 1
-        part = _PART_NAME.search(text, end)
+        header = _PART_HEADER.search(text, end)
     return ("".join((*out, text[copied:])) if count else text), count

@@ -19,6 +19,7 @@ from time import monotonic
 
 from otel_bridge.export_options import ExportOptions
 from otel_bridge.otlp import OVERHEAD_PER_SPAN, EncodedSpan, RequestEncoder, encode_span
+from otel_bridge.secret_shapes import redact_shapes
 from otel_bridge.span import Span
 from otel_bridge.transport import Delivered, Outcome, Refused, TooLarge, Transport, TryAgain, open_transport
 
@@ -57,6 +58,8 @@ class OtlpSink:
         max_batch_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
         self._options = options
+        # For messages: a URL may carry a password.
+        self._backend = redact_shapes(options.endpoint)[0]
         self._transport: Transport = open_transport(options)
         self._encoder = RequestEncoder()
         self._max_queue_bytes = max_queue_bytes
@@ -153,7 +156,7 @@ class OtlpSink:
             self._in_flight = 0
             self._changed.notify_all()
         if left:
-            _logger.warning("%d spans could not be delivered to %s in time", left, self._options.endpoint)
+            _logger.warning("%d spans could not be delivered to %s in time", left, self._backend)
         self._transport.close()
         self._thread.join(max(0.1, deadline - monotonic()))
 
@@ -221,21 +224,23 @@ class OtlpSink:
             if not isinstance(outcome, TryAgain):
                 return outcome
             pause = min(backoff, MAX_BACKOFF_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            asked = outcome.after_seconds is not None
             if outcome.after_seconds is not None:
                 pause = min(max(outcome.after_seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
-            self._say(
-                "retry", "%s is not available, will try again: %s", self._options.endpoint, outcome.reason
-            )
+            self._say("retry", "%s is not available, will try again: %s", self._backend, outcome.reason)
             backoff = min(backoff * BACKOFF_FACTOR, MAX_BACKOFF_SECONDS)
-            if self._pause(pause):
+            if self._pause(pause, asked=asked):
                 return None
 
-    def _pause(self, seconds: float) -> bool:
-        """Wait; return whether the sink was abandoned meanwhile."""
-        deadline = monotonic() + seconds
+    def _pause(self, seconds: float, *, asked: bool) -> bool:
+        """Wait, as the backend `asked` or not; return whether the sink was abandoned meanwhile."""
+        started_at = monotonic()
         with self._changed:
             while not self._abandoned:
-                remaining = deadline - monotonic()
+                if self._closing and not asked:
+                    # Little time is left: what is on its way gets more than one last try.
+                    seconds = min(seconds, FIRST_BACKOFF_SECONDS)
+                remaining = started_at + seconds - monotonic()
                 if remaining <= 0:
                     return False
                 self._changed.wait(remaining)
@@ -262,7 +267,7 @@ class OtlpSink:
             self._say(
                 cause,
                 "%s did not take %d spans (%s): %s",
-                self._options.endpoint,
+                self._backend,
                 count - exported,
                 cause,
                 message,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -54,7 +54,8 @@ class ExportOptions:
     protocol: OtlpProtocol
     secure: bool
     """TLS. The server is always verified: against `certificate`, else against the system's authorities."""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Often credentials, so they stay out of the representation."""
     compression: OtlpCompression = OtlpCompression.NONE
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     """For one attempt."""

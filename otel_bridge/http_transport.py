@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 from email.utils import parsedate_to_datetime
 from time import time
+from typing import Any
 
 import requests
 from google.protobuf.message import DecodeError
@@ -31,7 +32,7 @@ class HttpTransport:
     """A session to one URL."""
 
     def __init__(self, options: ExportOptions) -> None:
-        session = requests.Session()
+        session = _Session()
         # Answers are read by hand, up to a bound.
         session.stream = True
         # Else an entry in ~/.netrc would replace a configured Authorization header.
@@ -57,7 +58,7 @@ class HttpTransport:
             "POST", self._url, headers=self._headers, timeout=timeout_seconds, data=body
         )
         if result.error is not None:
-            return TryAgain(f"{type(result.error).__name__}: {result.error}")
+            return TryAgain(f"{type(result.error).__name__}: {_root(result.error)}")
         assert isinstance(result, RequestsHTTPResult)
         assert result.response is not None
         return _outcome(result.response)
@@ -65,6 +66,19 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connections that no request is using."""
         self._transport.close()
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what the system said; each layer above it only wraps it in its own description."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+class _Session(requests.Session):
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        # The base class prefers REQUESTS_CA_BUNDLE to the session's certificate; the one for OTLP must win.
+        return super().merge_environment_settings(url, proxies, stream, verify or self.verify, cert)
 
 
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -37,7 +37,7 @@ _PEM_BEGIN = "-----BEGIN"
 _PEM_END = re.compile(r"-----END[^-]{0,80}(?:-{1,5}|\Z)")
 
 # RFC 3986 §3.2.1. PHP and others escape the slashes in JSON.
-_USER_INFO = re.compile(r"(:\\?/\\?/)([^/\\\s?#\"'<>@:]*)(:?)([^/\\\s?#\"'<>]*)@")
+_USER_INFO = re.compile(r"(:\\?/\\?/)([^/\\\s?#\"'<>]*)@")
 
 
 def redact_shapes(text: str, *, truncated: bool = False) -> tuple[str, int]:
@@ -99,7 +99,7 @@ def _redact_pem_blocks(text: str) -> tuple[str, int]:
 
 
 def _user_info(match: re.Match[str]) -> str:
-    return f"{match[1]}{REDACTED}:{REDACTED}@" if match[3] else f"{match[1]}{REDACTED}@"
+    return f"{match[1]}{REDACTED}:{REDACTED}@" if ":" in match[2] else f"{match[1]}{REDACTED}@"
 
 
 def _redact_cards(text: str) -> tuple[str, int]:

@@ -42,6 +42,9 @@ DEFAULT_MAX_ATTRIBUTES = 128
 
 _ERROR_FROM_STATUS = {SpanKind.SERVER: 500, SpanKind.CLIENT: 400}
 
+# A sender may announce any size; an attribute holds 64 bits.
+_MAX_INT64 = 2**63 - 1
+
 _NO_CONTEXT = ContextReading(context=None, malformed=0)
 
 
@@ -299,7 +302,10 @@ def _add_url(
     if named is not None:
         # The asterisk form (OPTIONS *) addresses the server as such: its URI has no path (RFC 9112 §3.3).
         path = "" if path == "*" else path
-        attributes["url.full"] = f"{scheme or 'http'}://{format_authority(named)}{path}{mark}{query}"
+        origin = f"{scheme or 'http'}://{format_authority(named)}"
+        if "@" in authority:
+            origin = redaction.path(f"{scheme}://{authority}")
+        attributes["url.full"] = f"{origin}{path}{mark}{query}"
 
 
 def _add_outcome(attributes: dict[str, AttributeValue], exchange: HttpExchange, kind: SpanKind) -> bool:
@@ -320,7 +326,7 @@ def _route(attributes: dict[str, AttributeValue], response: HttpResponse | None)
 
 
 def _add_body_facts(attributes: dict[str, AttributeValue], side: str, body: Body) -> None:
-    if body.size is not None:
+    if body.size is not None and body.size <= _MAX_INT64:
         attributes[f"http.{side}.body.size"] = body.size
     if body.truncation is not None:
         attributes[f"wirespan.{side}.body.truncated"] = body.truncation.value

@@ -1,15 +1,18 @@
 """Both directions of one connection: who is who, and what is read when.
 
-Owns the streams, the readers, the role, and the order in which both directions are read. It must not pair (`pairing`) or
-look into bytes beyond telling a request from a response, and it has no clock: time is that of the events.
+Owns the streams, the readers, the role, and the order in which both directions are read. It must not pair
+(`pairing`) or look into bytes beyond telling a request from a response, and it has no clock: time is that
+of the events.
 
-Contract: a response is read only when it is known which request it answers, because its framing depends on that. On
-a connection of which every byte is accounted for, a response without request is held for its request: two threads may
-report their calls in either order. It waits for `ParserLimits.reorder_ns` and within
-`ParserLimits.max_stream_buffer`.
+Contract: a response is read only when it is known which request it answers, because its framing depends on
+that. On a connection of which every byte is accounted for, a response without request is held for its
+request: two threads may report their calls in either order. It waits for `ParserLimits.reorder_ns` and
+within `ParserLimits.max_stream_buffer`.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.exchange import HttpExchange, Incomplete
@@ -18,6 +21,19 @@ from parsers.http1_reader import Outcome
 from parsers.limits import ParserLimits
 from parsers.pairing import Pairing, Step
 from parsers.stream import ByteStream, Piece
+
+# Bound once: looking up a member of an enumeration takes longer than comparing it.
+_DATA: Final = EventKind.DATA
+_ENDED: Final = EventKind.ENDED
+_CLOSED: Final = EventKind.CLOSED
+_EGRESS: Final = Direction.EGRESS
+_CLIENT: Final = Role.CLIENT
+_UNKNOWN: Final = Role.UNKNOWN
+_CERTAIN: Final = Step.CERTAIN
+_NEED_MORE: Final = Outcome.NEED_MORE
+_WAITING: Final = Outcome.WAITING
+_STARTED: Final = Outcome.STARTED
+_FINISHED: Final = Outcome.FINISHED
 
 _BY_DESIGN = Missing.BUDGET | Missing.SENDFILE
 """Causes that leave a gap inside one turn of one direction, and lose nothing else."""
@@ -48,12 +64,12 @@ class Connection:
 
     def __init__(self, event: SocketEvent, limits: ParserLimits, counts: dict[str, int]) -> None:
         # Every connection begins with OPENED; one that does not was given up before, so its past is unknown.
-        joined_late = event.joined_late or (event.kind is EventKind.DATA and event.position > 0)
-        begins_at = None if event.position > 0 and event.kind is EventKind.DATA else 0
+        joined_late = event.joined_late or (event.kind is _DATA and event.position > 0)
+        begins_at = None if event.position > 0 and event.kind is _DATA else 0
         self._limits = limits
         self._counts = counts
         self._socket = event.socket
-        self._role = Role.UNKNOWN
+        self._role = _UNKNOWN
         self._streams = (ByteStream(limits, counts, begins_at), ByteStream(limits, counts, begins_at))
         self._undecided: tuple[list[Piece], list[Piece]] | None = ([], [])
         self._requests = RequestReader(limits, counts, joined_late=joined_late)
@@ -67,7 +83,7 @@ class Connection:
         self.accounted_bytes = 0
         self.is_finished = False
         self.is_ignored = False
-        if event.role is not Role.UNKNOWN:
+        if event.role is not _UNKNOWN:
             self._take_role(event.role)
 
     @property
@@ -109,25 +125,25 @@ class Connection:
     def feed(self, event: SocketEvent) -> list[HttpExchange]:
         """Take an event; return the exchanges that it completes."""
         kind = event.kind
-        if self._undecided is not None and event.role is not Role.UNKNOWN:
+        if self._undecided is not None and event.role is not _UNKNOWN:
             self._take_role(event.role)
         if self.is_ignored:
-            if kind is EventKind.DATA:
+            if kind is _DATA:
                 self._counts["discarded_bytes"] += event.length
-        elif kind is EventKind.DATA or kind is EventKind.ENDED:
+        elif kind is _DATA or kind is _ENDED:
             direction = event.direction
             stream = self._streams[direction]
-            pieces = stream.receive(event) if kind is EventKind.DATA else stream.end(event)
+            pieces = stream.receive(event) if kind is _DATA else stream.end(event)
             self._add(direction, pieces)
             self._pump(event.ktime_ns)
-        if kind is EventKind.CLOSED and self._closed_ktime_ns is None:
+        if kind is _CLOSED and self._closed_ktime_ns is None:
             self._closed_ktime_ns = event.ktime_ns
         self._last_ktime_ns = event.ktime_ns
         return self._pairing.take_out()
 
     def expire(self, ktime_ns: int) -> list[HttpExchange]:
         """Let time pass up to `ktime_ns`; return what that decides."""
-        for direction in (Direction.INGRESS, Direction.EGRESS):
+        for direction in (Direction.INGRESS, _EGRESS):
             pieces = self._streams[direction].expire(ktime_ns)
             if pieces:
                 self._add(direction, pieces)
@@ -145,7 +161,7 @@ class Connection:
         self.is_finished = True
         if self.is_ignored:
             return []
-        for direction in (Direction.INGRESS, Direction.EGRESS):
+        for direction in (Direction.INGRESS, _EGRESS):
             self._add(direction, self._streams[direction].drain())
         self._pump(self._last_ktime_ns)
         self._release_stalled()
@@ -171,7 +187,7 @@ class Connection:
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         """Hand pieces to the reader of their direction, or keep them until it is known which one that is."""
         if self._undecided is None:
-            if (direction is Direction.EGRESS) == (self._role is Role.CLIENT):
+            if (direction is _EGRESS) == (self._role is _CLIENT):
                 for piece in pieces:
                     self._requests.add(piece)
             else:
@@ -181,11 +197,11 @@ class Connection:
         kept = self._undecided[direction]
         kept += pieces
         side = detect_side(
-            b"".join(piece.data for piece in kept), joined_late=self._pairing.step is not Step.CERTAIN
+            b"".join(piece.data for piece in kept), joined_late=self._pairing.step is not _CERTAIN
         )
         if side is not None:
-            self._take_role(Role.CLIENT if side == (direction is Direction.EGRESS) else Role.SERVER)
-        elif self._pairing.step is not Step.CERTAIN:
+            self._take_role(_CLIENT if side == (direction is _EGRESS) else Role.SERVER)
+        elif self._pairing.step is not _CERTAIN:
             kept.clear()
 
     def _take_role(self, role: Role) -> None:
@@ -193,7 +209,7 @@ class Connection:
         undecided = self._undecided
         self._undecided = None
         if undecided is not None:
-            for direction in (Direction.INGRESS, Direction.EGRESS):
+            for direction in (Direction.INGRESS, _EGRESS):
                 self._add(direction, undecided[direction])
 
     def _pump(self, ktime_ns: int) -> None:
@@ -205,14 +221,14 @@ class Connection:
             if requests.has_input:
                 requests.gated = self._awaits_switch()
                 outcome = requests.advance()
-                if outcome is not Outcome.NEED_MORE and outcome is not Outcome.WAITING:
+                if outcome is not _NEED_MORE and outcome is not _WAITING:
                     self._take_request_outcome(outcome)
                     progress = True
             if not progress and responses.has_input:
                 outcome = self._advance_responses()
-                if outcome is Outcome.WAITING:
+                if outcome is _WAITING:
                     self._stall(ktime_ns)
-                elif outcome is not Outcome.NEED_MORE:
+                elif outcome is not _NEED_MORE:
                     self._take_response_outcome(outcome)
                     progress = True
             if not progress:
@@ -222,7 +238,7 @@ class Connection:
         responses = self._responses
         turn = self._pairing.next_turn()
         awaited = turn is not None
-        responses.gated = not awaited and self._pairing.step is Step.CERTAIN and not self._releasing
+        responses.gated = not awaited and self._pairing.step is _CERTAIN and not self._releasing
         responses.may_resynchronise = awaited or self._joining_response or self._releasing
         if turn is not None and turn.request is not None:
             responses.request_method = turn.request.record.method
@@ -231,7 +247,11 @@ class Connection:
         else:
             responses.request_method = None
             responses.may_lack_body = False
-        return responses.advance()
+        outcome = responses.advance()
+        if responses.passed_over:
+            responses.passed_over = False
+            self._pairing.pass_over_responses()
+        return outcome
 
     def _awaits_switch(self) -> bool:
         """Whether the last request may end HTTP, so that what follows must wait for its response."""
@@ -252,16 +272,16 @@ class Connection:
             self._release_stalled()
 
     def _release_stalled(self) -> None:
-        """Read the responses that wait for a request as ones without: their request is not going to be seen."""
+        """Read the responses that wait for a request as ones without: theirs is not going to be seen."""
         self._stalled_since_ktime_ns = None
         if not self._responses.has_input or self._releasing:
             return
         self._releasing = True
-        if self._pairing.step is Step.CERTAIN:
+        if self._pairing.step is _CERTAIN:
             self._pairing.become_unsure(Incomplete.LOST_BYTES)
         while not self.is_ignored:
             outcome = self._advance_responses()
-            if outcome is Outcome.NEED_MORE or outcome is Outcome.WAITING:
+            if outcome is _NEED_MORE or outcome is _WAITING:
                 break
             self._take_response_outcome(outcome)
         self._releasing = False
@@ -269,14 +289,14 @@ class Connection:
     def _take_request_outcome(self, outcome: Outcome) -> None:
         requests = self._requests
         pairing = self._pairing
-        if outcome is Outcome.STARTED:
+        if outcome is _STARTED:
             message = requests.message
             assert message is not None
             self._stalled_since_ktime_ns = None
             pairing.open_turn(message, self._last_ktime_ns)
             if message.failure is not None:
                 self._lose_requests(message.failure)
-        elif outcome is Outcome.FINISHED:
+        elif outcome is _FINISHED:
             if requests.message is not None and "body_not_sent" in requests.message.fields.anomalies:
                 pairing.become_unsure(Incomplete.INVALID)
                 pairing.doubt(Incomplete.INVALID)
@@ -296,10 +316,10 @@ class Connection:
         self._joining_response = False
         responses = self._responses
         pairing = self._pairing
-        if outcome is Outcome.STARTED:
+        if outcome is _STARTED:
             self._answer_turn()
-        elif outcome is Outcome.FINISHED:
-            pairing.finish_response(by_gap=responses.finished_by_gap)
+        elif outcome is _FINISHED:
+            pairing.finish_response(inferred=responses.finished_by_inference)
         elif outcome is Outcome.INTERIM:
             pairing.note_interim(responses.interim_status)
         elif outcome is Outcome.LOST:
@@ -313,7 +333,7 @@ class Connection:
         assert message is not None
         pairing = self._pairing
         requests_seen = not self._streams[
-            Direction.EGRESS if self._role is Role.CLIENT else Direction.INGRESS
+            _EGRESS if self._role is _CLIENT else Direction.INGRESS
         ].is_untouched
         turn = pairing.answer_turn(message, requests_seen=requests_seen)
         request = turn.request
@@ -326,7 +346,7 @@ class Connection:
             self._counts["connections_upgraded"] += 1
             self._leave_http()
         elif message.done:
-            pairing.finish_response(by_gap=False)
+            pairing.finish_response(inferred=False)
 
     def _leave_http(self) -> None:
         self._pairing.emit_done()
@@ -338,6 +358,6 @@ class Connection:
         self._responses.end(self._last_ktime_ns)
         while self._responses.has_input and not self.is_ignored:
             outcome = self._advance_responses()
-            if outcome is Outcome.NEED_MORE or outcome is Outcome.WAITING:
+            if outcome is _NEED_MORE or outcome is _WAITING:
                 return
             self._take_response_outcome(outcome)

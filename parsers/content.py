@@ -1,10 +1,10 @@
 """The content of a body: content coding removed, charset told, cut to the bound on a character boundary.
 
-Owns what is kept of a body and why it is short. It must not know about framing: it gets the bytes that were kept,
-the true size, and why bytes are missing.
+Owns what is kept of a body and why it is short. It must not know about framing: it gets the bytes that were
+kept, the true size, and why bytes are missing.
 
-Contract: never more than `limit` bytes come out, whatever the coding claims. A body that was cut decodes as far as
-it goes and keeps the reason of the cut; only bytes that are wrong are a `DECODE_ERROR`.
+Contract: never more than `limit` bytes come out, whatever the coding claims. A body that was cut decodes as
+far as it goes and keeps the reason of the cut; only bytes that are wrong are a `DECODE_ERROR`.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def build_body(
 ) -> Body:
     """Build the record of a body of which `kept` bytes are known, from its beginning without a hole.
 
-    `size` is its true size on the wire, in bytes; `cut` says why `kept` is shorter. `codings` are lower-cased content
-    codings in the order they were applied.
+    `size` is its true size on the wire, in bytes; `cut` says why `kept` is shorter. `codings` are
+    lower-cased content codings in the order they were applied.
     """
     if not kept:
         return Body(size, b"", None, cut)
@@ -75,9 +75,9 @@ def build_body(
 def find_charset(content_type: bytes) -> str | None:
     """Return the Python codec name of a textual media type, None for a binary one.
 
-    Textual is what the HTTP semantic conventions list for body content: text/*, JSON, XML, YAML and their suffixes,
-    form data, and whatever declares a charset. The default is UTF-8. A charset that Python does not know is read as
-    Latin-1, which keeps every byte.
+    Textual is what the HTTP semantic conventions list for body content: text/*, JSON, XML, YAML and their
+    suffixes, form data, and whatever declares a charset. The default is UTF-8. A charset that Python does
+    not know is read as Latin-1, which keeps every byte.
     """
     match = _CHARSET.search(content_type)
     if match is None:
@@ -131,15 +131,13 @@ def _remove_codings(
         decode = _DECODERS.get(coding)
         if decode is None:
             return kept, Truncation.DECODE_ERROR
-        coded_size = len(content)
         decoded = decode(content, limit + 1)
         if decoded.failed:
             return decoded.content[:limit] or kept, Truncation.DECODE_ERROR
         content = decoded.content
         if len(content) > limit:
             content = content[:limit]
-            bomb = coded_size * BOMB_RATIO < limit or truncation is Truncation.BOMB
-            truncation = Truncation.BOMB if bomb else Truncation.LIMIT
+            truncation = Truncation.BOMB if len(kept) * BOMB_RATIO < limit else Truncation.LIMIT
         elif not decoded.whole and truncation is None:
             truncation = Truncation.DECODE_ERROR
     return content, truncation
@@ -150,7 +148,8 @@ def _decode_gzip(data: bytes, limit: int) -> _Decoded:
 
 
 def _decode_deflate(data: bytes, limit: int) -> _Decoded:
-    # RFC 9110 §8.4.1.2: the zlib format, but some senders leave out its header; RFC 1950 §2.2 tells them apart.
+    # RFC 9110 §8.4.1.2: the zlib format, but some senders leave out its header; RFC 1950 §2.2 tells them
+    # apart.
     has_header = len(data) < 2 or (data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0)
     return _inflate(data, limit, zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
@@ -194,12 +193,16 @@ def _decode_zstd(data: bytes, limit: int) -> _Decoded:
         )
     if len(content) == limit:
         return _Decoded(content, False)
-    # The bounded reader does not tell a cut frame from a whole one; known to be short, it may be decoded without a bound.
-    decoder = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW).decompressobj(
-        read_across_frames=True
-    )
-    decoder.decompress(data)
-    return _Decoded(content, decoder.eof)
+    # The bounded reader does not tell a cut frame from a whole one; the output being short, no bound is
+    # needed here.
+    rest = data
+    while rest:
+        decoder = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW).decompressobj()
+        decoder.decompress(rest)
+        if not decoder.eof:
+            return _Decoded(content, False)
+        rest = decoder.unused_data
+    return _Decoded(content, True)
 
 
 def _open_zstd(data: bytes) -> zstandard.ZstdDecompressionReader:

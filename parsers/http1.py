@@ -5,6 +5,8 @@ Owns the making of request and response records from heads. Everything both side
 
 from __future__ import annotations
 
+from typing import Final
+
 from parsers.exchange import Body, HttpRequest, HttpResponse
 from parsers.http1_framing import Framing, decide_request_framing, decide_response_framing
 from parsers.http1_head import is_request_start, is_response_start, parse_request_head, parse_response_head
@@ -12,7 +14,8 @@ from parsers.http1_message import Message
 from parsers.http1_reader import MessageReader, Outcome
 from parsers.limits import ParserLimits
 
-_NO_CONTENT = (Framing.NO_BODY, Framing.TUNNEL)
+_NO_BODY: Final = Framing.NO_BODY
+_TUNNEL: Final = Framing.TUNNEL
 _STATUS_PREFIX = b"HTTP/1."
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"
 
@@ -36,7 +39,7 @@ class RequestReader(MessageReader[HttpRequest]):
             head.target,
             head.version,
             head.fields.headers,
-            Body(0 if framing is Framing.NO_BODY else None, b"", None),
+            Body(0 if framing is _NO_BODY else None, b"", None),
             start,
             max(start, self._piece.ktime_ns),
         )
@@ -50,7 +53,7 @@ class RequestReader(MessageReader[HttpRequest]):
 
 
 class ResponseReader(MessageReader[HttpResponse]):
-    """Reads responses. `request_method`, set from outside, is that of the request that comes next; None: unknown."""
+    """Reads responses; `request_method`, set from outside, is that of the next request, None when unknown."""
 
     __slots__ = ("interim_status", "request_method")
 
@@ -74,7 +77,7 @@ class ResponseReader(MessageReader[HttpResponse]):
             head.reason,
             head.version,
             head.fields.headers,
-            Body(0 if framing in _NO_CONTENT else None, b"", None),
+            Body(0 if framing is _NO_BODY or framing is _TUNNEL else None, b"", None),
             start,
             max(start, self._piece.ktime_ns),
         )
@@ -88,7 +91,7 @@ class ResponseReader(MessageReader[HttpResponse]):
 
 
 def detect_side(start: bytes, *, joined_late: bool) -> bool | None:
-    """Tell by its first bytes whether a direction carries requests (True) or responses (False); None: not yet.
+    """Tell by its first bytes whether a direction carries requests; None when they do not tell yet.
 
     Joined late, bytes may be from the middle of a message, so only the whole beginning of one tells.
     """

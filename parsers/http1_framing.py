@@ -1,11 +1,13 @@
 """Where an HTTP/1 message ends: RFC 9112 §6.3, decided as real servers and clients see it.
 
-Owns that decision only; it must not read a body. What a strict parser would refuse is named in the head's anomalies.
+Owns that decision only; it must not read a body. What a strict parser would refuse is named in the head's
+anomalies.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from parsers.http1_head import Fields, RequestHead, ResponseHead
 
@@ -27,19 +29,24 @@ class Framing(Enum):
     """Nobody can tell, or two servers would tell differently."""
 
 
+_NO_BODY: Final = Framing.NO_BODY
+_LENGTH: Final = Framing.LENGTH
+
+
 def decide_request_framing(head: RequestHead) -> tuple[Framing, int]:
     """Return how the request ends, and the length of its body where that is declared."""
     fields = head.fields
     framing = fields.framing
     if not framing:
-        return Framing.NO_BODY, 0
+        return _NO_BODY, 0
     if b"transfer-encoding" in framing:
-        # Rule 4: in a request a final coding other than chunked leaves the length unknown, and the server says 400.
+        # Rule 4: in a request a final coding other than chunked leaves the length unknown, and the server
+        # says 400.
         chunked = _is_chunked(fields, head.version)
         return (Framing.CHUNKED, 0) if chunked else (Framing.AMBIGUOUS, 0)
     if b"content-length" not in framing:
         # Rule 7: a request without either field has no body.
-        return Framing.NO_BODY, 0
+        return _NO_BODY, 0
     return _decide_by_length(fields)
 
 
@@ -50,7 +57,7 @@ def decide_response_framing(head: ResponseHead, method: bytes | None) -> tuple[F
     if status == 101:
         return Framing.TUNNEL, 0
     if method == b"HEAD" or status < 200 or status in (204, 304):
-        return Framing.NO_BODY, 0
+        return _NO_BODY, 0
     # Rule 2: 2xx to CONNECT opens a tunnel, and both fields are ignored.
     if method == b"CONNECT" and status < 300:
         return Framing.TUNNEL, 0
@@ -67,7 +74,7 @@ def decide_response_framing(head: ResponseHead, method: bytes | None) -> tuple[F
 
 
 def split_codings(fields: Fields) -> list[bytes]:
-    """Return the codings of a body, lower-cased, in the order they were applied: of content, then of transfer."""
+    """Return the codings of a body, lower-cased, in the order they were applied: content, then transfer."""
     framing = fields.framing
     codings = _split_list(framing.get(b"content-encoding", b"")) + _split_list(
         framing.get(b"transfer-encoding", b"")
@@ -99,7 +106,8 @@ def _decide_by_length(fields: Fields) -> tuple[Framing, int]:
         # Rule 6: a valid Content-Length is the length of the body.
         return _of_length(int(value))
     members = _split_list(value)
-    # Rule 5: an invalid Content-Length is unrecoverable unless all members of a list are the same valid number.
+    # Rule 5: an invalid Content-Length is unrecoverable unless all members of a list are the same valid
+    # number.
     if not all(member.isdigit() and len(member) <= _MAX_LENGTH_DIGITS for member in members) or not members:
         fields.anomalies.append("invalid_content_length")
         return Framing.AMBIGUOUS, 0
@@ -111,7 +119,7 @@ def _decide_by_length(fields: Fields) -> tuple[Framing, int]:
 
 
 def _of_length(length: int) -> tuple[Framing, int]:
-    return (Framing.LENGTH, length) if length else (Framing.NO_BODY, 0)
+    return (_LENGTH, length) if length else (_NO_BODY, 0)
 
 
 def _split_list(value: bytes) -> list[bytes]:

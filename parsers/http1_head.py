@@ -1,15 +1,17 @@
-"""Start line and fields of one HTTP/1 message: a fast lane, h11 for the rest, a lenient reader for what h11 refuses.
+"""Start line and fields of one HTTP/1 message: a fast lane, then h11, then a lenient reader.
 
 Owns what counts as a valid head. It must not know where a head ends in a stream or what follows it (`http1`).
 
-Contract: a block goes in whole, without the empty line that ends it; a head comes out, or None for bytes that no
-server would take for HTTP/1. Every reader is linear in the length of its input. Three lanes, in this order:
+Contract: a block goes in whole, without the empty line that ends it; a head comes out, or None for bytes
+that no server would take for HTTP/1. Every reader is linear in the length of its input. Three lanes, in
+this order:
 
 1. the fast lane takes only heads that are plain ASCII, one line per field, without doubt about their framing;
 2. h11 decides about everything else: what it accepts is valid and its answer stands;
 3. what h11 refuses but servers accept is read leniently, and the head carries the anomalies by name.
 
-Where both the fast lane and h11 accept a head they give the same answer; a differential test holds them to it.
+Where both the fast lane and h11 accept a head they give the same answer; a differential test holds them to
+it.
 """
 
 from __future__ import annotations
@@ -43,6 +45,10 @@ _VERSION = re.compile(rb"HTTP/(1\.[0-9])")
 _LENIENT_STATUS_LINE = re.compile(rb"HTTP/(1\.[0-9])[ \t]+([1-9][0-9][0-9])(?:[ \t]([^\x00]*))?")
 _RESPONSE_START = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9][ \r\n]")
 
+_MAX_BLANKS = 64
+"""White space in a row that h11 is given; nobody aligns fields further than that."""
+_TABS_TO_SPACES = bytes.maketrans(b"\t", b" ")
+
 # h11 reads a response only after a request; this one lets it accept any status, 101 included.
 _H11_REQUEST = h11.Request(
     method="GET", target="/", headers=[("host", "h"), ("connection", "upgrade"), ("upgrade", "any")]
@@ -55,7 +61,8 @@ class Fields:
 
     headers: Headers
     framing: dict[bytes, bytes]
-    """Lower-cased names of `FRAMING_FIELDS` that are present; repeated ones joined by a comma (RFC 9110 §5.3)."""
+    """Lower-cased names of `FRAMING_FIELDS` that are present; repeated ones joined by a comma (RFC 9110
+    §5.3)."""
     anomalies: list[str] = field(default_factory=list)
 
 
@@ -90,7 +97,7 @@ def parse_response_head(block: bytes) -> ResponseHead | None:
 
 
 def parse_trailers(block: bytes) -> Fields:
-    """Read a trailer section (RFC 9112 §7.1.2), which never refuses: a line that is no field is an anomaly."""
+    """Read a trailer section (RFC 9112 §7.1.2); it never refuses: a line that is no field is an anomaly."""
     return _read_plain_fields(block) or _read_lenient_fields(block)
 
 
@@ -133,6 +140,7 @@ def parse_plain_response(block: bytes) -> ResponseHead | None:
 def _read_plain_fields(rest: bytes, *, hosts: bool | None = None) -> Fields | None:
     """Read fields that are plain; `hosts` True wants one Host, False at most one, None does not ask."""
     headers: Headers = []
+    names: list[bytes] = []
     if rest:
         lines = rest.split(b"\r\n")
         if (
@@ -147,7 +155,7 @@ def _read_plain_fields(rest: bytes, *, hosts: bool | None = None) -> Fields | No
             if not separator:
                 return None
             headers.append((name, value))
-    names = [name.lower() for name, _ in headers]
+            names.append(name.lower())
     if b"" in names or b"".join(names).translate(None, _TOKEN_BYTES):
         return None
     if hosts is not None and (count := names.count(b"host")) != 1 and (hosts or count):
@@ -155,7 +163,11 @@ def _read_plain_fields(rest: bytes, *, hosts: bool | None = None) -> Fields | No
     present = FRAMING_FIELDS.intersection(names)
     if not present:
         return Fields(headers, {})
-    framing = _collect_framing(headers)
+    framing: dict[bytes, bytes] = {}
+    for index, key in enumerate(names):
+        if key in present:
+            value = headers[index][1]
+            framing[key] = framing[key] + b", " + value if key in framing else value
     length = framing.get(b"content-length")
     # bytes.isdigit is ASCII only; h11 takes at most 20 digits, and 18 always fit 64 bits.
     if length is not None and not (length.isdigit() and len(length) <= 18):
@@ -175,6 +187,8 @@ def _collect_framing(headers: Headers) -> dict[bytes, bytes]:
 
 
 def _parse_h11_request(block: bytes) -> RequestHead | None:
+    if not _is_linear_for_h11(block):
+        return None
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(block + b"\r\n\r\n")
     try:
@@ -190,6 +204,8 @@ def _parse_h11_request(block: bytes) -> RequestHead | None:
 
 
 def _parse_h11_response(block: bytes) -> ResponseHead | None:
+    if not _is_linear_for_h11(block):
+        return None
     connection = h11.Connection(h11.CLIENT)
     connection.send(_H11_REQUEST)
     connection.send(h11.EndOfMessage())
@@ -208,19 +224,27 @@ def _parse_h11_response(block: bytes) -> ResponseHead | None:
     return ResponseHead(event.status_code, event.reason, event.http_version.decode(), fields)
 
 
+def _is_linear_for_h11(block: bytes) -> bool:
+    """Whether no run of white space is long: h11 0.16 is quadratic in it (60 KB took it 22 s)."""
+    return b" " * _MAX_BLANKS not in block.translate(_TABS_TO_SPACES)
+
+
 def _take_h11_fields(
     block: bytes, event: h11.Request | h11.Response | h11.InformationalResponse
 ) -> Fields | None:
-    """Take over the fields as h11 read them; None where it merged some, because the wire is what counts here."""
+    """Take over the fields as h11 read them; None where it merged some, because the wire counts here."""
     headers = [(bytes(name), bytes(value)) for name, value in event.headers.raw_items()]
     lines = block.split(b"\n")[1:]
     folds = sum(line[:1] in (b" ", b"\t") for line in lines)
     if len(lines) - folds != len(headers):
         return None
+    framing = _collect_framing(headers)
+    if b"content-length" in framing and framing != _read_lenient_fields(b"\n".join(lines)).framing:
+        return None
     anomalies = _find_line_anomalies(block)
     if folds:
         anomalies.append("obs_fold")
-    return Fields(headers, _collect_framing(headers), anomalies)
+    return Fields(headers, framing, anomalies)
 
 
 def _find_line_anomalies(block: bytes) -> list[str]:
@@ -260,7 +284,7 @@ def _parse_lenient_response(block: bytes) -> ResponseHead | None:
 
 
 def _name_refusal(anomalies: list[str], fields: Fields) -> list[str]:
-    """Return all anomalies; what h11 refused always has one, unless framing names it (`http1.decide_framing`)."""
+    """Return all anomalies; what h11 refused always has one, unless framing (`http1_framing`) names it."""
     found = list(dict.fromkeys(anomalies + fields.anomalies))
     if not found and not fields.framing.keys() & {b"content-length", b"transfer-encoding"}:
         found.append("not_strict")
@@ -285,7 +309,8 @@ def _read_lenient_fields(rest: bytes) -> Fields:
     for raw_line in rest.split(b"\n") if rest else ():
         line = raw_line.removesuffix(b"\r")
         if line[:1] in (b" ", b"\t"):
-            # RFC 9112 §5.2: a fold is one or more spaces; without a field before it the line belongs to nothing.
+            # RFC 9112 §5.2: a fold is one or more spaces; without a field before it the line belongs to
+            # nothing.
             anomalies["obs_fold" if values else "leading_whitespace"] = None
             if values:
                 values[-1].append(line.strip(b" \t"))

@@ -39,7 +39,8 @@ class Message(Generic[RecordT]):
     declared_size: int | None = None
     kept: bytes | bytearray = b""
     gap_cause: Truncation | None = None
-    """Why the content stops early; nothing behind a gap is kept, because content with a hole would mislead."""
+    """Why the content stops early; nothing behind a gap is kept, because content with a hole would
+    mislead."""
 
     @property
     def buffered_bytes(self) -> int:
@@ -99,7 +100,7 @@ class Message(Generic[RecordT]):
         kept = bytes(self.kept)
         self.kept = b""
         cut: Truncation | None = None
-        if limits.capture_bodies and len(kept) < self.size:
+        if limits.capture_bodies and (len(kept) < self.size or self.gap_cause is not None):
             cut = Truncation.LIMIT if len(kept) >= limits.max_body else self.gap_cause
         framing = self.fields.framing
         codings = (

@@ -1,17 +1,18 @@
 """Reading HTTP/1 messages of one direction: pieces of a stream in, message starts and ends out.
 
-Owns what requests and responses have in common: where a message begins, its body, what a gap does to it, and finding
-the next message after a loss. What differs is in `http1`. It must not know the other direction: what it needs of it (the request's method, whether a
-message may begin at all) is set from outside, by `connection`, before each step.
+Owns what requests and responses have in common: where a message begins, its body, what a gap does to it,
+and finding the next message after a loss. What differs is in `http1`. It must not know the other direction:
+what it needs of it (the request's method, whether a message may begin at all) is set from outside, by
+`connection`, before each step.
 
-Contract: `advance` returns after each thing that matters to the pairing; nothing behind it has been read yet. Wire
-data never raises. Reading is linear in the bytes, however they are cut.
+Contract: `advance` returns after each thing that matters to the pairing; nothing behind it has been read
+yet. Wire data never raises. Reading is linear in the bytes, however they are cut.
 
 What a gap does, by what it lies in:
 
 | in | then |
 |---|---|
-| a body of known length, a chunk's data, a body until the end | stepped over: the size counts, the content stops |
+| a body of known length, a chunk, a body until the end | stepped over: the size counts, the content stops |
 | everything else | the place is lost: bytes are passed over up to a record that begins like a message |
 """
 
@@ -21,7 +22,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import deque
 from enum import Enum
-from typing import Generic
+from typing import Final, Generic
 
 from parsers.exchange import Incomplete
 from parsers.http1_framing import Framing
@@ -31,7 +32,7 @@ from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING, Piece
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_CHUNK_LENGTH = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
 class Outcome(Enum):
@@ -48,40 +49,42 @@ class Outcome(Enum):
     INTERIM = "interim"
     """A 1xx response passed: `interim_status`."""
     LOST = "lost"
-    """The place in the stream is lost, for `loss`; the message in progress, when there was one, is done and failed."""
+    """The place in the stream is lost, for `loss`; the message in progress, when there was one, is done and
+    failed."""
     ENDED = "ended"
     """The direction is over."""
     HTTP2 = "http2"
     """The client speaks HTTP/2 from here on (RFC 9113 §3.4)."""
 
 
-class _State(Enum):
-    BETWEEN = "between"
-    HEAD = "head"
-    LENGTH = "length"
-    CHUNK_SIZE = "chunk_size"
-    CHUNK_DATA = "chunk_data"
-    CHUNK_END = "chunk_end"
-    TRAILERS = "trailers"
-    UNTIL_END = "until_end"
-    LOST = "lost"
-    OVER = "over"
+_NO_BODY: Final = Framing.NO_BODY
+_KNOWN_LENGTH: Final = Framing.LENGTH
+_NEED_MORE: Final = Outcome.NEED_MORE
+_STARTED: Final = Outcome.STARTED
+_FINISHED: Final = Outcome.FINISHED
 
-
-_OUTSIDE_MESSAGE = frozenset((_State.BETWEEN, _State.LOST, _State.OVER))
-_STATE_BEHIND_HEAD = {
-    Framing.LENGTH: _State.LENGTH,
-    Framing.CHUNKED: _State.CHUNK_SIZE,
-    Framing.UNTIL_END: _State.UNTIL_END,
-}
+# States of a reader. Plain numbers, because looking up a member of an enumeration costs more than the comparison.
+_OVER: Final = 0
+_LOST: Final = 1
+_BETWEEN: Final = 2
+_LAST_OUTSIDE_MESSAGE: Final = _BETWEEN
+_HEAD: Final = 3
+_LENGTH: Final = 4
+_CHUNK_SIZE: Final = 5
+_CHUNK_DATA: Final = 6
+_CHUNK_END: Final = 7
+_TRAILERS: Final = 8
+_UNTIL_END: Final = 9
 
 
 class MessageReader(ABC, Generic[RecordT]):
     """Reads the messages of one direction; with `joined_late` it begins by looking for the first one.
 
-    Set from outside: `gated` (no message may begin yet), `may_resynchronise` (a message found after a loss counts),
-    `may_lack_body` (the announced body may turn out to be absent, and the next message stand in its place).
-    Read from outside: `message`, `loss` and, when a gap made it, `loss_missing` with the causes of the gap.
+    Set from outside: `gated` (no message may begin yet), `may_resynchronise` (a message found after a loss
+    counts), `may_lack_body` (the announced body may turn out to be absent, and the next message stand in
+    its place). Read from outside: `message`, `loss` and, when a gap made it, `loss_missing` with the causes
+    of the gap; `finished_by_inference` (no byte told where the message ended), `passed_over` (bytes in
+    which messages may have begun were passed over since this was last cleared).
     """
 
     __slots__ = (
@@ -100,19 +103,20 @@ class MessageReader(ABC, Generic[RecordT]):
         "_state",
         "_trailer_bytes",
         "_trailer_lines",
-        "finished_by_gap",
+        "finished_by_inference",
         "gated",
         "loss",
         "loss_missing",
         "may_lack_body",
         "may_resynchronise",
         "message",
+        "passed_over",
     )
 
     def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
         self._limits = limits
         self._counts = counts
-        self._state = _State.LOST if joined_late else _State.BETWEEN
+        self._state = _LOST if joined_late else _BETWEEN
         self._queue: deque[Piece] = deque()
         self._queued_bytes = 0
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
@@ -131,12 +135,13 @@ class MessageReader(ABC, Generic[RecordT]):
         self.gated = False
         self.may_resynchronise = True
         self.may_lack_body = False
-        self.finished_by_gap = False
+        self.finished_by_inference = False
+        self.passed_over = False
 
     @property
     def is_in_message(self) -> bool:
         """Whether a message, or the head of one, has begun and not ended."""
-        return self._state not in _OUTSIDE_MESSAGE
+        return self._state > _LAST_OUTSIDE_MESSAGE
 
     @property
     def has_input(self) -> bool:
@@ -174,7 +179,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 self._at = 0
                 continue
             else:
-                return Outcome.NEED_MORE
+                return _NEED_MORE
             if outcome is not None:
                 return outcome
 
@@ -182,7 +187,7 @@ class MessageReader(ABC, Generic[RecordT]):
         """End the message in progress, if any, as not whole, and read nothing more."""
         if self.message is not None and not self.message.done:
             self.message.fail(cause, self._limits)
-        self._state = _State.OVER
+        self._state = _OVER
         self._queue.clear()
         self._queued_bytes = 0
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
@@ -194,10 +199,10 @@ class MessageReader(ABC, Generic[RecordT]):
         """Take the head of a message."""
 
     def _leave_http(self) -> None:
-        self._state = _State.OVER
+        self._state = _OVER
 
     def _pass_over_head(self) -> None:
-        self._state = _State.BETWEEN
+        self._state = _BETWEEN
 
     @abstractmethod
     def _begins_message(self, data: bytes) -> bool:
@@ -209,23 +214,24 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _read(self, piece: Piece) -> Outcome | None:
         state = self._state
-        if state is _State.BETWEEN:
+        if state == _BETWEEN:
             return self._begin(piece)
-        if state is _State.HEAD:
+        if state == _HEAD:
             return self._continue_head(piece)
-        if state is _State.LOST:
+        if state == _LOST:
             if (
                 self._at == 0
                 and piece.starts_record
                 and self.may_resynchronise
                 and self._begins_message(piece.data)
             ):
-                self._state = _State.BETWEEN
+                self._state = _BETWEEN
                 self._counts["resynchronised"] += 1
             else:
+                self.passed_over = True
                 self._discard(piece)
             return None
-        if state is _State.OVER:
+        if state == _OVER:
             self._discard(piece)
             return None
         message = self.message
@@ -239,15 +245,16 @@ class MessageReader(ABC, Generic[RecordT]):
             and self._begins_message(piece.data)
         ):
             message.fields.anomalies.append("body_not_sent")
+            self.finished_by_inference = True
             return self._finish(message)
-        if state is _State.LENGTH:
+        if state == _LENGTH:
             return self._read_length(piece, message)
-        if state is _State.CHUNK_DATA:
+        if state == _CHUNK_DATA:
             self._take(piece, message)
             if not self._needed:
-                self._state = _State.CHUNK_END
+                self._state = _CHUNK_END
             return None
-        if state is _State.UNTIL_END:
+        if state == _UNTIL_END:
             data = piece.data
             message.keep(data, self._at, len(data) - self._at, piece.ktime_ns, self._limits)
             self._at = len(data)
@@ -270,7 +277,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 at += 1
             self._at = at
             return None
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._start_ktime_ns = piece.ktime_ns
         self._start_tgid = piece.tgid
         end = data.find(b"\r\n\r\n", at)
@@ -325,36 +332,36 @@ class MessageReader(ABC, Generic[RecordT]):
             del headers[self._limits.max_headers :]
         self.message = message
         self.may_lack_body = False
-        self.finished_by_gap = False
-        if framing is Framing.NO_BODY:
+        self.finished_by_inference = False
+        if framing is _NO_BODY:
             message.done = True
-            self._state = _State.BETWEEN
-        elif framing is Framing.LENGTH:
-            self._state = _State.LENGTH
+            self._state = _BETWEEN
+        elif framing is _KNOWN_LENGTH:
+            self._state = _LENGTH
             self._needed = message.declared_size = length
             if len(self._piece.data) - self._at >= length:
                 self._read_length(self._piece, message)
         elif framing is Framing.TUNNEL:
             message.done = message.tunnel = True
-            self._state = _State.OVER
+            self._state = _OVER
         elif framing is Framing.AMBIGUOUS:
             message.fail(Incomplete.INVALID, self._limits)
             self.loss = Incomplete.INVALID
-            self._state = _State.LOST
+            self._state = _LOST
         else:
-            self._state = _STATE_BEHIND_HEAD[framing]
-        return Outcome.STARTED
+            self._state = _CHUNK_SIZE if framing is Framing.CHUNKED else _UNTIL_END
+        return _STARTED
 
     def _finish(self, message: Message[RecordT]) -> Outcome:
         message.finish(self._limits)
-        self._state = _State.BETWEEN
-        return Outcome.FINISHED
+        self._state = _BETWEEN
+        return _FINISHED
 
     def _lose(self, cause: Incomplete) -> Outcome:
-        if self._state is not _State.HEAD and self._state is not _State.BETWEEN:
+        if self._state != _HEAD and self._state != _BETWEEN:
             assert self.message is not None
             self.message.fail(cause, self._limits)
-        self._state = _State.LOST
+        self._state = _LOST
         self._partial.clear()
         self.loss = cause
         if cause is Incomplete.INVALID:
@@ -373,25 +380,25 @@ class MessageReader(ABC, Generic[RecordT]):
         return None if self._needed else self._finish(message)
 
     def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
-        """Read a line of the chunked coding (RFC 9112 §7.1): a size, the end of a chunk's data, or a trailer."""
+        """Read a line of the chunked coding (RFC 9112 §7.1): a size, the end of a chunk, or a trailer."""
         line = self._take_line(piece, message)
         state = self._state
         if line is None:
-            limit = self._limits.max_header_block if state is _State.TRAILERS else self._limits.max_chunk_line
+            limit = self._limits.max_header_block if state == _TRAILERS else self._limits.max_chunk_line
             return self._lose(Incomplete.INVALID) if len(self._partial) > limit else None
         if piece.ktime_ns > message.record.end_ktime_ns:
             message.record.end_ktime_ns = piece.ktime_ns
-        if state is _State.CHUNK_SIZE:
+        if state == _CHUNK_SIZE:
             size = line.partition(b";")[0].strip(b" \t")
-            if _CHUNK_SIZE.fullmatch(size) is None or len(line) > self._limits.max_chunk_line:
+            if _CHUNK_LENGTH.fullmatch(size) is None or len(line) > self._limits.max_chunk_line:
                 return self._lose(Incomplete.INVALID)
             self._needed = int(size, 16)
-            self._state = _State.CHUNK_DATA if self._needed else _State.TRAILERS
+            self._state = _CHUNK_DATA if self._needed else _TRAILERS
             return None
-        if state is _State.CHUNK_END:
+        if state == _CHUNK_END:
             if line:
                 return self._lose(Incomplete.INVALID)
-            self._state = _State.CHUNK_SIZE
+            self._state = _CHUNK_SIZE
             return None
         if line:
             self._trailer_lines.append(line)
@@ -411,7 +418,7 @@ class MessageReader(ABC, Generic[RecordT]):
         return self._lose(Incomplete.INVALID)
 
     def _take_line(self, piece: Piece, message: Message[RecordT]) -> bytes | None:
-        """Return the next line without its end; None, with what there is kept aside, when its end is not here."""
+        """Return the next line without its end; None, what there is set aside, when its end is missing."""
         data = piece.data
         end = data.find(b"\n", self._at)
         if end < 0:
@@ -431,7 +438,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _pass_gap(self, piece: Piece) -> Outcome | None:
         state = self._state
-        if state is _State.LENGTH or state is _State.CHUNK_DATA:
+        if state == _LENGTH or state == _CHUNK_DATA:
             message = self.message
             assert message is not None
             count = min(piece.gap, self._needed)
@@ -440,36 +447,39 @@ class MessageReader(ABC, Generic[RecordT]):
             self._piece = piece._replace(gap=piece.gap - count)
             if self._needed:
                 return None
-            if state is _State.CHUNK_DATA:
-                self._state = _State.CHUNK_END
+            if state == _CHUNK_DATA:
+                self._state = _CHUNK_END
                 return None
-            self.finished_by_gap = True
+            self.finished_by_inference = True
             return self._finish(message)
         self._piece = piece._replace(gap=0)
-        if state is _State.UNTIL_END:
+        if state == _UNTIL_END:
             assert self.message is not None
             self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
             return None
-        if state is _State.LOST or state is _State.OVER:
+        if state == _LOST or state == _OVER:
             return None
-        if state is _State.HEAD:
+        if state == _HEAD:
             self._counts["lost_heads"] += 1
+        elif state != _BETWEEN:
+            assert self.message is not None
+            self.message.step_over(0, piece.missing, piece.ktime_ns)
         self.loss_missing = piece.missing
         return self._lose(Incomplete.LOST_BYTES)
 
     def _pass_end(self, piece: Piece) -> Outcome:
-        if self.is_in_message and self._state is not _State.HEAD:
+        if self.is_in_message and self._state != _HEAD:
             message = self.message
             assert message is not None
-            if self._state is _State.UNTIL_END:
+            if self._state == _UNTIL_END:
                 return self._finish(message)
             message.fail(Incomplete.CLOSED, self._limits)
             self._partial.clear()
-            self._state = _State.BETWEEN
-            return Outcome.FINISHED
-        if self._state is _State.HEAD:
+            self._state = _BETWEEN
+            return _FINISHED
+        if self._state == _HEAD:
             self._counts["lost_heads"] += 1
             self._partial.clear()
-        self._state = _State.OVER
+        self._state = _OVER
         self._piece = piece._replace(ends=False)
         return Outcome.ENDED

@@ -31,7 +31,8 @@ class ParserLimits:
     max_reorder_pieces: int = 256
     """Out-of-order pieces held for one direction; more means the missing one is lost."""
     reorder_ns: int = 1_000_000_000
-    """How long a jump in position may be a matter of order before it is a gap. CPUs deliver within microseconds."""
+    """How long a jump in position may be a matter of order before it is a gap. CPUs deliver within
+    microseconds."""
     max_connections: int = 20_000
     """Connections tracked at once; the least recently active is finished and evicted."""
     max_total_buffer: int = 33_554_432

@@ -1,15 +1,15 @@
 """Which response belongs to which request, and how sure that is.
 
-Owns the open requests of one connection, the pairing and the doubt about it. It must not read bytes: `connection` tells it
-what began, ended and was lost, in the order in which each direction carried it.
+Owns the open requests of one connection, the pairing and the doubt about it. It must not read bytes:
+`connection` tells it what began, ended and was lost, in the order in which each direction carried it.
 
-Contract: pairs are made by order within each direction, never by time. A pair that may be wrong is flagged; so is
-every message that is not whole. How sure the order is, is the `step`:
+Contract: pairs are made by order within each direction, never by time. A pair that may be wrong is flagged;
+so is every message that is not whole. How sure the order is, is the `step`:
 
 | step | means | response without request | pair |
 |---|---|---|---|
 | CERTAIN | every byte since birth is accounted for | held for its request | sure |
-| ALTERNATING | one request at a time: the next response is that of the newest request | emitted at once | sure |
+| ALTERNATING | one request at a time: the next response is that of the newest one | emitted at once | sure |
 | DOUBTFUL | responses may be due whose request nobody saw | emitted at once | flagged |
 
 | from | when | to |
@@ -23,8 +23,8 @@ every message that is not whole. How sure the order is, is the `step`:
 | ALTERNATING | a client's socket shows a response without request | DOUBTFUL, may end |
 | DOUBTFUL, may end | a request after a quiet `reorder_ns` with nothing open | ALTERNATING |
 
-The last but one: another thread's write is reported when it returns, so the response may come before its own request,
-which then looks like the request of the next one.
+The last but one: another thread's write is reported when it returns, so the response may come before its
+own request, which then looks like the request of the next one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from ebpf.events import Role, SocketInfo
 from parsers.counters import INCOMPLETE_COUNTER
@@ -48,6 +49,12 @@ class Step(Enum):
     DOUBTFUL = "doubtful"
 
 
+# Bound once: looking up a member of an enumeration takes longer than comparing it.
+_CERTAIN: Final = Step.CERTAIN
+_ALTERNATING: Final = Step.ALTERNATING
+_DOUBTFUL: Final = Step.DOUBTFUL
+
+
 @dataclass(slots=True)
 class Turn:
     """One request and its response while they are read."""
@@ -57,6 +64,8 @@ class Turn:
     flag: Incomplete | None = None
     """Why the two may not belong together, or why one is absent."""
     interim: tuple[int, ...] = ()
+    may_be_answered: bool = False
+    """Responses were lost while it was open: its own may have been among them."""
 
     @property
     def is_done(self) -> bool:
@@ -100,7 +109,7 @@ class Pairing:
         self._doubt_may_end = False
         self._out: list[HttpExchange] = []
         self.role = Role.UNKNOWN
-        self.step = Step.ALTERNATING if joined_late else Step.CERTAIN
+        self.step = _ALTERNATING if joined_late else _CERTAIN
         self.turns: deque[Turn] = deque()
 
     @property
@@ -117,8 +126,9 @@ class Pairing:
     def take_out(self) -> list[HttpExchange]:
         """Return the exchanges emitted since the last call."""
         out = self._out
-        if out:
-            self._out = []
+        if not out:
+            return []
+        self._out = []
         return out
 
     def next_turn(self) -> Turn | None:
@@ -132,13 +142,18 @@ class Pairing:
         """Take a request whose head was read; `last_ktime_ns` is the time of the event before it."""
         turns = self.turns
         if (
-            self.step is Step.DOUBTFUL
+            self.step is _DOUBTFUL
             and self._doubt_may_end
             and not turns
             and message.record.start_ktime_ns - last_ktime_ns >= self._limits.reorder_ns
         ):
-            self.step = Step.ALTERNATING
-        turns.append(Turn(message, None, self._cause if self.step is Step.DOUBTFUL else None))
+            self.step = _ALTERNATING
+        if not self._pipelining_seen:
+            # One request at a time: this one says that the response to the one before is over, wherever it
+            # went.
+            while turns and turns[0].may_be_answered and turns[0].response is None:
+                self._emit(turns.popleft(), Incomplete.LOST_BYTES)
+        turns.append(Turn(message, None, self._cause if self.step is _DOUBTFUL else None))
         self._counts["requests"] += 1
         if len(turns) > self._limits.max_pending_messages:
             # Giving up only the oldest would shift every later pair by one.
@@ -155,7 +170,7 @@ class Pairing:
         self._counts["responses"] += 1
         turn = self.next_turn()
         if turn is None:
-            late = self._cause is Incomplete.JOINED_LATE and self.step is not Step.CERTAIN
+            late = self._cause is Incomplete.JOINED_LATE and self.step is not _CERTAIN
             one_side = Incomplete.LOST_BYTES if requests_seen else Incomplete.ONE_SIDE
             turn = Turn(None, message, Incomplete.JOINED_LATE if late else one_side)
             self.turns.append(turn)
@@ -173,9 +188,9 @@ class Pairing:
         if turn is not None and len(turn.interim) < self._limits.max_interim:
             turn.interim += (status,)
 
-    def finish_response(self, *, by_gap: bool) -> None:
-        """Note that the response being read is over; behind a gap, what came meanwhile proves nothing."""
-        if len(self.turns) > 1 and not by_gap:
+    def finish_response(self, *, inferred: bool) -> None:
+        """Note that the response being read is over; when `inferred`, what came meanwhile proves nothing."""
+        if len(self.turns) > 1 and not inferred:
             self._see_pipelining()
         self.emit_done()
 
@@ -211,22 +226,30 @@ class Pairing:
         self.become_unsure(cause)
         if unanswered > 1:
             self.doubt(cause)
-        if newest is not None and not (by_design and begun and self.step is Step.ALTERNATING):
+        if newest is not None and not (by_design and begun and self.step is _ALTERNATING):
             newest.flag = newest.flag or cause
+            newest.may_be_answered = True
+
+    def pass_over_responses(self) -> None:
+        """Note that bytes were passed over in which an open request may have been answered."""
+        for turn in self.turns:
+            if turn.response is None:
+                turn.flag = turn.flag or self._cause
+                turn.may_be_answered = True
 
     def become_unsure(self, cause: Incomplete) -> None:
         """Note that not every byte is accounted for any more."""
-        if self.step is Step.CERTAIN:
-            self.step = Step.ALTERNATING
+        if self.step is _CERTAIN:
+            self.step = _ALTERNATING
         self._cause = cause
         if self._pipelining_seen:
-            self.step = Step.DOUBTFUL
+            self.step = _DOUBTFUL
             self._doubt_may_end = False
 
     def doubt(self, cause: Incomplete) -> None:
         """Flag pairs from here on, until a quiet spell shows that nothing is due."""
-        if self.step is not Step.DOUBTFUL:
-            self.step = Step.DOUBTFUL
+        if self.step is not _DOUBTFUL:
+            self.step = _DOUBTFUL
             self._doubt_may_end = not self._pipelining_seen
             self._cause = cause
 
@@ -244,8 +267,8 @@ class Pairing:
     def _see_pipelining(self) -> None:
         """Note that a request was there before the previous response was over."""
         self._pipelining_seen = True
-        if self.step is not Step.CERTAIN:
-            self.step = Step.DOUBTFUL
+        if self.step is not _CERTAIN:
+            self.step = _DOUBTFUL
             self._doubt_may_end = False
             for turn in self.turns:
                 turn.flag = turn.flag or self._cause

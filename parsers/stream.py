@@ -1,9 +1,10 @@
 """One direction of one connection: positioned bytes in any order, pieces in stream order out.
 
-Owns order, duplicates and gaps. It must not look into the bytes, and it has no clock: time is that of the events.
+Owns order, duplicates and gaps. It must not look into the bytes, and it has no clock: time is that of the
+events.
 
-Contract: pieces come out in stream order and cover the stream without overlap; what is missing comes out as a piece
-with a length and causes, never as filler. At most `ParserLimits.max_reorder_pieces` pieces and
+Contract: pieces come out in stream order and cover the stream without overlap; what is missing comes out as
+a piece with a length and causes, never as filler. At most `ParserLimits.max_reorder_pieces` pieces and
 `ParserLimits.max_stream_buffer` bytes wait for an earlier one.
 
 A jump in position is judged so:
@@ -27,7 +28,7 @@ NOTHING_MISSING = Missing(0)
 
 
 class Piece(NamedTuple):
-    """A stretch of the stream: bytes, then `gap` bytes that are not known; `ends` says that nothing follows."""
+    """A stretch of the stream: bytes, then `gap` unknown bytes; `ends` says that nothing follows."""
 
     data: bytes
     gap: int
@@ -170,7 +171,7 @@ class ByteStream:
         return pieces
 
     def _append(self, position: int, length: int, piece: Piece, pieces: list[Piece]) -> list[Piece]:
-        """Append what of a piece is new: bytes that already passed are a duplicate, and no record start remains."""
+        """Append what of a piece is new: bytes that passed before are dropped, and the record start with them."""
         assert self._next is not None
         passed = self._next - position
         if passed > 0:

@@ -1,10 +1,10 @@
 """All connections: who is fed, who has waited too long, what must go to stay within memory, and the counts.
 
-Owns the table of connections and every decision by time or memory. It must not know what a message is. Time is that
-of the events and of `advance`, never of a clock.
+Owns the table of connections and every decision by time or memory. It must not know what a message is. Time
+is that of the events and of `advance`, never of a clock.
 
-Contract: a bug in one connection never stops the others: that connection is quarantined, counted, and its traceback
-is in `last_bug` for the edge to log.
+Contract: a bug in one connection never stops the others: that connection is quarantined, counted, and its
+traceback is in `last_bug` for the edge to log.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Builders of socket events, shared by all tests: a conversation is told call by call, and comes out as events.
+r"""Builders of socket events, shared by all tests: a conversation is told call by call.
 
 `Conversation` owns positions and times, so that a test reads like a dialogue:
 
@@ -168,7 +168,7 @@ def split_bytes(event: SocketEvent) -> list[SocketEvent]:
 
 
 def describe(exchange: HttpExchange) -> str:
-    """Return one line that holds all of an exchange but its times and headers, for reading and for comparing."""
+    """Return one line that holds all of an exchange but its times and headers."""
     request, response = exchange.request, exchange.response
     parts = []
     if request is None:

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -91,6 +92,10 @@ class Answer:
     """gRPC status name (`UNAVAILABLE`) or HTTP status; 0 takes the request."""
     retry_after_seconds: int | None = None
     """RetryInfo or Retry-After."""
+    retry_after: str | None = None
+    """Retry-After as it stands, over HTTP."""
+    raw_body: bytes | None = None
+    """The body of the answer as it stands, over HTTP."""
     rejected: int = 0
     """Partial success: so many spans of the request are refused."""
     message: str = ""
@@ -242,6 +247,7 @@ class OtlpReceiver:
         def stop() -> None:
             server.shutdown()
             server.server_close()
+            server.close_connections()
             thread.join()
 
         return stop
@@ -284,6 +290,21 @@ class _HttpServer(ThreadingHTTPServer):
     block_on_close = False
     receiver: OtlpReceiver
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._connections: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._connections.append(connection)
+        return connection, address
+
+    def close_connections(self) -> None:
+        """End what keep-alive holds open, as a process does that ends."""
+        for connection in self._connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Failed handshakes and vanished clients are what some tests are about."""
 
@@ -295,6 +316,8 @@ class _HttpHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         receiver = self.server.receiver
         headers = {name.lower(): value for name, value in self.headers.items()}
+        # Tells connections apart.
+        headers["x-peer"] = str(self.client_address)
         body = self.rfile.read(int(headers["content-length"]))
         if headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
@@ -305,13 +328,14 @@ class _HttpHandler(BaseHTTPRequestHandler):
             self._answer(413, b"", {})
         else:
             answer = receiver.take(body, headers)
-            retry = (
-                {} if answer.retry_after_seconds is None else {"Retry-After": str(answer.retry_after_seconds)}
-            )
+            seconds = answer.retry_after_seconds
+            after = answer.retry_after if seconds is None else str(seconds)
+            retry = {} if after is None else {"Retry-After": after}
             if answer.code:
                 self._answer(int(answer.code), answer.message.encode(), retry)
             else:
-                self._answer(200, _response(answer).SerializeToString(), {})
+                body = _response(answer).SerializeToString() if answer.raw_body is None else answer.raw_body
+                self._answer(200, body, {})
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

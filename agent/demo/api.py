@@ -37,6 +37,7 @@ class ShopHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "demo-shop"
     sys_version = ""
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait for a delayed ACK
 
     def do_GET(self) -> None:
         """Products, the catalogue (compressed), events (chunked), reports (slow)."""

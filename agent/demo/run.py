@@ -21,7 +21,7 @@ from agent.demo.traffic import route_of
 from agent.outputs import names_otlp, open_console, open_otlp, span_options
 from agent.pipeline import Pipeline
 from agent.selection import Selection
-from agent.session import live_processes
+from agent.session import describe_losses, live_processes
 from agent.stop import StopRequest
 from ebpf.capture import LiveCapture
 from otel_bridge.span import Span, SpanKind, SpanSink
@@ -129,7 +129,7 @@ def _show(
         services.begin()
         stop.after(seconds + PATIENCE_SECONDS)
         pipeline.run(stop)
-        losses = {cause: count for cause, count in source.losses().items() if count}
+        losses = describe_losses(source.losses())
     finally:
         source.close()
         for sink in sinks:
@@ -137,7 +137,7 @@ def _show(
     return _summarize(services.tally(), shown.seen, losses)
 
 
-def _summarize(sent: Counter[Key], seen: dict[str, Counter[Key]], losses: dict[str, int]) -> str | None:
+def _summarize(sent: Counter[Key], seen: dict[str, Counter[Key]], losses: str) -> str | None:
     vantages = sorted(
         seen, key=lambda vantage: VANTAGES.index(vantage) if vantage in VANTAGES else len(VANTAGES)
     )
@@ -150,10 +150,12 @@ def _summarize(sent: Counter[Key], seen: dict[str, Counter[Key]], losses: dict[s
         _say(f"{f'{method} {route}':<{width}}  {status:>6}  {sent[key]:>8}         {counts}")
     total = "  ".join(f"{seen[vantage].total():>{len(vantage)}}" for vantage in vantages)
     _say(f"{'total':<{width}}  {'':>6}  {sent.total():>8}         {total}")
-    _say("not captured: " + (", ".join(f"{cause} {count}" for cause, count in losses.items()) or "nothing"))
+    _say(f"lost: {losses or 'nothing'}")
     wrong = [vantage for vantage in vantages if seen[vantage] != sent]
     if not vantages:
         return "the demo saw no span at all"
+    if losses:
+        return f"the capture lost something: {losses}"
     if wrong:
         return f"the spans of these do not match the requests sent: {', '.join(wrong)}"
     return None

@@ -118,7 +118,8 @@ class Services:
         )
 
     def _start(self, name: str, command: list[str], **streams: int) -> subprocess.Popen[bytes]:
-        child = subprocess.Popen(command, **streams)  # type: ignore[call-overload]  # noqa: S603 (our own programs)
+        environment = {**os.environ, "OTEL_SERVICE_NAME": f"demo-{name}"}
+        child = subprocess.Popen(command, env=environment, **streams)  # type: ignore[call-overload]  # noqa: S603 (our own programs)
         self._closing.callback(_end, child)
         self._children.append((child, name))
         self.names[child.pid] = name

@@ -11,6 +11,7 @@
  * the kernel accepts (UIO_MAXIOV); more steps gain nothing and cost verification. */
 #define STEPS 32
 
+#define MAX_MESSAGES 1024 /* messages of one sendmmsg or recvmmsg: the kernel's own bound (UIO_MAXIOV) */
 #define MAX_JUDGED_SEGMENTS 4 /* segments looked at for the first bytes: writers that split a start line use two or three */
 
 #define IOVEC_BYTES 16      /* sizeof(struct iovec) */
@@ -53,7 +54,7 @@ static __always_inline void descend_to_iovecs(struct movement *movement, __u64 *
 static __always_inline __u64 sum_messages(struct movement *movement) {
     __u64 total = 0;
 #pragma nounroll
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < MAX_MESSAGES; i++) {
         __u32 length = 0;
         if (i >= movement->extent)
             break;

@@ -1,7 +1,8 @@
 """A small HTTP server for the end-to-end tests: `python -m tests.e2e.server ADDRESS`.
 
 ADDRESS is an IPv4 or IPv6 address, or the path of a Unix socket. The first line of output is the port (0 for
-a path). It answers any GET with a text that holds the path, and any POST with the body it got.
+a path). It answers any GET with a text that holds the path, and any POST with the body that it got, under the
+content type that it came with.
 """
 
 import socket
@@ -11,16 +12,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait for a delayed ACK
 
     def do_GET(self) -> None:
         self.answer(f"you asked for {self.path}\n".encode())
 
     def do_POST(self) -> None:
-        self.answer(self.rfile.read(int(self.headers["Content-Length"])))
+        self.answer(self.rfile.read(int(self.headers["Content-Length"])), self.headers["Content-Type"])
 
-    def answer(self, body: bytes) -> None:
+    def answer(self, body: bytes, content_type: str = "text/plain") -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

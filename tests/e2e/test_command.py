@@ -10,9 +10,9 @@ from tests.e2e.conftest import wirespan
 pytestmark = pytest.mark.e2e
 
 
-def refused(*arguments: str, code: int = 2, **environment: str) -> str:
+def refused(*arguments: str, **environment: str) -> str:
     ended = wirespan(*arguments, env={**os.environ, **environment})
-    assert ended.returncode == code, ended.stderr
+    assert ended.returncode == 2, ended.stderr
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
     return ended.stderr

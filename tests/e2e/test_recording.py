@@ -1,8 +1,10 @@
 """`record`, then `replay`: the same spans as the run beside it, without root and without bcc."""
 
 import os
+import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from tests.e2e.conftest import Agent, ExportedSpan, Server, curl, read_spans, wi
 pytestmark = pytest.mark.e2e
 
 CLOCKS_APART_NS = 2_000_000
-"""Two processes that read both clocks by themselves agree to microseconds on an idle machine."""
+"""Two captures stamp a call one after the other, and read both clocks by themselves."""
 
 
 @pytest.fixture
@@ -22,11 +24,17 @@ def recording(tmp_path: Path) -> Path:
     return tmp_path / "traffic.wsr"
 
 
-def without_times(spans: list[ExportedSpan]) -> list[tuple[Any, ...]]:
-    return sorted(
-        (span.kind, span.name, str(sorted(span.attributes.items())), str(sorted(span.resource.items())))
-        for span in spans
-    )
+def without_times(spans: list[ExportedSpan], lasting_pid: int) -> list[tuple[Any, ...]]:
+    """Return what is compared: of a curl each agent read from /proc what was still there."""
+    compared = []
+    for span in spans:
+        resource = span.resource
+        if resource["process.pid"] != lasting_pid:
+            resource = {name: resource[name] for name in ("service.name", "process.pid", "host.name")}
+        compared.append(
+            (span.kind, span.name, str(sorted(span.attributes.items())), str(sorted(resource.items())))
+        )
+    return sorted(compared)
 
 
 def test_a_replay_gives_the_spans_of_the_run_beside_it(
@@ -44,10 +52,10 @@ def test_a_replay_gives_the_spans_of_the_run_beside_it(
     assert wirespan("replay", str(recording), "--spans-file", str(replayed)).returncode == 0
     ours, theirs = read_spans(live), read_spans(replayed)
     assert len(ours) == 8
-    assert without_times(ours) == without_times(theirs)
+    assert without_times(ours, api.pid) == without_times(theirs, api.pid)
     for mine, other in zip(ours, theirs, strict=True):
         assert abs(mine.start_unix_ns - other.start_unix_ns) < CLOCKS_APART_NS
-        assert mine.end_unix_ns - mine.start_unix_ns == other.end_unix_ns - other.start_unix_ns
+        assert abs(mine.end_unix_ns - other.end_unix_ns) < CLOCKS_APART_NS
 
 
 def test_a_recording_can_be_read_by_its_owner_only(agent: Callable[..., Agent], recording: Path) -> None:
@@ -65,11 +73,13 @@ def test_a_replay_needs_neither_root_nor_bcc(
     shadow = tmp_path / "shadow"
     shadow.mkdir()
     (shadow / "bcc.py").write_text("raise ImportError('bcc is not for a replay')\n")
-    with recording.open("rb") as readable:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        readable = shutil.copy(recording, folder)
+        Path(readable).chmod(0o644)
         ended = wirespan(
             "replay",
-            "/dev/stdin",
-            stdin=readable,
+            readable,
             user=65_534,
             group=65_534,
             extra_groups=[],

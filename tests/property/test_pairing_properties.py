@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import EventKind, Role, SocketEvent
@@ -48,7 +48,7 @@ def test_any_order_of_arrival_gives_the_same_exchanges(
 ) -> None:
     talk = Conversation(role=role)
     perform(talk, conversation, cuts)
-    # Pieces of one call, or of calls that ran at the same time, change places; what follows an answer does not.
+    # Pieces of calls that ran at the same time change places; what follows an answer does not.
     events = talk.events[:1]
     run: list[SocketEvent] = []
     for event in [*talk.events[1:], None]:
@@ -78,10 +78,13 @@ def test_a_response_reported_before_its_request_is_paired_on_a_connection_seen_f
     assert_no_wrong_pair_unflagged(exchanges)
 
 
-@settings(max_examples=400)
 @given(either, cut_lists, roles, st.sets(st.integers(1, 60), max_size=8), st.booleans())
 def test_lost_events_never_give_a_wrong_pair_unflagged(
-    conversation: list[list[Exchange]], cuts: list[int], role: Role, dropped: set[int], told: bool
+    conversation: list[list[Exchange]],
+    cuts: list[int],
+    role: Role,
+    dropped: set[int],
+    told: bool,  # noqa: FBT001 - drawn
 ) -> None:
     talk = Conversation(role=role)
     # A pipelining client shows itself before anything is lost.
@@ -93,7 +96,6 @@ def test_lost_events_never_give_a_wrong_pair_unflagged(
     assert_no_wrong_pair_unflagged(run_events(events))
 
 
-@settings(max_examples=300)
 @given(either, cut_lists, roles, st.sets(st.integers(1, 60), max_size=6), st.integers(0, 40))
 def test_cut_payloads_never_give_a_wrong_pair_unflagged(
     conversation: list[list[Exchange]], cuts: list[int], role: Role, shortened: set[int], keep: int
@@ -115,10 +117,13 @@ def test_cut_payloads_never_give_a_wrong_pair_unflagged(
             )
 
 
-@settings(max_examples=300)
 @given(batches(pipelined=False), cut_lists, roles, st.integers(0, 60), st.booleans())
 def test_joining_late_never_gives_a_wrong_pair_unflagged(
-    conversation: list[list[Exchange]], cuts: list[int], role: Role, missed: int, role_known: bool
+    conversation: list[list[Exchange]],
+    cuts: list[int],
+    role: Role,
+    missed: int,
+    role_known: bool,  # noqa: FBT001 - drawn
 ) -> None:
     talk = Conversation(
         role=role, joined_late=True, opened=False, kernel_role=role if role_known else Role.UNKNOWN
@@ -136,7 +141,6 @@ def test_joining_late_never_gives_a_wrong_pair_unflagged(
         assert [number_of(e.request) for e in exchanges if e.request and e.incomplete is None] or cuts
 
 
-@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(
@@ -165,7 +169,10 @@ def test_joining_late_never_gives_a_wrong_pair_unflagged(
     st.booleans(),
 )
 def test_garbage_never_raises_and_the_memory_bound_holds(
-    pieces: list[tuple[bool, bytes, int]], role: Role, joined_late: bool, closes: bool
+    pieces: list[tuple[bool, bytes, int]],
+    role: Role,
+    joined_late: bool,  # noqa: FBT001 - drawn
+    closes: bool,  # noqa: FBT001 - drawn
 ) -> None:
     talk = Conversation(role=role, joined_late=joined_late)
     for is_request, data, jump in pieces:

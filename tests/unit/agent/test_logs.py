@@ -44,8 +44,8 @@ def test_where_a_bug_happened_is_part_of_its_line(
 ) -> None:
     configure_logging(LogLevel.DEBUG, log_format)
     try:
-        _ = {}["x"]
-    except KeyError as error:
+        int("x")
+    except ValueError as error:
         logging.getLogger("agent.x").debug("where", exc_info=error)
     written = capsys.readouterr().err
     assert "test_logs.py" in written

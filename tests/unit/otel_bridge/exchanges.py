@@ -74,8 +74,8 @@ _WHOLE = object()
 
 def exchange(
     role: Role = Role.SERVER,
-    request_: HttpRequest | None | object = _WHOLE,
-    response_: HttpResponse | None | object = _WHOLE,
+    request_: HttpRequest | object | None = _WHOLE,
+    response_: HttpResponse | object | None = _WHOLE,
     *,
     socket: SocketInfo | None = None,
 ) -> HttpExchange:

@@ -12,17 +12,20 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     SpanContext,
-    SpanKind as SdkSpanKind,
     Status,
     StatusCode,
     TraceFlags,
     TraceState,
+)
+from opentelemetry.trace import (
+    SpanKind as SdkSpanKind,
 )
 
 from ebpf.events import Role
 from otel_bridge.otlp import OVERHEAD_PER_SPAN, RequestEncoder, encode_span
 from otel_bridge.scope import SCOPE_NAME, scope_version
 from otel_bridge.span import Resource, Span, SpanKind
+from parsers.exchange import Incomplete
 from tests.unit.otel_bridge.exchanges import RESOURCE, body, exchange, request, response, span, span_of
 
 OTHER_RESOURCE = Resource({"service.name": "other", "process.pid": 7, "k8s.pod.label.a": ["x", "y"]})
@@ -30,7 +33,7 @@ OTHER_RESOURCE = Resource({"service.name": "other", "process.pid": 7, "k8s.pod.l
 
 def official(spans: list[Span]) -> ExportTraceServiceRequest:
     """What the official exporter sends for the same spans."""
-    resources = {resource: SdkResource(dict(resource.attributes)) for resource in {s.resource for s in spans}}  # type: ignore[arg-type] # bytes are taken, too
+    resources = {resource: SdkResource(dict(resource.attributes)) for resource in {s.resource for s in spans}}
     encoded = encode_spans([_readable(one, resources[one.resource]) for one in spans])
     flags = [one.trace_flags for one in _grouped(spans)]
     for resource_spans in encoded.resource_spans:
@@ -47,9 +50,8 @@ def _grouped(spans: list[Span]) -> list[Span]:
 
 def _readable(one: Span, resource: SdkResource) -> ReadableSpan:
     trace_id = int.from_bytes(one.trace_id, "big")
-    state = TraceState(
-        [tuple(member.split("=")) for member in one.trace_state.split(",")] if one.trace_state else []
-    )  # type: ignore[misc] # pairs
+    members = [member.partition("=") for member in one.trace_state.split(",") if member]
+    state = TraceState([(key, value) for key, _, value in members])
     parent = None
     if one.parent_span_id is not None:
         parent = SpanContext(
@@ -134,6 +136,14 @@ def test_spans_are_grouped_by_the_identity_of_their_resource() -> None:
         [message.span_id[-1] for message in group.scope_spans[0].spans] for group in request_.resource_spans
     ]
     assert groups == [[1, 3], [2]]
+
+
+def test_a_kind_of_string_is_a_string() -> None:
+    one = span()
+    one.attributes = {"error.type": Incomplete.CLOSED}
+    assert (
+        encoded([one]).resource_spans[0].scope_spans[0].spans[0].attributes[0].value.string_value == "closed"
+    )
 
 
 def test_dropped_attributes_are_reported() -> None:

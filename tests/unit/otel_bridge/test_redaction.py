@@ -107,6 +107,12 @@ def test_query_values_under_sensitive_names_are_redacted(query: str, expected: s
     assert REDACTOR.query(query) == (expected, count)
 
 
+def test_names_hidden_by_json_escapes_are_recognised() -> None:
+    text = r'{"pass\u0077ord": "abc", "n\u0061me": "x"}'
+    expected = r'{"pass\u0077ord": "REDACTED", "n\u0061me": "x"}'
+    assert REDACTOR.text(text, "application/json", truncated=False) == (expected, 1)
+
+
 def test_configured_names_are_sensitive_too() -> None:
     redactor = Redactor(["Badge", " "])
     assert redactor.query("badge=7")[0] == "badge=REDACTED"
@@ -144,7 +150,8 @@ def test_text_without_a_secret_comes_back_as_the_same_object() -> None:
 def test_binary_bodies_keep_every_other_byte() -> None:
     part = (
         b'--b\r\nContent-Disposition: form-data; name="password"\r\n\r\nhunter2\r\n'
-        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\nContent-Type: image/png\r\n\r\n\x89PNG\xff\x00\r\n--b--'
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n'
+        b"Content-Type: image/png\r\n\r\n\x89PNG\xff\x00\r\n--b--"
     )
     redacted, count = REDACTOR.binary(part, "multipart/form-data; boundary=b", truncated=False)
     assert redacted == part.replace(b"hunter2", b"REDACTED")
@@ -213,14 +220,14 @@ def test_no_form_value_with_a_sensitive_name_survives(
     assert redacted.count("&") == len(others)
 
 
-@given(sensitive_names, st.booleans())
-def test_percent_encoded_names_are_recognised(name: str, encode_all: bool) -> None:
+@given(name=sensitive_names, encode_all=st.booleans())
+def test_percent_encoded_names_are_recognised(name: str, *, encode_all: bool) -> None:
     encoded = "".join(f"%{ord(c):02X}" for c in name) if encode_all else quote(name)
     assert REDACTOR.query(f"a=b&{encoded}={CANARY}") == (f"a=b&{encoded}=REDACTED", 1)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300), st.booleans())
-def test_any_text_can_be_redacted_and_redacting_twice_changes_nothing(text: str, truncated: bool) -> None:
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=300), truncated=st.booleans())
+def test_any_text_can_be_redacted_and_redacting_twice_changes_nothing(text: str, *, truncated: bool) -> None:
     for media_type in (
         "application/json",
         "text/html",

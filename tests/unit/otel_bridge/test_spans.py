@@ -195,7 +195,7 @@ UNIX = SocketInfo("unix", "/run/app.sock", None, None, None, 1, 2, 3)
             b"http://u:p@t:9/a?q=1",
             b"h",
             None,
-            {"url.full": "http://t:9/a?q=1", "server.address": "t", "server.port": 9},
+            {"url.full": "http://REDACTED:REDACTED@t:9/a?q=1", "server.address": "t", "server.port": 9},
         ),
         (Role.CLIENT, b"HTTPS://t", b"h", None, {"url.full": "https://t/", "server.address": "t"}),
         (Role.CLIENT, b"*", b"h:1", None, {"url.full": "http://h:1", "server.address": "h"}),
@@ -332,6 +332,11 @@ def test_an_unknown_size_is_absent() -> None:
     assert "http.response.body.size" not in span_of(exchange(response_=response(content=unknown))).attributes
 
 
+def test_an_absurd_size_is_absent() -> None:
+    absurd = body(b"abc", size=10**30, truncation=Truncation.GAP)
+    assert "http.response.body.size" not in span_of(exchange(response_=response(content=absurd))).attributes
+
+
 def test_a_secret_cut_by_the_end_of_a_body_is_redacted() -> None:
     cut = body(b'{"user": "a", "password": "hunt', size=90, truncation=Truncation.GAP)
     attributes = span_of(exchange(request_=request(content=cut))).attributes
@@ -366,6 +371,16 @@ def test_bodies_become_text_that_every_encoder_takes(
     assert value == expected
     if isinstance(value, str):
         value.encode()
+
+
+def test_urls_in_headers_lose_their_credentials() -> None:
+    headers = [(b"Referer", b"https://u:p@a.example/?token=abc"), (b"Accept", b"*/*")]
+    attributes = span_of(exchange(request_=request(headers=headers))).attributes
+    assert attributes["http.request.header.referer"] == [
+        "https://REDACTED:REDACTED@a.example/?token=REDACTED"
+    ]
+    assert attributes["http.request.header.accept"] == ["*/*"]
+    assert attributes["wirespan.redacted"] == 2
 
 
 def test_headers_are_utf8_or_else_latin1() -> None:
@@ -436,5 +451,5 @@ def test_span_limits_come_from_the_standard_variables(
 
 @pytest.mark.parametrize("value", ["many", "-1", "1.5"])
 def test_a_bad_span_limit_names_its_variable(value: str) -> None:
-    with pytest.raises(SpanOptionsError, match="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT.*whole number"):
+    with pytest.raises(SpanOptionsError, match=r"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT.*whole number"):
         span_limits_from_environment({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": value})

@@ -1,0 +1,108 @@
+"""The running capture itself: clocks, the compiler child, its refusals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ebpf.capture import CaptureOptions, CaptureUnavailable, LiveCapture
+from ebpf.events import ClockSample, Policy
+from tests.kernel.conftest import REQUEST, WAIT_SECONDS, Tap, connect_pair, receive_exactly
+
+pytestmark = pytest.mark.kernel
+
+
+def test_the_first_event_is_a_clock_sample_of_now(open_tap: Callable[..., Tap]) -> None:
+    capture = open_tap().capture
+    first, *_ = capture.poll(1.0)
+    assert isinstance(first, ClockSample)
+    assert abs((time.time_ns() - first.unix_ns) - (time.monotonic_ns() - first.ktime_ns)) < 50_000_000
+    assert not capture.exhausted
+
+
+def test_nothing_arriving_ends_the_poll_in_time(open_tap: Callable[..., Tap]) -> None:
+    capture = open_tap().capture
+    capture.remove_policy(os.getpid())
+    capture.poll(0)
+    started = time.monotonic()
+    assert capture.poll(0.2) == []
+    assert 0.2 <= time.monotonic() - started < 5
+
+
+def test_a_record_wakes_nobody_but_a_ring_half_full_does(open_tap: Callable[..., Tap]) -> None:
+    capture = open_tap(ring_bytes=1 << 20, turn_budget=1 << 30).capture
+    client, server = connect_pair()
+    with client, server:
+
+        def send(content: bytes) -> None:
+            client.sendall(content)
+            receive_exactly(server, len(content))
+
+        producer = threading.Timer(0.05, send, [REQUEST])
+        producer.start()
+        started = time.monotonic()
+        assert len(capture._ring.wait(0.5)) == 4
+        assert time.monotonic() - started >= 0.5
+
+        producer = threading.Timer(0.05, send, [bytes(600_000)])
+        producer.start()
+        started = time.monotonic()
+        assert capture._ring.wait(WAIT_SECONDS)
+        assert time.monotonic() - started < WAIT_SECONDS / 2
+        producer.join()
+
+
+def test_closing_twice_is_harmless_and_keeps_the_counters() -> None:
+    capture = LiveCapture(CaptureOptions(default_policy=Policy.IGNORE))
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208  # names, not paths
+    capture.close()
+    capture.close()
+    assert capture.losses()["ring_full_records"] == 0
+    assert len(set(os.listdir("/proc/self/fd"))) < len(before)  # noqa: PTH208  # as above
+
+
+def test_the_agent_holds_no_compiler() -> None:
+    script = (
+        "import sys; from ebpf.capture import *\n"
+        "capture = LiveCapture(CaptureOptions(default_policy=Policy.IGNORE))\n"
+        "assert 'bcc' not in sys.modules\n"
+        "maps = open('/proc/self/maps').read()\n"
+        "assert 'libbcc_bpf' in maps and 'LLVM' not in maps\n"
+        "capture.close()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_tree_that_is_none_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WIRESPAN_KERNEL_HEADERS", str(tmp_path))
+    with pytest.raises(CaptureUnavailable, match="WIRESPAN_KERNEL_HEADERS names .* unset it"):
+        LiveCapture(CaptureOptions())
+
+
+def test_a_program_that_does_not_compile_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CaptureOptions, "compiler_flags", lambda _self: ["-DTURN_BUDGET=("])
+    with pytest.raises(CaptureUnavailable, match="did not compile .*error:"):
+        LiveCapture(CaptureOptions())
+
+
+def test_without_privileges_the_refusal_says_which_are_missing() -> None:
+    script = (
+        "from ebpf.capture import *\n"
+        "try: LiveCapture(CaptureOptions())\n"
+        "except CaptureUnavailable as error: print(error)"
+    )
+    finished = subprocess.run(
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "CAP_BPF" in finished.stdout
+    assert "Traceback" not in finished.stdout + finished.stderr

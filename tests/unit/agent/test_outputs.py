@@ -1,0 +1,85 @@
+"""Which outputs a configuration names."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import Configuration
+from agent.config_sources import ConfigurationError
+from agent.outputs import names_otlp, open_sinks, span_options, uses_standard_output
+from otel_bridge.console import ConsoleSink
+from otel_bridge.delivery import OtlpSink
+from otel_bridge.spans_file import SpansFileSink
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+def kinds(environment: dict[str, str] | None = None, **sections: dict[str, object]) -> list[type]:
+    sinks = open_sinks(Configuration.model_validate(sections), environment or {})
+    for sink in sinks:
+        sink.close(0.1)
+    return [type(sink) for sink in sinks]
+
+
+def test_nothing_named_is_the_console() -> None:
+    assert kinds() == [ConsoleSink]
+    assert kinds(output={"verbose": True}) == [ConsoleSink]
+
+
+def test_what_is_named_replaces_the_console(tmp_path: Path) -> None:
+    file = str(tmp_path / "spans")
+    assert kinds(output={"spans_file": file}) == [SpansFileSink]
+    assert kinds(otlp={"endpoint": NOWHERE}) == [OtlpSink]
+    assert kinds(otlp={"protocol": "grpc"}) == [OtlpSink]
+    assert kinds(otlp={"endpoint": NOWHERE}, output={"spans_file": file}) == [OtlpSink, SpansFileSink]
+
+
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_the_standard_variables_name_an_output(variable: str) -> None:
+    assert kinds({variable: NOWHERE}) == [OtlpSink]
+    assert names_otlp(Configuration(), {variable: NOWHERE})
+    assert not names_otlp(Configuration(), {variable: ""})
+
+
+@pytest.mark.parametrize(
+    ("sections", "uses"),
+    [
+        ({}, True),
+        ({"output": {"spans_file": "-"}}, True),
+        ({"output": {"spans_file": "/tmp/x"}}, False),
+        ({"otlp": {"endpoint": NOWHERE}}, False),
+        ({"otlp": {"endpoint": NOWHERE}, "output": {"spans_file": "-"}}, True),
+    ],
+)
+def test_standard_output_is_the_console_or_a_dash(sections: dict[str, dict[str, object]], uses: bool) -> None:  # noqa: FBT001
+    assert uses_standard_output(Configuration.model_validate(sections), {}) is uses
+
+
+@pytest.mark.parametrize(
+    "sections", [{"output": {"spans_file": "/no/such/folder/x"}}, {"otlp": {"endpoint": "ftp://x"}}]
+)
+def test_an_output_that_cannot_be_opened_is_a_matter_of_configuration(
+    sections: dict[str, dict[str, object]],
+) -> None:
+    with pytest.raises(ConfigurationError):
+        open_sinks(Configuration.model_validate(sections), {})
+
+
+def test_span_options_follow_the_content_and_redaction_sections() -> None:
+    chosen = Configuration.model_validate(
+        {
+            "content": {"headers": False, "max_body": 0},
+            "redaction": {"enabled": False, "names": ["x-partner"]},
+        }
+    )
+    options = span_options(chosen, {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "64"})
+    assert not options.capture_headers
+    assert not options.capture_bodies
+    assert not options.redaction
+    assert options.redacted_names == ("x-partner",)
+    assert options.max_attributes == 64
+
+
+def test_a_bad_span_limit_is_a_matter_of_configuration() -> None:
+    with pytest.raises(ConfigurationError, match="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
+        span_options(Configuration(), {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"})

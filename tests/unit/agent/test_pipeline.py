@@ -1,0 +1,270 @@
+"""All stages together on events made by hand, without a kernel."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import generate_latest
+
+from agent.metrics import build_registry
+from agent.pipeline import Pipeline
+from agent.processes import ProcessTable
+from agent.selection import Selection, SelectionRules
+from agent.stop import StopRequest
+from ebpf.events import (
+    CaptureEvent,
+    ClockSample,
+    Direction,
+    EventKind,
+    Missing,
+    Policy,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessFacts,
+    Role,
+    SocketEvent,
+    SocketInfo,
+)
+from otel_bridge.span import Resource, Span, SpanKind
+from otel_bridge.spans import SpanOptions
+from otel_bridge.trace_context import RandomIdGenerator
+from parsers.limits import ParserLimits
+from parsers.tracker import ConnectionTracker
+
+SOCKET = SocketInfo("ipv4", "127.0.0.1", 80, "127.0.0.1", 4000, 1, 2, 3)
+REQUEST = b"GET /x HTTP/1.1\r\nHost: shop\r\n\r\n"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+CLOCK = ClockSample(1_000, 1_700_000_000_000_001_000)
+TGID = 42
+
+
+class Source:
+    """Batches of events, as a recording would give them."""
+
+    def __init__(self, *batches: list[CaptureEvent], tail: list[SocketEvent] | None = None) -> None:
+        self._batches = list(batches)
+        self._tail = tail or []
+        self.inspected: list[tuple[int, int]] = []
+
+    def poll(self, timeout_seconds: float) -> list[CaptureEvent]:  # noqa: ARG002
+        return self._batches.pop(0) if self._batches else []
+
+    @property
+    def exhausted(self) -> bool:
+        return not self._batches
+
+    def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:
+        self.inspected.append((cookie, connection_id))
+        return self._tail
+
+    def losses(self) -> dict[str, int]:
+        return {"ring_full_records": 0, "budget_bytes": 7}
+
+    def close(self) -> None:
+        pass
+
+
+class Collected:
+    """A sink that keeps its spans."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+
+    def submit(self, span: Span) -> None:
+        self.spans.append(span)
+
+    def flush(self, timeout_seconds: float) -> bool:  # noqa: ARG002
+        return True
+
+    def counters(self) -> dict[str, int]:
+        return {"submitted": len(self.spans), "exported": len(self.spans), "queued": 0, "refused": 0}
+
+    def close(self, timeout_seconds: float) -> None:
+        pass
+
+
+def moved(
+    direction: Direction, payload: bytes, ktime_ns: int, *, position: int = 0, length: int | None = None
+) -> SocketEvent:
+    missing = Missing.BUDGET if length is not None else Missing(0)
+    return SocketEvent(
+        EventKind.DATA,
+        ktime_ns,
+        1,
+        TGID,
+        direction,
+        position,
+        len(payload) if length is None else length,
+        payload,
+        missing,
+        Role.SERVER,
+        False,
+        SOCKET,
+    )
+
+
+def exchange(start: int = 2_000) -> list[CaptureEvent]:
+    return [
+        moved(Direction.INGRESS, REQUEST, start),
+        moved(Direction.EGRESS, RESPONSE + b"hello", start + 500),
+    ]
+
+
+def resource_of(facts: ProcessFacts) -> Resource:
+    return Resource({"service.name": facts.executable_path or "unknown"})
+
+
+def pipeline(source: Source, sink: Collected, **options: object) -> Pipeline:
+    return Pipeline(
+        source,
+        options.pop("processes", None) or ProcessTable(resource_of),  # type: ignore[arg-type]
+        ConnectionTracker(ParserLimits()),
+        RandomIdGenerator(),
+        SpanOptions(),
+        [sink],
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_events_become_a_span_with_its_process_and_unix_times() -> None:
+    sink = Collected()
+    facts = ProcessFacts(1_500, TGID, 1, "/bin/server", (), None)
+    pipeline(Source([CLOCK, facts, *exchange()]), sink).run(StopRequest())
+    (span,) = sink.spans
+    assert span.kind is SpanKind.SERVER
+    assert span.resource.service_name == "/bin/server"
+    assert span.start_unix_ns == 1_700_000_000_000_002_000
+    assert span.end_unix_ns == 1_700_000_000_000_002_500
+
+
+def test_a_process_is_read_at_its_first_sight_and_named_by_its_last_program() -> None:
+    seen: list[int] = []
+
+    def read(tgid: int, ktime_ns: int) -> ProcessFacts | None:
+        seen.append(ktime_ns)
+        return None
+
+    sink = Collected()
+    table = ProcessTable(resource_of, read=read)
+    executed = ProcessExecuted(1_800, TGID, "/bin/curl", ("curl",))
+    source = Source([CLOCK, executed, *exchange(), ProcessExited(3_000, TGID)])
+    pipeline(source, sink, processes=table).run(StopRequest())
+    assert seen == [1_800]
+    assert sink.spans[0].resource.service_name == "/bin/curl"
+    sink = Collected()
+    pipeline(Source([CLOCK, *exchange(7_000)]), sink, processes=ProcessTable(resource_of, read=read)).run(
+        StopRequest()
+    )
+    assert seen == [1_800, 7_000]
+
+
+def test_a_later_clock_sample_moves_later_spans_only() -> None:
+    sink = Collected()
+    later = ClockSample(10_000, CLOCK.unix_ns + 9_000 + 77)
+    source = Source([CLOCK, *exchange()], [later, *second_exchange()])
+    pipeline(source, sink).run(StopRequest())
+    assert [span.start_unix_ns - CLOCK.unix_ns for span in sink.spans] == [1_000, 19_077]
+
+
+def second_exchange() -> list[CaptureEvent]:
+    return [
+        moved(Direction.INGRESS, REQUEST, 20_000, position=len(REQUEST)),
+        moved(Direction.EGRESS, RESPONSE + b"hello", 20_500, position=len(RESPONSE) + 5),
+    ]
+
+
+def test_what_is_pending_at_the_end_is_exported_flagged() -> None:
+    sink = Collected()
+    pipeline(Source([CLOCK, exchange()[0]]), sink).run(StopRequest())
+    (span,) = sink.spans
+    assert span.attributes["wirespan.incomplete"] == "stopped"
+    assert "http.response.status_code" not in span.attributes
+
+
+def test_a_quiet_connection_is_inspected_for_its_uncaptured_tail() -> None:
+    tail = [moved(Direction.EGRESS, b"", 3_000, position=len(RESPONSE), length=5)]
+    source = Source(
+        [CLOCK, moved(Direction.INGRESS, REQUEST, 2_000), moved(Direction.EGRESS, RESPONSE, 2_500)],
+        [],
+        tail=tail,
+    )
+    sink = Collected()
+    ticks = iter([2_600, 500_000_000, 900_000_000])
+    pipeline(source, sink, ktime_now=lambda: next(ticks)).run(StopRequest())
+    assert source.inspected == [(SOCKET.cookie, 1)]
+    assert sink.spans[0].attributes["http.response.body.size"] == 5
+    assert "wirespan.incomplete" not in sink.spans[0].attributes
+
+
+def test_a_request_to_stop_drains_what_is_there_first() -> None:
+    sink, stop = Collected(), StopRequest()
+    stop.request()
+    pipeline(Source([CLOCK, *exchange()], [], exchange(9_000)), sink).run(stop)
+    assert len(sink.spans) == 1
+
+
+def test_refused_processes_are_left_out_and_counted() -> None:
+    class Policies:
+        def set_policy(self, tgid: int, policy: Policy) -> None:
+            raise AssertionError(f"{tgid} was selected: {policy}")
+
+        def remove_policy(self, tgid: int) -> None:
+            removed.append(tgid)
+
+    removed: list[int] = []
+    sink = Collected()
+    selection = Selection(SelectionRules(executables=("curl",)), Policies(), ktime_now=lambda: 10_000)
+    executed = ProcessExecuted(1_800, TGID, "/bin/wget", ())
+    run = pipeline(Source([CLOCK, executed, *exchange()]), sink, selection=selection)
+    run.run(StopRequest())
+    assert removed == [TGID]
+    assert sink.spans == []
+    assert selection.counters()["refused_events"] == 2
+
+
+def test_a_bug_costs_one_exchange_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Collected()
+    run = pipeline(Source([CLOCK, *exchange()], second_exchange()), sink, processes=ProcessTable(broken))
+    run.run(StopRequest())
+    assert run.counters()["span_failures"] == 2
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert "ValueError" in errors[0].getMessage()
+
+
+def broken(facts: ProcessFacts) -> Resource:
+    raise ValueError(f"no resource for {facts.tgid}")
+
+
+@pytest.mark.parametrize("build", [resource_of, broken])
+def test_the_metrics_of_a_run_balance(build: Callable[[ProcessFacts], Resource]) -> None:
+    sink = Collected()
+    run = pipeline(Source([CLOCK, *exchange()], second_exchange()), sink, processes=ProcessTable(build))
+    run.run(StopRequest())
+    text = generate_latest(build_registry(lambda: run)).decode()
+    values = {
+        name: float(value)
+        for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("wirespan"))
+    }
+    assert values["wirespan_exchanges_total"] == 2
+    built, failed = values["wirespan_spans_built_total"], values["wirespan_span_failures_total"]
+    assert built + failed == 2
+    fates = sum(value for name, value in values.items() if name.startswith("wirespan_spans_total{"))
+    assert fates + values['wirespan_spans_queued{sink="collected"}'] == built
+    assert values['wirespan_capture_losses_total{cause="budget_bytes"}'] == 7
+    assert values['wirespan_exchanges_incomplete_total{reason="lost_bytes"}'] == 0
+    assert values["wirespan_connections"] == 0
+
+
+def test_metrics_before_the_start_hold_what_is_known() -> None:
+    text = generate_latest(build_registry(lambda: None)).decode()
+    assert "wirespan_build_info" in text
+    assert "process_resident_memory_bytes" in text
+    assert "wirespan_exchanges" not in text
+
+
+def test_the_liveness_mark_moves_with_the_loop() -> None:
+    run = pipeline(Source([CLOCK], []), Collected())
+    run.ticked_at = 0.0
+    run.run(StopRequest())
+    assert time.monotonic() - run.ticked_at < 10

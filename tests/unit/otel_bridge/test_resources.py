@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import socket
+
+from ebpf.events import ProcessFacts
+from otel_bridge.resources import UNKNOWN_SERVICE, ResourceBuilder
+from otel_bridge.scope import scope_version
+
+FACTS = ProcessFacts(1, 42, 1_790_000_000_000_000_000, "/usr/sbin/nginx", ("nginx", "--token=abc"), None)
+
+
+def test_a_process_in_full() -> None:
+    attributes = dict(ResourceBuilder({}).build(FACTS).attributes)
+    assert len(str(attributes.pop("service.instance.id"))) == 36
+    assert attributes.pop("telemetry.sdk.version")
+    assert attributes == {
+        "service.name": "nginx",
+        "process.pid": 42,
+        "process.executable.name": "nginx",
+        "process.executable.path": "/usr/sbin/nginx",
+        "process.command_line": "nginx --token=REDACTED",
+        "host.name": socket.gethostname(),
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": "opentelemetry",
+        "telemetry.distro.name": "wirespan",
+        "telemetry.distro.version": scope_version(),
+    }
+
+
+def test_a_service_goes_by_its_own_word_first() -> None:
+    named = ProcessFacts(1, 42, None, "/usr/bin/python3", (), "shop")
+    unknown = ProcessFacts(1, 0, None, None, (), None)
+    builder = ResourceBuilder({})
+    assert builder.build(named).service_name == "shop"
+    assert "service.instance.id" not in builder.build(named).attributes
+    assert builder.build(unknown).service_name == UNKNOWN_SERVICE
+    assert (
+        not {"process.pid", "process.executable.path", "process.command_line"}
+        & builder.build(unknown).attributes.keys()
+    )
+
+
+def test_an_instance_is_a_process_not_a_number() -> None:
+    builder = ResourceBuilder({})
+    ids = [
+        builder.build(ProcessFacts(1, tgid, start, None, (), None)).attributes["service.instance.id"]
+        for tgid, start in ((1, 10), (1, 10), (1, 11), (2, 10))
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
+def test_the_agents_environment_speaks_for_the_host_only() -> None:
+    environ = {
+        "OTEL_RESOURCE_ATTRIBUTES": "host.name=node%201, k8s.cluster.name=prod,service.name=agent,garbage,=x"
+    }
+    attributes = ResourceBuilder(environ).build(FACTS).attributes
+    assert attributes["host.name"] == "node 1"
+    assert attributes["k8s.cluster.name"] == "prod"
+    assert attributes["service.name"] == "nginx"
+
+
+def test_names_that_are_no_text_can_be_encoded() -> None:
+    odd = ProcessFacts(1, 42, None, "/opt/caf\udce9", ("caf\udce9",), "s\udce9")
+    for value in ResourceBuilder({}, redactor=None).build(odd).attributes.values():
+        str(value).encode()

@@ -1,0 +1,267 @@
+"""Which response goes with which request, and what is flagged: the tables in parsers/pairing.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from ebpf.events import Missing, Role
+from parsers.exchange import HttpExchange, Incomplete
+from parsers.limits import ParserLimits
+from tests.builders import SECOND_NS, Conversation
+
+
+def ask(number: int) -> bytes:
+    return b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number
+
+
+def answer(number: int) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nX-Id: %d\r\nContent-Length: 0\r\n\r\n" % number
+
+
+def tell(exchanges: list[HttpExchange]) -> list[str]:
+    """Return each exchange as `request-response flag`, each side by its number."""
+    lines = []
+    for exchange in exchanges:
+        asked = exchange.request.target[1:].decode() if exchange.request else "?"
+        answered = dict(exchange.response.headers)[b"X-Id"].decode() if exchange.response else "?"
+        lines.append(f"{asked}-{answered} {exchange.incomplete or ''}".strip())
+    return lines
+
+
+def turn(talk: Conversation, number: int) -> None:
+    talk.request(ask(number))
+    talk.response(answer(number))
+
+
+def pipeline(talk: Conversation, *numbers: int) -> None:
+    talk.request(b"".join(ask(number) for number in numbers))
+    for number in numbers:
+        talk.response(answer(number))
+
+
+def test_certain_pipelining_is_sure() -> None:
+    talk = Conversation()
+    pipeline(talk, 1, 2, 3)
+    turn(talk, 4)
+    assert tell(talk.run()) == ["1-1", "2-2", "3-3", "4-4"]
+
+
+@pytest.mark.parametrize("role", [Role.SERVER, Role.CLIENT])
+def test_certain_holds_a_response_for_its_request(role: Role) -> None:
+    talk = Conversation(role=role)
+    for number in (1, 2, 3):
+        talk.response(answer(number))
+        talk.request(ask(number))
+    assert tell(talk.run()) == ["1-1", "2-2", "3-3"]
+
+
+def test_a_held_response_knows_its_requests_method() -> None:
+    talk = Conversation()
+    talk.response(b"HTTP/1.1 200 OK\r\nX-Id: 1\r\nContent-Length: 1000\r\n\r\n")
+    talk.request(b"HEAD /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    turn(talk, 2)
+    assert tell(talk.run()) == ["1-1", "2-2"]
+
+
+def test_a_response_is_held_for_the_reorder_time_only() -> None:
+    talk = Conversation()
+    talk.response(answer(1))
+    assert talk.run(finish=False) == []
+    assert tell(talk.run()) == ["?-1 one_side"]
+
+
+def test_a_response_without_request_after_requests_were_seen_tells_of_a_loss() -> None:
+    talk = Conversation()
+    turn(talk, 1)
+    talk.response(answer(2))
+    assert tell(talk.run()) == ["1-1", "?-2 lost_bytes"]
+
+
+def test_held_responses_are_bounded() -> None:
+    talk = Conversation()
+    talk.response(answer(1) * 3)
+    assert tell(talk.run(ParserLimits(max_stream_buffer=100), finish=False)) == ["?-1 one_side"] * 3
+
+
+def test_a_lost_response_costs_its_own_exchange() -> None:
+    talk = Conversation()
+    turn(talk, 1)
+    talk.request(ask(2))
+    talk.response(b"", length=len(answer(2)), missing=Missing.RING_FULL)
+    turn(talk, 3)
+    turn(talk, 4)
+    assert tell(talk.run()) == ["1-1", "2-? lost_bytes", "3-3", "4-4"]
+
+
+def test_a_response_lost_until_the_next_one_makes_doubt_that_a_quiet_spell_ends() -> None:
+    talk = Conversation()
+    talk.request(ask(1))
+    talk.lose_response(len(answer(1)))
+    talk.request(ask(2))
+    talk.response(answer(2), missing=Missing.RING_FULL)
+    turn(talk, 3)
+    talk.wait(SECOND_NS)
+    turn(talk, 4)
+    assert tell(talk.run()) == ["1-? lost_bytes", "2-2 lost_bytes", "3-3 lost_bytes", "4-4"]
+
+
+def test_a_loss_after_pipelining_makes_doubt_for_good() -> None:
+    talk = Conversation()
+    pipeline(talk, 1, 2)
+    talk.lose_request(10)
+    talk.request(ask(4), missing=Missing.RING_FULL)
+    talk.response(answer(3))
+    talk.response(answer(4))
+    talk.wait(2 * SECOND_NS)
+    turn(talk, 5)
+    assert tell(talk.run()) == ["1-1", "2-2", "4-3 lost_bytes", "?-4 lost_bytes", "5-5 lost_bytes"]
+
+
+def test_a_lost_request_leaves_its_response_alone() -> None:
+    talk = Conversation()
+    turn(talk, 1)
+    talk.lose_request(len(ask(2)))
+    talk.response(answer(2))
+    talk.request(ask(3), missing=Missing.RING_FULL)
+    talk.response(answer(3))
+    assert tell(talk.run()) == ["1-1", "?-2 lost_bytes", "3-3"]
+
+
+def test_requests_before_the_lost_ones_keep_their_place() -> None:
+    talk = Conversation()
+    talk.request(ask(1))
+    talk.lose_request(len(ask(2)))
+    talk.request(ask(3), missing=Missing.RING_FULL)
+    for number in (1, 2, 3):
+        talk.response(answer(number))
+    exchanges = tell(talk.run())
+    assert exchanges[0] == "1-1 lost_bytes"
+    assert exchanges[1:] == ["3-2 lost_bytes", "?-3 lost_bytes"]
+
+
+def test_joined_late_pairs_are_sure_while_they_alternate() -> None:
+    talk = Conversation(joined_late=True)
+    turn(talk, 1)
+    turn(talk, 2)
+    assert tell(talk.run()) == ["1-1", "2-2"]
+
+
+def test_joined_late_a_response_without_request_goes_at_once() -> None:
+    talk = Conversation(joined_late=True)
+    talk.response(answer(1))
+    assert tell(talk.run(finish=False)) == ["?-1 joined_late"]
+    turn(talk, 2)
+    assert tell(talk.run()) == ["?-1 joined_late", "2-2"]
+
+
+def test_joined_late_in_the_middle_of_messages() -> None:
+    talk = Conversation(joined_late=True)
+    talk.request(b"the rest of a body")
+    talk.response(b"and of another\r\n\r\n")
+    turn(talk, 2)
+    assert tell(talk.run()) == ["2-2"]
+
+
+def test_joined_late_pipelining_makes_doubt_for_good() -> None:
+    talk = Conversation(joined_late=True)
+    turn(talk, 1)
+    pipeline(talk, 2, 3)
+    talk.wait(2 * SECOND_NS)
+    turn(talk, 4)
+    assert tell(talk.run()) == ["1-1", "2-2 joined_late", "3-3 joined_late", "4-4 joined_late"]
+
+
+def test_joined_late_a_request_that_comes_before_the_response_is_over_makes_doubt() -> None:
+    talk = Conversation(joined_late=True)
+    talk.request(ask(1))
+    talk.response(b"HTTP/1.1 200 OK\r\nX-Id: 1\r\nContent-Length: 2\r\n\r\na")
+    talk.request(ask(2))
+    talk.response(b"b")
+    talk.response(answer(2))
+    assert tell(talk.run()) == ["1-1 joined_late", "2-2 joined_late"]
+
+
+def test_joined_late_a_client_whose_responses_come_before_their_requests_is_doubted() -> None:
+    talk = Conversation(role=Role.CLIENT, joined_late=True)
+    for number in (1, 2, 3):
+        talk.response(answer(number))
+        talk.request(ask(number))
+    talk.wait(2 * SECOND_NS)
+    exchanges = tell(talk.run())
+    assert exchanges[0] == "?-1 joined_late"
+    assert all(" " in line for line in exchanges), "no pair may claim to be sure"
+
+
+def test_joined_late_the_doubt_about_a_client_ends_with_a_quiet_spell() -> None:
+    talk = Conversation(role=Role.CLIENT, joined_late=True)
+    talk.response(answer(1))
+    turn(talk, 2)
+    talk.wait(SECOND_NS)
+    turn(talk, 3)
+    assert tell(talk.run()) == ["?-1 joined_late", "2-2 joined_late", "3-3"]
+
+
+def test_joined_late_between_a_head_request_and_its_response() -> None:
+    talk = Conversation(joined_late=True)
+    talk.response(b"HTTP/1.1 200 OK\r\nX-Id: 1\r\nContent-Length: 500\r\n\r\n")
+    turn(talk, 2)
+    turn(talk, 3)
+    assert tell(talk.run()) == ["?-1 joined_late", "2-2", "3-3"]
+
+
+def test_joined_late_before_a_response_whose_request_was_missed_until_the_end() -> None:
+    talk = Conversation(joined_late=True)
+    talk.response(b"HTTP/1.0 200 OK\r\nX-Id: 1\r\n\r\nbody")
+    talk.end_responses()
+    talk.close()
+    assert tell(talk.run()) == ["?-1 joined_late"]
+
+
+def test_an_uncaptured_tail_by_design_leaves_the_next_pair_sure() -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-Id: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    talk = Conversation()
+    talk.request(ask(1))
+    talk.response(head + b"2\r\nab\r\n")
+    talk.lose_response(1000)
+    talk.request(ask(2))
+    talk.response(answer(2), missing=Missing.BUDGET)
+    turn(talk, 3)
+    assert tell(talk.run()) == ["1-1 lost_bytes", "2-2", "3-3"]
+
+
+def test_more_pending_requests_than_the_bound_are_given_up() -> None:
+    talk = Conversation()
+    talk.request(b"".join(ask(number) for number in range(1, 8)))
+    talk.response(answer(5))
+    exchanges = talk.run(ParserLimits(max_pending_messages=5))
+    assert tell(exchanges)[:5] == [f"{number}-? evicted" for number in range(1, 6)]
+    assert all(exchange.incomplete for exchange in exchanges)
+
+
+def test_ambiguous_framing_makes_doubt() -> None:
+    talk = Conversation()
+    talk.request(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 30\r\n\r\n")
+    talk.response(answer(1))
+    turn(talk, 2)
+    talk.request(ask(3))
+    talk.response(b"HTTP/1.1 200 OK\r\nX-Id: 3\r\nContent-Length: 1, 2\r\n\r\n")
+    turn(talk, 4)
+    assert tell(talk.run()) == ["1-1 invalid", "2-2", "3-3 invalid", "4-4"]
+
+
+def test_responses_that_are_not_http_are_invalid() -> None:
+    talk = Conversation()
+    talk.request(ask(1))
+    talk.response(b"SSH-2.0-OpenSSH_9.2\r\n")
+    turn(talk, 2)
+    assert tell(talk.run()) == ["1-? invalid", "2-2"]
+
+
+def test_an_early_response_lost_in_the_middle_gives_up_the_request_too() -> None:
+    talk = Conversation()
+    talk.request(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+    talk.response(b"HTTP/1.1 413 X\r\nX-Id: 1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+    talk.request(b"cd")
+    turn(talk, 2)
+    assert tell(talk.run()) == ["1-1 invalid", "2-2"]
+    assert talk.run()[0].incomplete is Incomplete.INVALID
