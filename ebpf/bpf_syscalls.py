@@ -12,8 +12,10 @@ import errno
 import functools
 import os
 import platform
+import re
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 LIBRARY = "libbcc_bpf.so.0"
 """Part of Debian's libbpfcc, which python3-bpfcc depends on."""
@@ -80,6 +82,16 @@ def _bpf(command: int, attributes: bytes) -> int:
 
 def _address(buffer: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(buffer)
+
+
+def possible_processors(listing: str | None = None) -> int:
+    """Return how many slots a per-CPU value has: the processors that may ever come up, not those present.
+
+    `listing` is in the form of /sys/devices/system/cpu/possible, which is read by default.
+    """
+    if listing is None:
+        listing = Path("/sys/devices/system/cpu/possible").read_text(encoding="ascii")
+    return int(re.split(r"[,-]", listing.strip())[-1]) + 1
 
 
 def load_program(

@@ -16,7 +16,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from ebpf.bpf_syscalls import Map, RingBuffer
+from ebpf.bpf_syscalls import Map, RingBuffer, possible_processors
 from ebpf.clocks import read_clocks
 from ebpf.compiler import MAX_MESSAGE_BYTES
 from ebpf.events import CaptureEvent, Policy, SocketEvent
@@ -136,8 +136,7 @@ class LiveCapture:
                 undo.callback(os.close, descriptor)
             self._connections = Map(descriptors["connections"], 8, CONNECTION.size)
             self._policies = Map(descriptors["policy_by_tgid"], 4, 1)
-            processors = os.sysconf("SC_NPROCESSORS_CONF")
-            self._counters = Map(descriptors["counters"], 4, 8 * processors)
+            self._counters = Map(descriptors["counters"], 4, 8 * possible_processors())
             self._ring = RingBuffer(descriptors["records"])
             undo.callback(self._ring.close)
             self._release = undo.pop_all()

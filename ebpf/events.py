@@ -138,7 +138,7 @@ class ProcessExited:
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """What /proc said of a process when it was first seen. Recordings carry it; a live source never emits it."""
+    """What /proc said of a process when it was first seen; recordings carry it, a live source does not."""
 
     ktime_ns: int
     tgid: int

@@ -49,6 +49,7 @@ class Connection:
         "_last_ktime_ns",
         "_limits",
         "_pairing",
+        "_readers",
         "_releasing",
         "_requests",
         "_responses",
@@ -74,6 +75,7 @@ class Connection:
         self._undecided: tuple[list[Piece], list[Piece]] | None = ([], [])
         self._requests = RequestReader(limits, counts, joined_late=joined_late)
         self._responses = ResponseReader(limits, counts, joined_late=joined_late)
+        self._readers: tuple[RequestReader | ResponseReader, ...] = ()
         self._pairing = Pairing(event.connection_id, event.socket, limits, counts, joined_late=joined_late)
         self._joining_response = joined_late
         self._releasing = False
@@ -95,6 +97,21 @@ class Connection:
             + self._requests.buffered_bytes
             + self._responses.buffered_bytes
             + (self._pairing.buffered_bytes if self._pairing.turns else 0)
+        )
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is held, begun or waited for."""
+        streams = self._streams
+        return not (
+            self._pairing.turns
+            or self._requests.has_input
+            or self._responses.has_input
+            or self._closed_ktime_ns is not None
+            or self._requests.is_in_message
+            or self._responses.is_in_message
+            or streams[0].is_waiting
+            or streams[1].is_waiting
         )
 
     @property
@@ -134,8 +151,9 @@ class Connection:
             direction = event.direction
             stream = self._streams[direction]
             pieces = stream.receive(event) if kind is _DATA else stream.end(event)
-            self._add(direction, pieces)
-            self._pump(event.ktime_ns)
+            if pieces:
+                self._add(direction, pieces)
+                self._pump(event.ktime_ns)
         if kind is _CLOSED and self._closed_ktime_ns is None:
             self._closed_ktime_ns = event.ktime_ns
         self._last_ktime_ns = event.ktime_ns
@@ -187,12 +205,9 @@ class Connection:
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         """Hand pieces to the reader of their direction, or keep them until it is known which one that is."""
         if self._undecided is None:
-            if (direction is _EGRESS) == (self._role is _CLIENT):
-                for piece in pieces:
-                    self._requests.add(piece)
-            else:
-                for piece in pieces:
-                    self._responses.add(piece)
+            reader = self._readers[direction]
+            for piece in pieces:
+                reader.add(piece)
             return
         kept = self._undecided[direction]
         kept += pieces
@@ -201,11 +216,13 @@ class Connection:
         )
         if side is not None:
             self._take_role(_CLIENT if side == (direction is _EGRESS) else Role.SERVER)
-        elif self._pairing.step is not _CERTAIN:
+        elif self._pairing.step is not _CERTAIN or len(kept) > self._limits.max_reorder_pieces:
             kept.clear()
 
     def _take_role(self, role: Role) -> None:
         self._role = self._pairing.role = role
+        requests, responses = self._requests, self._responses
+        self._readers = (responses, requests) if role is _CLIENT else (requests, responses)
         undecided = self._undecided
         self._undecided = None
         if undecided is not None:
@@ -219,7 +236,7 @@ class Connection:
         while not self.is_ignored:
             progress = False
             if requests.has_input:
-                requests.gated = self._awaits_switch()
+                requests.gated = bool(self._pairing.turns) and self._awaits_switch()
                 outcome = requests.advance()
                 if outcome is not _NEED_MORE and outcome is not _WAITING:
                     self._take_request_outcome(outcome)
@@ -255,10 +272,7 @@ class Connection:
 
     def _awaits_switch(self) -> bool:
         """Whether the last request may end HTTP, so that what follows must wait for its response."""
-        turns = self._pairing.turns
-        if not turns:
-            return False
-        turn = turns[-1]
+        turn = self._pairing.turns[-1]
         if turn.request is None or turn.response is not None:
             return False
         may_switch = turn.request.record.method == b"CONNECT" or b"upgrade" in turn.request.fields.framing

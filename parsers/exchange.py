@@ -1,7 +1,8 @@
 """The records the parsers emit: one request with its response.
 
-Contract: bytes stay bytes as they were on the wire, except the body, which is free of transfer coding and of content
-coding. None means unknown, never 0 or an empty value. An exchange that is not whole says so and why; what was seen of it is kept.
+Contract: bytes stay bytes as they were on the wire, except the body, which is free of transfer coding and of
+content coding. None means unknown, never 0 or an empty value. An exchange that is not whole says so and why;
+what was seen of it is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
 class Truncation(StrEnum):
-    """Why the kept content of a body is shorter than the body, or not decoded (attribute `wirespan.*.body.truncated`)."""
+    """Why the kept content of a body is shorter than the body, or not decoded.
+
+    The attribute `wirespan.request.body.truncated` or `wirespan.response.body.truncated`.
+    """
 
     LIMIT = "limit"
     """Longer than the body limit."""
@@ -59,7 +63,10 @@ class Body:
     size: int | None
     """True size on the wire: content-coded, without transfer coding. None when it can't be known."""
     content: bytes
-    """What was kept: free of content coding, at most `ParserLimits.max_body`; cut on a character boundary when textual."""
+    """What was kept: free of content coding, at most `ParserLimits.max_body`.
+
+    Textual content is cut on a character boundary.
+    """
     charset: str | None
     """Python codec name when the content is textual; None for binary content."""
     truncation: Truncation | None = None
@@ -108,7 +115,8 @@ class HttpResponse:
 class HttpExchange:
     """One request and its response, as one socket saw them.
 
-    At least one of `request` and `response` is present. `incomplete` is None only when both are, and both are whole and surely belong together.
+    At least one of `request` and `response` is present. `incomplete` is None only when both are, and both are
+    whole and surely belong together.
     """
 
     connection_id: int
@@ -121,6 +129,6 @@ class HttpExchange:
     response: HttpResponse | None
     incomplete: Incomplete | None = None
     anomalies: tuple[str, ...] = ()
-    """What a strict parser would refuse although a server took it, e.g. `bare_lf`, `obs_fold`, `duplicate_content_length`."""
+    """What a strict parser would refuse although a server took it, e.g. `bare_lf`, `obs_fold`."""
     upgraded: bool = False
     """The connection left HTTP with this exchange (101, or CONNECT with 2xx)."""

@@ -63,7 +63,7 @@ _NEED_MORE: Final = Outcome.NEED_MORE
 _STARTED: Final = Outcome.STARTED
 _FINISHED: Final = Outcome.FINISHED
 
-# States of a reader. Plain numbers, because looking up a member of an enumeration costs more than the comparison.
+# States of a reader. Plain numbers: looking up a member of an enumeration takes longer than comparing it.
 _OVER: Final = 0
 _LOST: Final = 1
 _BETWEEN: Final = 2
@@ -105,6 +105,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "_trailer_lines",
         "finished_by_inference",
         "gated",
+        "has_input",
         "loss",
         "loss_missing",
         "may_lack_body",
@@ -133,6 +134,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self.loss = Incomplete.LOST_BYTES
         self.loss_missing = NOTHING_MISSING
         self.gated = False
+        self.has_input = False
         self.may_resynchronise = True
         self.may_lack_body = False
         self.finished_by_inference = False
@@ -144,20 +146,19 @@ class MessageReader(ABC, Generic[RecordT]):
         return self._state > _LAST_OUTSIDE_MESSAGE
 
     @property
-    def has_input(self) -> bool:
-        """Whether `advance` has anything to do."""
-        piece = self._piece
-        return bool(self._queue) or self._at < len(piece.data) or piece.gap > 0 or piece.ends
-
-    @property
     def buffered_bytes(self) -> int:
         """Bytes held that no message has taken yet."""
         return self._queued_bytes + len(self._piece.data) - self._at + len(self._partial)
 
     def add(self, piece: Piece) -> None:
         """Take the next piece of the stream."""
-        self._queue.append(piece)
-        self._queued_bytes += len(piece.data)
+        if self.has_input:
+            self._queue.append(piece)
+            self._queued_bytes += len(piece.data)
+        else:
+            self._piece = piece
+            self._at = 0
+            self.has_input = True
 
     def end(self, ktime_ns: int) -> None:
         """Take the end of the direction, when only the end of the connection tells it."""
@@ -168,7 +169,7 @@ class MessageReader(ABC, Generic[RecordT]):
         while True:
             piece = self._piece
             if self._at < len(piece.data):
-                outcome = self._read(piece)
+                outcome = self._begin(piece) if self._state == _BETWEEN else self._read(piece)
             elif piece.gap:
                 outcome = self._pass_gap(piece)
             elif piece.ends:
@@ -179,6 +180,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 self._at = 0
                 continue
             else:
+                self.has_input = False
                 return _NEED_MORE
             if outcome is not None:
                 return outcome
@@ -188,6 +190,7 @@ class MessageReader(ABC, Generic[RecordT]):
         if self.message is not None and not self.message.done:
             self.message.fail(cause, self._limits)
         self._state = _OVER
+        self.has_input = False
         self._queue.clear()
         self._queued_bytes = 0
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
@@ -214,8 +217,6 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _read(self, piece: Piece) -> Outcome | None:
         state = self._state
-        if state == _BETWEEN:
-            return self._begin(piece)
         if state == _HEAD:
             return self._continue_head(piece)
         if state == _LOST:
@@ -438,7 +439,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _pass_gap(self, piece: Piece) -> Outcome | None:
         state = self._state
-        if state == _LENGTH or state == _CHUNK_DATA:
+        if state in (_LENGTH, _CHUNK_DATA):
             message = self.message
             assert message is not None
             count = min(piece.gap, self._needed)
@@ -457,7 +458,7 @@ class MessageReader(ABC, Generic[RecordT]):
             assert self.message is not None
             self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
             return None
-        if state == _LOST or state == _OVER:
+        if state in (_LOST, _OVER):
             return None
         if state == _HEAD:
             self._counts["lost_heads"] += 1

@@ -136,7 +136,10 @@ class Pairing:
         turns = self.turns
         if not turns or turns[-1].response is not None:
             return None
-        return next(turn for turn in turns if turn.response is None)
+        for turn in turns:
+            if turn.response is None:
+                break
+        return turn
 
     def open_turn(self, message: Message[HttpRequest], last_ktime_ns: int) -> None:
         """Take a request whose head was read; `last_ktime_ns` is the time of the event before it."""

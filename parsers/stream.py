@@ -171,7 +171,7 @@ class ByteStream:
         return pieces
 
     def _append(self, position: int, length: int, piece: Piece, pieces: list[Piece]) -> list[Piece]:
-        """Append what of a piece is new: bytes that passed before are dropped, and the record start with them."""
+        """Append what of a piece is new; with bytes that passed before, the record start is dropped."""
         assert self._next is not None
         passed = self._next - position
         if passed > 0:

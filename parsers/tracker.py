@@ -128,19 +128,27 @@ class ConnectionTracker:
         if connection.is_finished:
             self._forget(identity, connection)
             return
+        if connection.is_at_rest:
+            self._buffered_bytes -= connection.accounted_bytes
+            connection.accounted_bytes = 0
+            self._unattend(identity)
+            return
         held = connection.buffered_bytes
         self._buffered_bytes += held - connection.accounted_bytes
         connection.accounted_bytes = held
         if connection.is_in_message or connection.needs_time:
             self._attended[identity] = connection
-        elif identity in self._attended:
+        else:
+            self._unattend(identity)
+
+    def _unattend(self, identity: int) -> None:
+        if identity in self._attended:
             del self._attended[identity]
             self._asked_ktime_ns.pop(identity, None)
 
     def _forget(self, identity: int, connection: Connection) -> None:
         del self._connections[identity]
-        self._attended.pop(identity, None)
-        self._asked_ktime_ns.pop(identity, None)
+        self._unattend(identity)
         self._buffered_bytes -= connection.accounted_bytes
 
     def _finish(self, identity: int, connection: Connection, cause: Incomplete) -> list[HttpExchange]:

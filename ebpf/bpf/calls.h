@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * What each hooked event means. The filter runs from the cheapest question to the dearest: result, call number, process,
- * socket, connection, verdict, bytes.
+ * What each hooked event means. The filter runs from the cheapest question to the dearest: result, call
+ * number, process, socket, connection, verdict, bytes.
  */
 #ifndef WIRESPAN_CALLS_H
 #define WIRESPAN_CALLS_H
@@ -11,16 +11,23 @@
 #include "processes.h"
 #include "transfer.h"
 
-#define ERROR_IN_PROGRESS 115 /* EINPROGRESS */
-#define FLAG_PEEK 0x2         /* MSG_PEEK: the bytes will be read again */
-#define FLAG_TRUNC 0x20       /* MSG_TRUNC: on TCP the bytes are discarded */
+#define ERROR_IN_PROGRESS 115   /* EINPROGRESS */
+#define FLAG_PEEK 0x2           /* MSG_PEEK: the bytes will be read again */
+#define FLAG_TRUNC 0x20         /* MSG_TRUNC: on TCP the bytes are discarded */
 #define FLAG_ERROR_QUEUE 0x2000 /* MSG_ERRQUEUE: not the stream's bytes */
 #define SHUTDOWN_READ 0
 #define SHUTDOWN_WRITE 1
 
 /* include/net/tcp_states.h */
-enum tcp_state { TCP_STATE_ESTABLISHED = 1, TCP_STATE_SYN_SENT = 2, TCP_STATE_SYN_RECV = 3, TCP_STATE_FIN_WAIT1 = 4,
-                 TCP_STATE_CLOSE = 7, TCP_STATE_CLOSE_WAIT = 8, TCP_STATE_LAST_ACK = 9 };
+enum tcp_state {
+    TCP_STATE_ESTABLISHED = 1,
+    TCP_STATE_SYN_SENT = 2,
+    TCP_STATE_SYN_RECV = 3,
+    TCP_STATE_FIN_WAIT1 = 4,
+    TCP_STATE_CLOSE = 7,
+    TCP_STATE_CLOSE_WAIT = 8,
+    TCP_STATE_LAST_ACK = 9
+};
 
 /* Whether a process with this policy wants this connection. */
 static __always_inline int is_role_wanted(__u8 policy, __u8 role) {
@@ -30,7 +37,8 @@ static __always_inline int is_role_wanted(__u8 policy, __u8 role) {
 }
 
 /* A read returned 0. On a Unix socket that is the only sign that the other end is over. */
-static __always_inline void end_ingress(struct scratch *scratch, struct connection *connection, __u64 ktime_ns, __u32 tgid) {
+static __always_inline void end_ingress(struct scratch *scratch, struct connection *connection,
+                                        __u64 ktime_ns, __u32 tgid) {
     void *peer = NULL, *peer_socket = NULL;
     __u64 key;
 
@@ -93,8 +101,8 @@ static __always_inline int capture_http(void *ctx, struct scratch *scratch, stru
 }
 
 /* Bytes were moved, or a read found the end of the stream. */
-static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, struct movement *movement, __u32 tgid,
-                                           __u8 policy) {
+static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, struct movement *movement,
+                                           __u32 tgid, __u8 policy) {
     struct descriptor descriptor = resolve_descriptor(task, fd);
     struct connection *connection;
     struct unjudged_call *call;
@@ -156,14 +164,17 @@ static __always_inline int handle_unjudged(void *ctx) {
     connection = find_connection(&descriptor);
     if (!connection)
         connection = make_connection(descriptor.sk, descriptor.inode, ROLE_UNKNOWN, 1, NUMBERED_BY_CALL);
-    if (!connection || connection->verdict != VERDICT_UNDECIDED)
+    if (!connection)
         return 0;
-    length = read_first_bytes(scratch, &movement);
-    if (length == 0) { /* nothing to judge by: from here on its beginning is unknown */
-        connection->joined_late = 1;
-        return 0;
+    if (connection->verdict == VERDICT_UNDECIDED) { /* no other thread was first */
+        length = read_first_bytes(scratch, &movement);
+        if (length == 0) { /* nothing to judge by: from here on its beginning is unknown */
+            connection->joined_late = 1;
+            return 0;
+        }
+        judge(connection, movement.direction, (__u64 *)scratch->payload, length, movement.bytes, ktime_ns,
+              call->tgid);
     }
-    judge(connection, movement.direction, (__u64 *)scratch->payload, length, movement.bytes, ktime_ns, call->tgid);
     if (connection->verdict != VERDICT_HTTP || !is_role_wanted(call->policy, connection->role))
         return 0;
     return capture_http(ctx, scratch, connection, &movement, call->tgid, ktime_ns);
@@ -325,10 +336,11 @@ static __always_inline int handle_tcp_state(void *sk, int old, int new) {
 
     if (new == TCP_STATE_ESTABLISHED) {
         if (old == TCP_STATE_SYN_SENT || old == TCP_STATE_SYN_RECV)
-            make_connection(sk, 0, old == TCP_STATE_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER, 0, NUMBERED_BY_STATE);
+            make_connection(sk, 0, old == TCP_STATE_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER, 0,
+                            NUMBERED_BY_STATE);
         return 0;
     }
-    if (new != TCP_STATE_FIN_WAIT1 && new != TCP_STATE_LAST_ACK && new != TCP_STATE_CLOSE)
+    if (new != TCP_STATE_FIN_WAIT1 &&new != TCP_STATE_LAST_ACK &&new != TCP_STATE_CLOSE)
         return 0;
     connection = connections.lookup(&key);
     if (!connection)

@@ -8,8 +8,8 @@
 #include "emission.h"
 #include "inference.h"
 
-/* Changes of direction that a connection joined late may take to show a message start. A body in flight is over after two;
- * sixteen leave room for one that is uploaded in pieces with interim answers. */
+/* Changes of direction that a connection joined late may take to show a message start. A body in flight is
+ * over after two; sixteen leave room for one that is uploaded in pieces with interim answers. */
 #define MAX_UNDECIDED_TURNS 16
 
 enum numbering { NUMBERED_BY_CALL = 0, NUMBERED_BY_STATE = 1 };
@@ -48,8 +48,8 @@ static __always_inline struct connection *make_connection(void *sk, __u32 inode,
     return connections.lookup(&key);
 }
 
-/* The entry of a socket that a call just used. `sock` addresses are reused at once, so the inode number decides whether it
- * still is the same; an entry made at the handshake learns it here. */
+/* The entry of a socket that a call just used. `sock` addresses are reused at once, so the inode number
+ * decides whether it still is the same; an entry made at the handshake learns it here. */
 static __always_inline struct connection *find_connection(struct descriptor *descriptor) {
     __u64 key = (__u64)descriptor->sk;
     struct connection *connection = connections.lookup(&key);
@@ -69,7 +69,8 @@ static __always_inline void set_verdict(struct connection *connection, __u8 verd
     count(counter, 1);
 }
 
-/* The other end of a connection that the agent itself opened: capturing it would make every export cause another. */
+/* The other end of a connection that the agent itself opened: capturing it would make every export cause
+ * another. */
 static __always_inline int is_excluded(struct socket_facts *facts) {
     struct excluded_key key = {.local_port = facts->local_port, .remote_port = facts->remote_port};
 
@@ -101,7 +102,8 @@ static __always_inline void remember_excluded(void *task, __u32 fd) {
     excluded.update(&key, &present);
 }
 
-static __always_inline void become_http(struct connection *connection, __u32 direction, enum inference inference) {
+static __always_inline void become_http(struct connection *connection, __u32 direction,
+                                        enum inference inference) {
     __u8 requester = inference == INFERENCE_REQUEST ? ROLE_CLIENT : ROLE_SERVER;
     __u8 answerer = inference == INFERENCE_REQUEST ? ROLE_SERVER : ROLE_CLIENT;
 
@@ -114,11 +116,12 @@ static __always_inline void become_http(struct connection *connection, __u32 dir
     set_verdict(connection, VERDICT_HTTP, COUNTER_CONNECTIONS_HTTP);
 }
 
-/* Judges an undecided connection by `window`: the first `length` (at most HELD_BYTES) bytes of a call that moved `moved`.
- * Bytes that can still become a match are held, up to HELD_BYTES in all. Afterwards the verdict is HTTP and the stream's
- * position that of the call's first byte, or the call carries nothing to capture. */
-static __always_inline void judge(struct connection *connection, __u32 direction, __u64 *window, __u32 length, __u64 moved,
-                                  __u64 ktime_ns, __u32 tgid) {
+/* Judges an undecided connection by `window`: the first `length` (at most HELD_BYTES) bytes of a call that
+ * moved `moved`. Bytes that can still become a match are held, up to HELD_BYTES in all. Afterwards the
+ * verdict is HTTP and the stream's position that of the call's first byte, or the call carries nothing to
+ * capture. */
+static __always_inline void judge(struct connection *connection, __u32 direction, __u64 *window, __u32 length,
+                                  __u64 moved, __u64 ktime_ns, __u32 tgid) {
     struct stream_state *stream = &connection->streams[direction & 1];
     __u64 *held = (__u64 *)stream->held;
     __u32 held_length = stream->held_length;
@@ -185,8 +188,8 @@ static __always_inline void judge(struct connection *connection, __u32 direction
 }
 
 /* Delivers OPENED, and the bytes held while the connection was undecided. */
-static __always_inline void open_connection(struct scratch *scratch, struct connection *connection, __u32 direction,
-                                            __u64 ktime_ns, __u32 tgid) {
+static __always_inline void open_connection(struct scratch *scratch, struct connection *connection,
+                                            __u32 direction, __u64 ktime_ns, __u32 tgid) {
     struct stream_state *stream = &connection->streams[direction & 1];
     __u32 path_length = 0, held_length = stream->held_length;
 
@@ -195,14 +198,15 @@ static __always_inline void open_connection(struct scratch *scratch, struct conn
     if (connection->socket.family == FAMILY_UNIX)
         path_length = read_unix_path(scratch->payload, (void *)connection->socket.cookie);
     scratch->record.payload_length = path_length;
-    if (path_length <= UNIX_PATH_BYTES && deliver(&scratch->record, sizeof(scratch->record) + path_length) == 0)
+    if (path_length <= UNIX_PATH_BYTES &&
+        deliver(&scratch->record, sizeof(scratch->record) + path_length) == 0)
         connection->opened = 1;
 
     if (held_length == 0 || held_length > HELD_BYTES)
         return;
     __builtin_memcpy(scratch->payload, stream->held, HELD_BYTES);
-    deliver_data(&scratch->record, connection, direction, 0, held_length, held_length, 0, stream->held_ktime_ns,
-                 stream->held_tgid);
+    deliver_data(&scratch->record, connection, direction, 0, held_length, held_length, 0,
+                 stream->held_ktime_ns, stream->held_tgid);
     stream->held_length = 0;
 }
 

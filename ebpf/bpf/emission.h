@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * Records into the ring. The only place that writes there, and the one where a full ring is noted: on the connection, and in
- * the counters.
+ * Records into the ring. The only place that writes there, and the one where a full ring is noted: on the
+ * connection, and in the counters.
  */
 #ifndef WIRESPAN_EMISSION_H
 #define WIRESPAN_EMISSION_H
 
 #include "sockets.h"
 
-/* The agent drains on a timer; it is woken only when the ring is half full, because a wake-up per record costs the traced
- * programs a third of their throughput. -1 is the map declared first. */
+/* The agent drains on a timer; it is woken only when the ring is half full, because a wake-up per record
+ * costs the traced programs a third of their throughput. -1 is the map declared first. */
 static __always_inline __u64 ring_wakeup(void) {
     __u64 waiting = bpf_ringbuf_query((void *)bpf_pseudo_fd(1, -1), BPF_RB_AVAIL_DATA);
     return waiting > RING_BYTES / 2 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
@@ -28,8 +28,8 @@ static __always_inline int deliver(void *record, __u64 size) {
     return failed;
 }
 
-static __always_inline void begin_record(struct socket_record *record, struct connection *connection, __u8 kind,
-                                         __u8 direction, __u64 ktime_ns, __u32 tgid) {
+static __always_inline void begin_record(struct socket_record *record, struct connection *connection,
+                                         __u8 kind, __u8 direction, __u64 ktime_ns, __u32 tgid) {
     record->kind = kind;
     record->direction = direction;
     record->role = connection->role;
@@ -44,10 +44,11 @@ static __always_inline void begin_record(struct socket_record *record, struct co
     record->socket = connection->socket;
 }
 
-/* Delivers a DATA record that covers `length` bytes from `position`; its payload, if any, already stands behind it. */
-static __always_inline void deliver_data(struct socket_record *record, struct connection *connection, __u32 direction,
-                                         __u64 position, __u64 length, __u32 payload_length, __u32 missing,
-                                         __u64 ktime_ns, __u32 tgid) {
+/* Delivers a DATA record that covers `length` bytes from `position`; its payload, if any, already stands
+ * behind it. */
+static __always_inline void deliver_data(struct socket_record *record, struct connection *connection,
+                                         __u32 direction, __u64 position, __u64 length, __u32 payload_length,
+                                         __u32 missing, __u64 ktime_ns, __u32 tgid) {
     struct stream_state *stream = &connection->streams[direction & 1];
 
     begin_record(record, connection, RECORD_DATA, direction, ktime_ns, tgid);
@@ -74,11 +75,12 @@ static __always_inline void deliver_uncaptured(struct socket_record *record, str
     __u64 position = stream->position;
 
     if (position > reported)
-        deliver_data(record, connection, direction, reported, position - reported, 0, 0, stream->lost_ktime_ns, 0);
+        deliver_data(record, connection, direction, reported, position - reported, 0, 0,
+                     stream->lost_ktime_ns, 0);
 }
 
-static __always_inline void deliver_ended(struct socket_record *record, struct connection *connection, __u32 direction,
-                                          __u64 ktime_ns, __u32 tgid) {
+static __always_inline void deliver_ended(struct socket_record *record, struct connection *connection,
+                                          __u32 direction, __u64 ktime_ns, __u32 tgid) {
     __u8 bit = 1 << (direction & 1);
 
     if (!connection->opened || connection->ended & bit)
@@ -89,7 +91,8 @@ static __always_inline void deliver_ended(struct socket_record *record, struct c
         connection->ended |= bit;
 }
 
-static __always_inline void deliver_closed(struct socket_record *record, struct connection *connection, __u64 ktime_ns) {
+static __always_inline void deliver_closed(struct socket_record *record, struct connection *connection,
+                                           __u64 ktime_ns) {
     if (connection->closed)
         return;
     connection->closed = 1;

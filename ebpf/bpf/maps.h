@@ -1,32 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * Every map of the kernel side. Sizes are bounds: what a full table refuses is counted, or is the least recently used.
+ * Every map of the kernel side. Sizes are bounds: what a full table refuses is counted, or is the least
+ * recently used.
  */
 #ifndef WIRESPAN_MAPS_H
 #define WIRESPAN_MAPS_H
 
 #include "records.h"
 
-#define MAX_CONNECTIONS 32768 /* more than the agent tracks (20,000), so that eviction is the agent's decision */
-#define MAX_PROCESSES 32768   /* processes with a policy of their own */
-#define MAX_EXCLUDED 1024     /* connections that the agent itself opened lately */
+#define MAX_CONNECTIONS \
+    32768 /* more than the agent tracks (20,000), so that eviction is the agent's decision */
+#define MAX_PROCESSES 32768 /* processes with a policy of their own */
+#define MAX_EXCLUDED 1024   /* connections that the agent itself opened lately */
 #define MAX_PORTS 1024
 
-/* Records for the agent. Written by all programs, read by the agent. Declared first: ring_wakeup relies on it. */
+/* Records for the agent. Written by all programs, read by the agent. Declared first: ring_wakeup relies on
+ * it. */
 BPF_RINGBUF_OUTPUT(records, RING_PAGES);
 
-/* struct sock * → connection. Written by sys_exit and inet_sock_set_state; read by them and by EventSource.inspect. Never
- * deleted: reads can follow TCP_CLOSE, so a new inode number, a new handshake or age retires an entry. */
+/* struct sock * → connection. Written by sys_exit and inet_sock_set_state; read by them and by
+ * EventSource.inspect. Never deleted: reads can follow TCP_CLOSE, so a new inode number, a new handshake or
+ * age retires an entry. */
 BPF_TABLE("lru_hash", __u64, struct connection, connections, MAX_CONNECTIONS);
 
-/* tgid → enum policy. Written by the agent and at fork and exec; read by all; deleted at the last thread's exit. */
+/* tgid → enum policy. Written by the agent and at fork and exec; read by all; deleted at the last thread's
+ * exit. */
 BPF_TABLE("hash", __u32, __u8, policy_by_tgid, MAX_PROCESSES);
 
 /* Ports asked for. Written by the agent before attaching; read where a connection is first seen. */
 BPF_TABLE("hash", __u16, __u8, ports, MAX_PORTS);
 
-/* Addresses of the agent's own connections, as the other end sees them, whatever network namespace that is in. Written at
- * the agent's connect; read at judging; retired by age. */
+/* Addresses of the agent's own connections, as the other end sees them, whatever network namespace that is
+ * in. Written at the agent's connect; read at judging; retired by age. */
 struct excluded_key {
     __u16 local_port;
     __u16 remote_port;
@@ -38,40 +43,43 @@ BPF_TABLE("lru_hash", struct excluded_key, __u8, excluded, MAX_EXCLUDED);
 /* enum counter → count. Written by all programs, read by the agent. */
 BPF_PERCPU_ARRAY(counters, __u64, COUNTERS);
 
-/* Connections numbered so far, per CPU. One slot for sys_exit and one for inet_sock_set_state, which may interrupt it. */
+/* Connections numbered so far, per CPU. One slot for sys_exit and one for inet_sock_set_state, which may
+ * interrupt it. */
 BPF_PERCPU_ARRAY(connection_numbers, __u64, 2);
 
-/* A record under construction, with twice a chunk behind it: the verifier knows that the offset is below one chunk and the
- * length at most one, not that their sum is. Used only with preemption off and never from a softirq: sys_exit, exec. */
+/* A record under construction, with twice a chunk behind it: the verifier knows that the offset is below one
+ * chunk and the length at most one, not that their sum is. Used only with preemption off and never from a
+ * softirq: sys_exit, exec. */
 struct scratch {
     struct socket_record record;
     __u8 payload[2 * CHUNK_BYTES];
 };
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 
-/* The call whose bytes are being copied, kept across tail calls. Used only by sys_exit and its tail program. */
+/* The call whose bytes are being copied, kept across tail calls. Used only by sys_exit and its tail program.
+ */
 struct transfer {
     __u64 cookie;
     __u64 ktime_ns;
-    __u64 delivered;      /* stream position up to which records were delivered */
-    __u64 end;            /* stream position after the call */
-    __u64 wanted;         /* bytes still to be copied: the call's, or what the budget leaves */
-    __u64 segment;        /* user address of the next byte */
+    __u64 delivered; /* stream position up to which records were delivered */
+    __u64 end;       /* stream position after the call */
+    __u64 wanted;    /* bytes still to be copied: the call's, or what the budget leaves */
+    __u64 segment;   /* user address of the next byte */
     __u64 segment_left;
-    __u64 iovec;          /* user address of the next struct iovec */
+    __u64 iovec; /* user address of the next struct iovec */
     __u64 iovecs_left;
-    __u64 message_left;   /* bytes that the current message moved and that are not copied yet */
-    __u64 message;        /* user address of the next struct mmsghdr */
+    __u64 message_left; /* bytes that the current message moved and that are not copied yet */
+    __u64 message;      /* user address of the next struct mmsghdr */
     __u64 messages_left;
-    __u32 filled;         /* bytes gathered in the scratch */
+    __u32 filled; /* bytes gathered in the scratch */
     __u32 tgid;
     __u32 direction;
     __u32 reserved;
 };
 BPF_PERCPU_ARRAY(transfers, struct transfer, 1);
 
-/* A call that moved bytes on a connection that is not judged yet, kept across the tail call to judging. Used only by
- * sys_exit and its tail program. */
+/* A call that moved bytes on a connection that is not judged yet, kept across the tail call to judging. Used
+ * only by sys_exit and its tail program. */
 struct unjudged_call {
     __u64 sk;
     __u64 address; /* the fields of struct movement */

@@ -64,7 +64,8 @@ static __always_inline void deliver_executed(struct scratch *scratch, void *task
 }
 
 static __always_inline void deliver_exited(__u32 tgid) {
-    struct process_record record = {.kind = RECORD_PROCESS_EXITED, .tgid = tgid, .ktime_ns = bpf_ktime_get_ns()};
+    struct process_record record = {
+        .kind = RECORD_PROCESS_EXITED, .tgid = tgid, .ktime_ns = bpf_ktime_get_ns()};
     deliver(&record, sizeof(record));
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * What crosses from the kernel to the agent: the records in the ring buffer, the values of the maps that the agent
- * reads, and the numbers that both sides must agree on. Nothing else of the kernel side is visible outside.
+ * What crosses from the kernel to the agent: the records in the ring buffer, the values of the maps that the
+ * agent reads, and the numbers that both sides must agree on. Nothing else of the kernel side is visible
+ * outside.
  *
  * ebpf/layout.py mirrors this file; tests/native holds the two equal. Every gap is named, so no byte is left
  * uninitialised: kernel memory must not leak into a recording.
@@ -47,7 +48,8 @@ enum policy {
 
 enum socket_family { FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
 
-/* What the first bytes of a connection said of it. Decided once; everything but HTTP costs one lookup afterwards. */
+/* What the first bytes of a connection said of it. Decided once; everything but HTTP costs one lookup
+ * afterwards. */
 enum verdict {
     VERDICT_UNDECIDED = 0,
     VERDICT_HTTP = 1,
@@ -84,7 +86,8 @@ enum counter {
     COUNTERS, /* how many there are */
 };
 
-/* The socket as it was when the connection was first seen: at TCP_CLOSE the kernel has forgotten its ports. */
+/* The socket as it was when the connection was first seen: at TCP_CLOSE the kernel has forgotten its ports.
+ */
 struct socket_facts {
     __u64 cookie; /* address of the struct sock: key of the connection map, otherwise opaque */
     __u32 inode;  /* 0 until the socket has a file */
@@ -123,16 +126,16 @@ struct process_record {
     /* path and NUL-separated arguments follow */
 };
 
-/* One direction of a connection. `position` is added to atomically; the rest may lose a race between two threads on one
- * socket, which costs accuracy of a cause, never a position. */
+/* One direction of a connection. `position` is added to atomically; the rest may lose a race between two
+ * threads on one socket, which costs accuracy of a cause, never a position. */
 struct stream_state {
-    __u64 position;       /* bytes moved */
-    __u64 reported;       /* position up to which records were delivered; what lies between is uncaptured */
-    __u64 lost_ktime_ns;  /* when the last uncaptured byte moved */
-    __u64 held_ktime_ns;  /* when the held bytes moved */
-    __u32 spent;          /* payload delivered this turn */
-    __u32 missing;        /* causes since the last delivered record */
-    __u32 held_length;    /* bytes of `held`, while undecided */
+    __u64 position;      /* bytes moved */
+    __u64 reported;      /* position up to which records were delivered; what lies between is uncaptured */
+    __u64 lost_ktime_ns; /* when the last uncaptured byte moved */
+    __u64 held_ktime_ns; /* when the held bytes moved */
+    __u32 spent;         /* payload delivered this turn */
+    __u32 missing;       /* causes since the last delivered record */
+    __u32 held_length;   /* bytes of `held`, while undecided */
     __u32 held_tgid;
     __u8 held[HELD_BYTES];
 };
@@ -142,11 +145,11 @@ struct connection {
     __u8 verdict;
     __u8 role;
     __u8 joined_late;
-    __u8 opened; /* OPENED was delivered */
-    __u8 closed; /* TCP_CLOSE was seen; bytes received earlier may still be read */
-    __u8 turn;   /* direction of the last bytes */
-    __u8 turns;  /* changes of direction while undecided */
-    __u8 ended;  /* directions whose end was delivered, one bit each */
+    __u8 opened;                    /* OPENED was delivered */
+    __u8 closed;                    /* TCP_CLOSE was seen; bytes received earlier may still be read */
+    __u8 turn;                      /* direction of the last bytes */
+    __u8 turns;                     /* changes of direction while undecided */
+    __u8 ended;                     /* directions whose end was delivered, one bit each */
     struct stream_state streams[2]; /* by enum direction */
     struct socket_facts socket;
 };

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * From a system call to the socket under it. Offsets of kernel structs come from this kernel's BTF as OFFSET_struct_member;
- * the headers this is compiled against need not belong to the running kernel.
+ * From a system call to the socket under it. Offsets of kernel structs come from this kernel's BTF as
+ * OFFSET_struct_member; the headers this is compiled against need not belong to the running kernel.
  */
 #ifndef WIRESPAN_SOCKETS_H
 #define WIRESPAN_SOCKETS_H
 
 #include "maps.h"
 
-#define READ_KERNEL(destination, base, structure, member)                                                                          \
+#define READ_KERNEL(destination, base, structure, member) \
     bpf_probe_read_kernel(&(destination), sizeof(destination), (void *)(base) + OFFSET_##structure##_##member)
 
 #define FILE_TYPE_MASK 0170000
@@ -41,7 +41,8 @@ static __always_inline struct registers read_registers(void *pt_regs) {
 /* A 32-bit task numbers its calls differently: TS_COMPAT in thread_info.status. */
 static __always_inline int is_compat_call(void *task) {
     __u32 status = 0;
-    bpf_probe_read_kernel(&status, sizeof(status), task + OFFSET_task_struct_thread_info + OFFSET_thread_info_status);
+    bpf_probe_read_kernel(&status, sizeof(status),
+                          task + OFFSET_task_struct_thread_info + OFFSET_thread_info_status);
     return status & 2;
 }
 #elif defined(__aarch64__)
@@ -64,7 +65,8 @@ static __always_inline struct registers read_registers(void *pt_regs) {
 /* TIF_32BIT in thread_info.flags. */
 static __always_inline int is_compat_call(void *task) {
     __u64 flags = 0;
-    bpf_probe_read_kernel(&flags, sizeof(flags), task + OFFSET_task_struct_thread_info + OFFSET_thread_info_flags);
+    bpf_probe_read_kernel(&flags, sizeof(flags),
+                          task + OFFSET_task_struct_thread_info + OFFSET_thread_info_flags);
     return flags >> 22 & 1;
 }
 #else
@@ -133,7 +135,8 @@ static __always_inline int describe_socket(struct socket_facts *facts, void *sk,
     if (family == FAMILY_IPV6) {
         READ_KERNEL(facts->local_address, sk, sock_common, skc_v6_rcv_saddr);
         READ_KERNEL(facts->remote_address, sk, sock_common, skc_v6_daddr);
-        /* ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2) is an IPv4 conversation and is named as its peer names it */
+        /* ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2) is an IPv4 conversation and is named as its peer names it
+         */
         __u64 *head = (__u64 *)facts->remote_address;
         __u32 *tail = (__u32 *)(facts->remote_address + 8);
         if (*head != 0 || *tail != 0xffff0000)
@@ -147,7 +150,8 @@ static __always_inline int describe_socket(struct socket_facts *facts, void *sk,
     return 1;
 }
 
-/* Path of a Unix socket: its own for the accepted end, its peer's for the connecting one. Returns its length. */
+/* Path of a Unix socket: its own for the accepted end, its peer's for the connecting one. Returns its length.
+ */
 static __always_inline __u32 read_unix_path(__u8 *destination, void *sk) {
     void *address = NULL, *peer = NULL;
     __u32 address_length = 0;

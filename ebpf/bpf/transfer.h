@@ -7,17 +7,18 @@
 
 #include "connections.h"
 
-/* Buffers or chunks handled by one program run. The tail call repeats it up to 33 times, which covers the 1,024 segments that
- * the kernel accepts (UIO_MAXIOV); more steps gain nothing and cost verification. */
+/* Buffers or chunks handled by one program run. The tail call repeats it up to 33 times, which covers the
+ * 1,024 segments that the kernel accepts (UIO_MAXIOV); more steps gain nothing and cost verification. */
 #define STEPS 32
 
 #define MAX_MESSAGES 1024 /* messages of one sendmmsg or recvmmsg: the kernel's own bound (UIO_MAXIOV) */
-#define MAX_JUDGED_SEGMENTS 4 /* segments looked at for the first bytes: writers that split a start line use two or three */
+#define MAX_JUDGED_SEGMENTS \
+    4 /* segments looked at for the first bytes: writers that split a start line use two or three */
 
-#define IOVEC_BYTES 16      /* sizeof(struct iovec) */
-#define MSGHDR_IOV 16       /* offsetof(struct user_msghdr, msg_iov), followed by msg_iovlen */
-#define MMSGHDR_BYTES 64    /* sizeof(struct mmsghdr) */
-#define MMSGHDR_LENGTH 56   /* offsetof(struct mmsghdr, msg_len) */
+#define IOVEC_BYTES 16    /* sizeof(struct iovec) */
+#define MSGHDR_IOV 16     /* offsetof(struct user_msghdr, msg_iov), followed by msg_iovlen */
+#define MMSGHDR_BYTES 64  /* sizeof(struct mmsghdr) */
+#define MMSGHDR_LENGTH 56 /* offsetof(struct mmsghdr, msg_len) */
 
 enum form {
     FORM_BUFFER,
@@ -58,7 +59,8 @@ static __always_inline __u64 sum_messages(struct movement *movement) {
         __u32 length = 0;
         if (i >= movement->extent)
             break;
-        bpf_probe_read_user(&length, sizeof(length), (void *)movement->address + i * MMSGHDR_BYTES + MMSGHDR_LENGTH);
+        bpf_probe_read_user(&length, sizeof(length),
+                            (void *)movement->address + i * MMSGHDR_BYTES + MMSGHDR_LENGTH);
         total += length;
     }
     return total;
@@ -71,7 +73,8 @@ static __always_inline __u32 read_first_bytes(struct scratch *scratch, struct mo
     __u64 wanted = movement->bytes > HELD_BYTES ? HELD_BYTES : movement->bytes;
 
     if (movement->form == FORM_BUFFER) {
-        if (wanted > HELD_BYTES || bpf_probe_read_user(scratch->payload, wanted, (void *)movement->address) != 0)
+        if (wanted > HELD_BYTES ||
+            bpf_probe_read_user(scratch->payload, wanted, (void *)movement->address) != 0)
             return 0;
         return wanted;
     }
@@ -98,7 +101,8 @@ static __always_inline __u32 read_first_bytes(struct scratch *scratch, struct mo
 }
 
 /* Bytes of the call that are not in any record because the budget was used up. */
-static __always_inline void note_over_budget(struct connection *connection, __u32 direction, __u64 bytes, __u64 ktime_ns) {
+static __always_inline void note_over_budget(struct connection *connection, __u32 direction, __u64 bytes,
+                                             __u64 ktime_ns) {
     struct stream_state *stream = &connection->streams[direction & 1];
 
     stream->missing |= MISSING_BUDGET;
@@ -106,7 +110,8 @@ static __always_inline void note_over_budget(struct connection *connection, __u3
     count(COUNTER_BUDGET_BYTES, bytes);
 }
 
-/* Delivers the bytes gathered in the scratch; or, when there are none, `unread` bytes as lost to `missing`. */
+/* Delivers the bytes gathered in the scratch; or, when there are none, `unread` bytes as lost to `missing`.
+ */
 static __always_inline void deliver_gathered(struct scratch *scratch, struct connection *connection,
                                              struct transfer *transfer, __u64 unread, __u32 missing) {
     __u64 filled = transfer->filled;
@@ -118,13 +123,14 @@ static __always_inline void deliver_gathered(struct scratch *scratch, struct con
         missing = 0;
         unread = filled;
     }
-    deliver_data(&scratch->record, connection, transfer->direction, transfer->delivered, unread, filled, missing,
-                 transfer->ktime_ns, transfer->tgid);
+    deliver_data(&scratch->record, connection, transfer->direction, transfer->delivered, unread, filled,
+                 missing, transfer->ktime_ns, transfer->tgid);
     transfer->delivered += unread;
     transfer->filled = 0;
 }
 
-/* One step: fetch the next message, or the next segment and copy what fits of it. Returns whether there is more to do. */
+/* One step: fetch the next message, or the next segment and copy what fits of it. Returns whether there is
+ * more to do. */
 static __always_inline int step_transfer(struct scratch *scratch, struct connection *connection,
                                          struct transfer *transfer) {
     __u64 pair[2] = {0, 0};
@@ -138,7 +144,8 @@ static __always_inline int step_transfer(struct scratch *scratch, struct connect
             if (transfer->messages_left == 0)
                 return 0;
             if (bpf_probe_read_user(pair, sizeof(pair), (void *)transfer->message + MSGHDR_IOV) != 0 ||
-                bpf_probe_read_user(&message_length, sizeof(message_length), (void *)transfer->message + MMSGHDR_LENGTH) != 0)
+                bpf_probe_read_user(&message_length, sizeof(message_length),
+                                    (void *)transfer->message + MMSGHDR_LENGTH) != 0)
                 return 0;
             transfer->iovec = pair[0];
             transfer->iovecs_left = pair[1];
@@ -192,7 +199,8 @@ static __always_inline int step_transfer(struct scratch *scratch, struct connect
 }
 
 /* Runs up to STEPS steps. Returns whether the call is not finished. */
-static __always_inline int run_steps(struct scratch *scratch, struct connection *connection, struct transfer *transfer) {
+static __always_inline int run_steps(struct scratch *scratch, struct connection *connection,
+                                     struct transfer *transfer) {
 #pragma nounroll
     for (int i = 0; i < STEPS; i++) {
         if (!step_transfer(scratch, connection, transfer))
@@ -201,7 +209,8 @@ static __always_inline int run_steps(struct scratch *scratch, struct connection 
     return 1;
 }
 
-/* Delivers what is still gathered, and says what became of the rest: over the budget, or beyond what one call is followed for. */
+/* Delivers what is still gathered, and says what became of the rest: over the budget, or beyond what one call
+ * is followed for. */
 static __always_inline void finish_transfer(struct scratch *scratch, struct connection *connection,
                                             struct transfer *transfer) {
     __u64 left;
@@ -220,8 +229,8 @@ static __always_inline void finish_transfer(struct scratch *scratch, struct conn
 }
 
 /* Notes what the tail program is to copy. */
-static __always_inline void begin_transfer(struct connection *connection, struct movement *movement, __u64 position,
-                                           __u64 wanted, __u64 ktime_ns, __u32 tgid) {
+static __always_inline void begin_transfer(struct connection *connection, struct movement *movement,
+                                           __u64 position, __u64 wanted, __u64 ktime_ns, __u32 tgid) {
     __u32 zero = 0;
     struct transfer *transfer = transfers.lookup(&zero);
 
@@ -248,10 +257,11 @@ static __always_inline void begin_transfer(struct connection *connection, struct
     }
 }
 
-/* Turns a movement on an HTTP connection into records; leaves the rest to the tail program, which it calls, when the call has
- * more than one buffer or chunk. */
-static __always_inline void capture_movement(void *context, struct scratch *scratch, struct connection *connection,
-                                             struct movement *movement, __u64 ktime_ns, __u32 tgid) {
+/* Turns a movement on an HTTP connection into records; leaves the rest to the tail program, which it calls,
+ * when the call has more than one buffer or chunk. */
+static __always_inline void capture_movement(void *context, struct scratch *scratch,
+                                             struct connection *connection, struct movement *movement,
+                                             __u64 ktime_ns, __u32 tgid) {
     __u32 direction = movement->direction & 1;
     struct stream_state *stream = &connection->streams[direction];
     __u64 position = stream->position;
@@ -285,7 +295,8 @@ static __always_inline void capture_movement(void *context, struct scratch *scra
         else
             missing = MISSING_UNREADABLE;
     }
-    deliver_data(&scratch->record, connection, direction, position, wanted, payload_length, missing, ktime_ns, tgid);
+    deliver_data(&scratch->record, connection, direction, position, wanted, payload_length, missing, ktime_ns,
+                 tgid);
     if (missing)
         count(missing == MISSING_SENDFILE ? COUNTER_SENDFILE_BYTES : COUNTER_UNREADABLE_BYTES, wanted);
     if (wanted < bytes)

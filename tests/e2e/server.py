@@ -46,6 +46,7 @@ def main() -> None:
     address = sys.argv[1]
     if "/" in address:
         Server.address_family = socket.AF_UNIX
+        Handler.disable_nagle_algorithm = False
         server = Server(address, Handler)  # type: ignore[arg-type]  # the address of that family
         port = 0
     else:

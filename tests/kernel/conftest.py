@@ -76,9 +76,9 @@ class Tap:
 
 
 def start_capture(**options: object) -> LiveCapture:
-    """Capture this process and its children alone: whatever else the machine does must not show in a count."""
+    """Capture this process and its children alone: nothing else must show in a count."""
     defaults = {"agent_tgid": NO_TGID, "default_policy": Policy.IGNORE}
-    capture = LiveCapture(CaptureOptions(**{**defaults, **options}))  # type: ignore[arg-type]  # each is checked there
+    capture = LiveCapture(CaptureOptions(**{**defaults, **options}))  # type: ignore[arg-type]  # checked there
     capture.set_policy(os.getpid(), BOTH)
     return capture
 

@@ -177,7 +177,10 @@ def test_a_partial_read_is_captured_as_far_as_it_went(tap: Tap, pair: Pair) -> N
     client.sendall(REQUEST)
     assert server.recv(17) == REQUEST[:17]
     assert server.recv(65_536) == REQUEST[17:]
-    assert [event.length for event in tap.data(inode_of(server), Direction.INGRESS)] == [17, len(REQUEST) - 17]
+    assert [event.length for event in tap.data(inode_of(server), Direction.INGRESS)] == [
+        17,
+        len(REQUEST) - 17,
+    ]
 
 
 def test_peeked_bytes_are_captured_only_when_they_are_read(tap: Tap, pair: Pair) -> None:
@@ -214,7 +217,12 @@ def test_sendfile_is_a_gap_of_known_length(tap: Tap, pair: Pair) -> None:
         assert os.sendfile(client.fileno(), file.fileno(), 0, 5_003) == 5_003
     receive_exactly(server, len(REQUEST) + 5_003)
     _, gap = tap.data(inode_of(client), Direction.EGRESS)
-    assert (gap.position, gap.length, gap.payload, gap.missing) == (len(REQUEST), 5_003, b"", Missing.SENDFILE)
+    assert (gap.position, gap.length, gap.payload, gap.missing) == (
+        len(REQUEST),
+        5_003,
+        b"",
+        Missing.SENDFILE,
+    )
     assert len(tap.stream(inode_of(server), Direction.INGRESS)) == len(REQUEST) + 5_003
 
 

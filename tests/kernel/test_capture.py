@@ -80,15 +80,17 @@ def test_the_agent_holds_no_compiler() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_a_tree_that_is_none_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_tree_that_is_none_is_refused_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("WIRESPAN_KERNEL_HEADERS", str(tmp_path))
-    with pytest.raises(CaptureUnavailable, match="WIRESPAN_KERNEL_HEADERS names .* unset it"):
+    with pytest.raises(CaptureUnavailable, match=r"WIRESPAN_KERNEL_HEADERS names .* unset it"):
         LiveCapture(CaptureOptions())
 
 
 def test_a_program_that_does_not_compile_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CaptureOptions, "compiler_flags", lambda _self: ["-DTURN_BUDGET=("])
-    with pytest.raises(CaptureUnavailable, match="did not compile .*error:"):
+    with pytest.raises(CaptureUnavailable, match=r"did not compile .*error:"):
         LiveCapture(CaptureOptions())
 
 

@@ -96,8 +96,7 @@ def test_a_tcp_connection_ends_in_both_directions_and_is_closed(tap: Tap, pair: 
     client.close()
     assert server.recv(1) == b""
     server.close()
-    for inode in inodes:
-        tap.until(lambda inode=inode: bool(tap.of(inode, EventKind.CLOSED)))
+    tap.until(lambda: all(tap.of(inode, EventKind.CLOSED) for inode in inodes))
     ends = {event.direction: event.position for event in tap.of(inodes[1], EventKind.ENDED)}
     assert ends == {Direction.INGRESS: len(REQUEST), Direction.EGRESS: len(RESPONSE)}
     (over,) = tap.of(inodes[0], EventKind.ENDED)
@@ -118,7 +117,9 @@ def test_bytes_read_after_the_connection_closed_belong_to_it(tap: Tap, pair: Pai
     assert len({event.connection_id for event in tap.of(inode)}) == 1
 
 
-def test_a_connection_older_than_the_capture_is_captured_from_its_next_message(open_tap: OpenTap, pair: Pair) -> None:
+def test_a_connection_older_than_the_capture_is_captured_from_its_next_message(
+    open_tap: OpenTap, pair: Pair
+) -> None:
     client, server = pair
     exchange(client, server)
     client.sendall(REQUEST + b"the first half of a body, ")
@@ -172,7 +173,9 @@ def test_a_request_line_in_pieces_is_recognised_and_whole(tap: Tap, pair: Pair, 
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "connections_http2"),
     ],
 )
-def test_what_is_not_http1_is_counted_and_left_alone(tap: Tap, pair: Pair, first: bytes, counter: str) -> None:
+def test_what_is_not_http1_is_counted_and_left_alone(
+    tap: Tap, pair: Pair, first: bytes, counter: str
+) -> None:
     client, server = pair
     client.sendall(first)
     server.recv(65_536)
@@ -195,7 +198,10 @@ def test_a_descriptor_inherited_by_fork_is_the_same_connection(tap: Tap, pair: P
     client.sendall(REQUEST)
     script = "import os,sys; os.write(int(sys.argv[1]), os.read(0, 65536))"
     subprocess.run(
-        [sys.executable, "-c", script, str(client.fileno())], pass_fds=[client.fileno()], input=REQUEST, check=True
+        [sys.executable, "-c", script, str(client.fileno())],
+        pass_fds=[client.fileno()],
+        input=REQUEST,
+        check=True,
     )
     assert tap.stream(inode_of(client), Direction.EGRESS) == 2 * REQUEST
     tgids = {event.tgid for event in tap.data(inode_of(client), Direction.EGRESS)}

@@ -33,7 +33,7 @@ def converse(client: socket.socket, server: socket.socket) -> None:
         (Policy.UNDECIDED, True, True),
     ],
 )
-def test_a_policy_selects_by_role(tap: Tap, policy: Policy, client_seen: bool, server_seen: bool) -> None:
+def test_a_policy_selects_by_role(tap: Tap, policy: Policy, *, client_seen: bool, server_seen: bool) -> None:
     tap.capture.set_policy(os.getpid(), policy)
     try:
         assert tap.capture.policies()[os.getpid()] == policy
@@ -63,7 +63,9 @@ def test_children_inherit_and_the_dead_leave_nothing(open_tap: OpenTap) -> None:
             server.recv(65_536)
             if number % 500 == 0:
                 tap.drain()
-        written = [event for event in tap.data(inode_of(client), Direction.EGRESS) if event.tgid != os.getpid()]
+        written = [
+            event for event in tap.data(inode_of(client), Direction.EGRESS) if event.tgid != os.getpid()
+        ]
     assert len({event.tgid for event in written}) == len(written) == children
     # sched_process_exit comes before the parent can have waited
     assert list(tap.capture.policies()) == [os.getpid()]
@@ -73,7 +75,9 @@ def test_children_inherit_and_the_dead_leave_nothing(open_tap: OpenTap) -> None:
 
 def test_a_process_that_executes_becomes_undecided_when_told_so(open_tap: OpenTap) -> None:
     tap = open_tap(judge_by_executable=True)
-    with subprocess.Popen(["/bin/cat", "-", "an argument"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as cat:
+    with subprocess.Popen(
+        ["/bin/cat", "-", "an argument"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as cat:
         tap.until(lambda: tap.capture.policies().get(cat.pid) == Policy.UNDECIDED)
         (executed,) = [
             event for event in tap.drain() if isinstance(event, ProcessExecuted) and event.tgid == cat.pid
@@ -90,7 +94,10 @@ def test_a_policy_survives_exec_when_not_told_so(tap: Tap) -> None:
         tap.capture.set_policy(child.pid, Policy.CAPTURE_EGRESS)
         executions = [child.pid, child.pid]
         tap.until(
-            lambda: [e.tgid for e in tap.events if isinstance(e, ProcessExecuted) and e.tgid == child.pid] == executions
+            lambda: (
+                [e.tgid for e in tap.events if isinstance(e, ProcessExecuted) and e.tgid == child.pid]
+                == executions
+            )
         )
         assert tap.capture.policies()[child.pid] == Policy.CAPTURE_EGRESS
         child.communicate(b"\n")
@@ -139,7 +146,9 @@ def test_the_agent_and_the_other_end_of_its_export_are_never_captured(
 ) -> None:
     tap = open_tap(agent_tgid=os.getpid())
     host = f"{tmp_path}/collector.sock" if way == "unix" else "127.0.0.1"
-    with subprocess.Popen([sys.executable, "-c", COLLECTOR, host], stdout=subprocess.PIPE, text=True) as collector:
+    with subprocess.Popen(
+        [sys.executable, "-c", COLLECTOR, host], stdout=subprocess.PIPE, text=True
+    ) as collector:
         assert collector.stdout is not None
         place = collector.stdout.readline().strip()
         with socket.socket(socket.AF_UNIX if way == "unix" else socket.AF_INET) as export:
@@ -169,7 +178,9 @@ with socket.create_server(("127.0.0.1", 18080)) as listener:
     opened = [
         event
         for event in tap.drain()
-        if isinstance(event, SocketEvent) and event.kind is EventKind.OPENED and event.socket.local_port == 18080
+        if isinstance(event, SocketEvent)
+        and event.kind is EventKind.OPENED
+        and event.socket.local_port == 18080
     ]
     assert len(opened) == 2
     assert len({event.connection_id for event in opened}) == 2

@@ -1,7 +1,7 @@
 """Runs inside another kernel: capture a known number of requests there, byte for byte.
 
-Plain Python without pytest, for it runs under emulation, where everything takes thirty times as long. Ends with 0 when all
-is as it must be.
+Plain Python without pytest, for it runs under emulation, where everything takes thirty times as long. Ends
+with 0 when all is as it must be.
 """
 
 from __future__ import annotations
@@ -83,13 +83,17 @@ def check(capture: LiveCapture) -> list[str]:
                 elif event.kind is EventKind.ENDED:
                     ended.add(key)
     losses = capture.losses()
-    problems = [f"{cause}: {losses[cause]}" for cause in losses if losses[cause] and "connections" not in cause]
+    problems = [
+        f"{cause}: {losses[cause]}" for cause in losses if losses[cause] and "connections" not in cause
+    ]
     whole = {REQUEST: 0, RESPONSE + RESPONSE_BODY: 0}
     for stream in streams.values():
         whole[stream] = whole.get(stream, 0) + 1
     expected = 4 * REQUESTS  # two families, two ends
     if list(whole.values()) != [expected, expected]:
-        problems.append(f"streams seen, by length: { {len(stream): count for stream, count in whole.items()} }")
+        problems.append(
+            f"streams seen, by length: { {len(stream): count for stream, count in whole.items()} }"
+        )
     if len(ended) < expected:
         problems.append(f"{len(ended)} ends seen")
     return problems
@@ -97,16 +101,17 @@ def check(capture: LiveCapture) -> list[str]:
 
 def main() -> int:
     """Capture, compare, report."""
+    kernel = f"Linux {platform.release()}"
     started = time.monotonic()
     # this process alone is captured, although it also is the agent
     capture = LiveCapture(CaptureOptions(agent_tgid=0x7FFF_FFFF, default_policy=Policy.IGNORE))
     capture.set_policy(os.getpid(), Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS)
-    print(f"Linux {platform.release()}: loaded and attached in {time.monotonic() - started:.1f} s", flush=True)
+    lines = [f"loaded and attached in {time.monotonic() - started:.1f} s"]
     problems = check(capture)
     capture.close()
-    for problem in problems:
-        print(f"Linux {platform.release()}: {problem}")
-    print(f"Linux {platform.release()}: {2 * REQUESTS} requests at both ends, {'FAILED' if problems else 'passed'}")
+    lines += problems
+    lines.append(f"{2 * REQUESTS} requests at both ends, {'FAILED' if problems else 'passed'}")
+    sys.stdout.writelines(f"{kernel}: {line}\n" for line in lines)
     return 1 if problems else 0
 
 

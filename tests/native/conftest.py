@@ -13,7 +13,7 @@ from ebpf.program import SOURCE_DIRECTORY
 
 @pytest.fixture
 def run_c(tmp_path: Path) -> Callable[..., list[str]]:
-    """Return a function: compile a C text with the headers in reach, run it, return what it prints by line."""
+    """Return a function that compiles and runs a C text, and returns the lines it prints."""
 
     def run(text: str, *arguments: str) -> list[str]:
         source = tmp_path / "program.c"

@@ -66,9 +66,8 @@ def test_every_struct_has_the_same_fields_offsets_and_size_in_c_and_python(run_c
 def test_the_process_record_has_the_same_offsets(run_c: RunC) -> None:
     fields = ("kind", "tgid", "ktime_ns", "path_length", "arguments_length")
     prints = "".join(f'printf("%zu\\n", offsetof(struct process_record, {field}));' for field in fields)
-    printed = run_c(
-        f'#include <stdio.h>\n#include <stddef.h>\n#include "records.h"\nint main(void) {{ {prints} return 0; }}'
-    )
+    headers = '#include <stdio.h>\n#include <stddef.h>\n#include "records.h"\n'
+    printed = run_c(f"{headers}int main(void) {{ {prints} return 0; }}")
     assert printed == ["0", "4", "8", "16", "20"]
 
 

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from ebpf.clocks import read_clocks
+
+
+def test_both_readings_are_one_moment() -> None:
+    before = time.time_ns() - time.monotonic_ns()
+    sample = read_clocks()
+    assert abs(sample.unix_ns - sample.ktime_ns - before) < 50_000_000
+
+
+def test_the_tightest_reading_wins_and_a_step_backwards_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    brackets = iter([100, 90, 200, 1_200, 2_000, 2_010, 3_000, 3_500, 4_000, 4_400])
+    monotonic: Iterator[int] = iter(range(1, 10))
+    monkeypatch.setattr(time, "time_ns", lambda: next(brackets))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(monotonic))
+    sample = read_clocks()
+    assert (sample.ktime_ns, sample.unix_ns) == (3, 2_005)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebpf import layout
+from ebpf.events import Direction, EventKind, Missing, ProcessExecuted, ProcessExited, Role, SocketEvent
+from ebpf.layout import Counter, LayoutError, RecordDecoder, decode_counters, record_tgid, uncaptured_tail
+
+
+def facts(family: int = 2, local: str = "10.0.0.1", remote: str = "10.0.0.2") -> bytes:
+    kernel_family = socket.AF_INET6 if family == 10 else socket.AF_INET
+    addresses = (
+        (socket.inet_pton(kernel_family, address) if family != 1 else b"").ljust(16, b"\0")
+        for address in (local, remote)
+    )
+    return layout.SOCKET_FACTS.pack(0xFFFF_8880_1234_5678, 4711, 99, family, 8080, 50_000, 0, *addresses)
+
+
+def record(
+    payload: bytes = b"GET / HTTP/1.1\r\n\r\n",
+    *,
+    connection_id: int = 5,
+    socket_facts: bytes = b"",
+    **fields: int,
+) -> bytes:
+    values = {
+        "kind": 1,
+        "direction": 1,
+        "role": 2,
+        "joined_late": 0,
+        "tgid": 321,
+        "ktime_ns": 123_456,
+        "connection_id": connection_id,
+        "position": 7,
+        "length": len(payload),
+        "missing": 0,
+        "payload_length": len(payload),
+        **fields,
+    }
+    return layout.SOCKET_RECORD.pack(*values.values()) + (socket_facts or facts()) + payload
+
+
+def test_a_record_becomes_an_event() -> None:
+    event = RecordDecoder().decode(record(missing=3, length=9_000, joined_late=1))
+    assert isinstance(event, SocketEvent)
+    assert (event.kind, event.direction, event.role) == (EventKind.DATA, Direction.EGRESS, Role.SERVER)
+    assert (event.ktime_ns, event.connection_id, event.tgid, event.position) == (123_456, 5, 321, 7)
+    assert (event.length, event.payload) == (9_000, b"GET / HTTP/1.1\r\n\r\n")
+    assert event.missing == Missing.RING_FULL | Missing.BUDGET
+    assert event.joined_late is True
+    info = event.socket
+    assert (info.family, info.local_address, info.local_port) == ("ipv4", "10.0.0.1", 8080)
+    assert (info.remote_address, info.remote_port) == ("10.0.0.2", 50_000)
+    assert (info.network_namespace, info.inode, info.cookie) == (99, 4711, 0xFFFF_8880_1234_5678)
+    assert record_tgid(record()) == 321
+
+
+def test_ipv6_and_unix_sockets_are_named() -> None:
+    decoder = RecordDecoder()
+    six = decoder.decode(record(connection_id=1, socket_facts=facts(10, "2001:db8::1", "::1")))
+    unix = decoder.decode(record(connection_id=2, socket_facts=facts(1)))
+    assert isinstance(six, SocketEvent)
+    assert isinstance(unix, SocketEvent)
+    assert (six.socket.family, six.socket.local_address, six.socket.remote_address) == (
+        "ipv6",
+        "2001:db8::1",
+        "::1",
+    )
+    assert (unix.socket.family, unix.socket.local_address, unix.socket.remote_port) == ("unix", None, None)
+
+
+def test_events_of_one_connection_share_their_socket() -> None:
+    decoder = RecordDecoder()
+    first, second, other = (decoder.decode(record(connection_id=number)) for number in (1, 1, 2))
+    assert isinstance(first, SocketEvent)
+    assert isinstance(second, SocketEvent)
+    assert isinstance(other, SocketEvent)
+    assert first.socket is second.socket
+    assert first.socket is not other.socket
+    assert first.socket == other.socket
+
+
+def test_the_sockets_remembered_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "MAX_CACHED_SOCKETS", 3)
+    decoder = RecordDecoder()
+    for number in range(10):
+        decoder.decode(record(connection_id=number))
+    assert list(decoder._sockets) == [7, 8, 9]
+
+
+def test_processes_are_decoded() -> None:
+    path, arguments = b"/bin/echo", b"echo\0a b\0\0"
+    raw = layout.PROCESS_RECORD.pack(5, 77, 1_000, len(path), len(arguments)) + path + arguments
+    assert RecordDecoder().decode(raw) == ProcessExecuted(1_000, 77, "/bin/echo", ("echo", "a b", ""))
+    assert record_tgid(raw) == 77
+    assert RecordDecoder().decode(layout.PROCESS_RECORD.pack(6, 77, 2_000, 0, 0)) == ProcessExited(2_000, 77)
+    raw = layout.PROCESS_RECORD.pack(5, 1, 1, 1, 0) + b"x"
+    assert RecordDecoder().decode(raw) == ProcessExecuted(1, 1, "x", ())
+
+
+@given(st.binary(max_size=400))
+def test_damage_is_a_layout_error_and_nothing_else(raw: bytes) -> None:
+    with contextlib.suppress(LayoutError):
+        RecordDecoder().decode(raw)
+
+
+@given(st.integers(min_value=0, max_value=len(record()) - 1))
+def test_a_cut_record_is_refused(end: int) -> None:
+    with pytest.raises(LayoutError):
+        RecordDecoder().decode(record()[:end])
+
+
+@pytest.mark.parametrize("fields", [{"kind": 0}, {"kind": 7}, {"direction": 2}, {"role": 3}, {"missing": 32}])
+def test_numbers_of_another_version_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(LayoutError):
+        RecordDecoder().decode(record(**fields))
+    with pytest.raises(LayoutError, match="family"):
+        RecordDecoder().decode(record(socket_facts=facts(17, "1.1.1.1", "1.1.1.1")))
+
+
+def connection(
+    *, opened: int = 1, ingress: tuple[int, int] = (0, 0), egress: tuple[int, int] = (0, 0)
+) -> bytes:
+    streams = b"".join(
+        layout.STREAM_STATE.pack(position, reported, 555, 0, 0, Missing.BUDGET, 0, 0, b"")
+        for position, reported in (ingress, egress)
+    )
+    return layout.CONNECTION.pack(9, 1, 2, 1, opened, 0, 1, 0, 0, streams, facts())
+
+
+def test_an_uncaptured_tail_is_reported_per_direction() -> None:
+    assert uncaptured_tail(connection(ingress=(10, 10), egress=(5, 5)), 9) == []
+    (event,) = uncaptured_tail(connection(ingress=(10, 10), egress=(500, 300)), 9)
+    assert (event.direction, event.position, event.length, event.payload) == (Direction.EGRESS, 300, 200, b"")
+    assert (event.missing, event.ktime_ns, event.role, event.joined_late) == (
+        Missing.BUDGET,
+        555,
+        Role.SERVER,
+        True,
+    )
+    assert len(uncaptured_tail(connection(ingress=(1, 0), egress=(1, 0)), 9)) == 2
+    assert uncaptured_tail(connection(egress=(500, 300)), 8) == []
+    assert uncaptured_tail(connection(egress=(500, 300), opened=0), 9) == []
+
+
+def test_counters_are_summed_over_processors() -> None:
+    slots = {counter: (3).to_bytes(8, "little") + (4).to_bytes(8, "little") for counter in Counter}
+    assert decode_counters(slots) == {counter.name.lower(): 7 for counter in Counter}

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ebpf.events import CaptureEvent, ClockSample, ProcessExited, ProcessFacts, SocketEvent
+from ebpf.layout import PROCESS_RECORD
+from ebpf.recording import FORMAT_VERSION, MAGIC, RecordedCapture, RecordingError, RecordingWriter
+from tests.unit.ebpf.test_layout import record
+
+FACTS = ProcessFacts(10, 321, 1_700_000_000_000_000_000, "/usr/bin/python3", ("python3", "app.py"), "shop")
+EXIT = PROCESS_RECORD.pack(6, 321, 99, 0, 0)
+
+
+def write(path: Path) -> None:
+    writer = RecordingWriter(path, version="1.2.3")
+    writer.append_facts(FACTS)
+    writer.append_records([record(b"a" * 100), record(b"b" * 8_192, connection_id=6), EXIT])
+    writer.append_clock(ClockSample(5, 6))
+    writer.close({"ring_full_bytes": 17})
+    writer.close({"ring_full_bytes": 99})
+
+
+def read(path: Path) -> tuple[RecordedCapture, list[CaptureEvent]]:
+    source = RecordedCapture(path)
+    events: list[CaptureEvent] = []
+    while not source.exhausted:
+        events += source.poll(0)
+    source.close()
+    return source, events
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "capture.wirespan"
+
+
+def test_what_was_written_is_read_in_order(path: Path) -> None:
+    write(path)
+    source, events = read(path)
+    clock, facts, first, second, exited, later = events
+    assert isinstance(clock, ClockSample)
+    assert abs(clock.unix_ns - time.time_ns()) < 60_000_000_000
+    assert facts == FACTS
+    assert isinstance(first, SocketEvent)
+    assert isinstance(second, SocketEvent)
+    assert (first.payload, second.payload) == (b"a" * 100, b"b" * 8_192)
+    assert (exited, later) == (ProcessExited(99, 321), ClockSample(5, 6))
+    assert source.losses() == {"ring_full_bytes": 17}
+    assert source.preamble["wirespan"] == "1.2.3"
+    assert source.cut_bytes == 0
+    assert source.inspect(first.socket.cookie, first.connection_id) == []
+    assert source.poll(0) == []
+
+
+def test_kernel_addresses_are_blanked_and_nobody_else_may_read_it(path: Path) -> None:
+    write(path)
+    assert (0xFFFF_8880_1234_5678).to_bytes(8, "little") not in path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_long_recording_is_read_in_pieces(path: Path) -> None:
+    writer = RecordingWriter(path, version="1")
+    writer.append_records([EXIT] * 5_003)
+    writer.close({})
+    source = RecordedCapture(path)
+    sizes = []
+    while not source.exhausted:
+        sizes.append(len(source.poll(0)))
+    source.close()
+    assert sum(sizes) == 5_004
+    assert max(sizes) == 1_024
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+def test_a_recording_cut_anywhere_yields_what_is_whole_or_says_what_to_do(
+    path: Path, data: st.DataObject
+) -> None:
+    write(path)
+    whole = path.read_bytes()
+    _, expected = read(path)
+    end = data.draw(st.integers(min_value=0, max_value=len(whole)))
+    path.write_bytes(whole[:end])
+    try:
+        source, events = read(path)
+    except RecordingError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert "Record again" in refusal or "Name a file" in refusal
+        assert end < len(whole)
+        return
+    assert events[1:] == expected[1 : len(events)]
+    assert bool(source.losses()) == (end == len(whole))
+    consumed = end - source.cut_bytes
+    path.write_bytes(whole[:consumed])
+    again, same = read(path)
+    assert (again.cut_bytes, len(same)) == (0, len(events))
+
+
+@given(position=st.integers(min_value=0), flip=st.integers(min_value=1, max_value=255))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+def test_damage_never_raises_anything_else(path: Path, position: int, flip: int) -> None:
+    write(path)
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= flip
+    path.write_bytes(content)
+    with contextlib.suppress(RecordingError):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no recording"),
+        (b"\xd4\xc3\xb2\xa1 a packet capture, say", "is no recording"),
+        (MAGIC, "cut at its beginning"),
+        (MAGIC + struct.pack("<BI", 1, 2) + b"{}", "cut at its beginning"),
+        (MAGIC + struct.pack("<BI", 1, 2) + b"[]", "cut at its beginning"),
+    ],
+)
+def test_a_foreign_file_is_refused(path: Path, content: bytes, message: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(RecordingError, match=message):
+        RecordedCapture(path)
+
+
+def test_a_newer_format_names_the_version_that_made_it(path: Path) -> None:
+    preamble = json.dumps({"format": FORMAT_VERSION + 1, "wirespan": "9.0"}).encode()
+    path.write_bytes(MAGIC + struct.pack("<BI", 1, len(preamble)) + preamble)
+    with pytest.raises(RecordingError, match=r"newer wirespan \(9.0.*Replay it with that version"):
+        RecordedCapture(path)
+
+
+def test_a_missing_file_is_refused(path: Path) -> None:
+    with pytest.raises(RecordingError, match="can't be read: No such file"):
+        RecordedCapture(path)
+
+
+def test_frames_of_a_later_compatible_version_are_passed_over(path: Path) -> None:
+    write(path)
+    content = path.read_bytes()
+    path.write_bytes(content + struct.pack("<BI", 200, 3) + b"new")
+    assert len(read(path)[1]) == 6
