@@ -109,8 +109,8 @@ class _Loader:
 def _compile(flags: list[str]) -> tuple[dict[str, bytes], dict[str, int], object]:
     """Return the programs' instructions and the maps' descriptors; the module must outlive their use."""
     try:
-        import bcc  # noqa: TID251  # this is the module that may
-        from bcc.libbcc import lib  # noqa: TID251  # as above
+        import bcc  # this is the module that may
+        from bcc.libbcc import lib  # as above
     except ImportError as error:
         raise RefusalError(
             "Debian's bcc binding is not importable", "Install it with `apt-get install python3-bpfcc`."

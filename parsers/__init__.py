@@ -1,1 +1,1 @@
-"""Passive, sans-I/O protocol parsing: socket events in, exchanges out. No clock, thread, log, environment or I/O."""
+"""Passive, sans-I/O protocol parsing: socket events in, exchanges out. No clock, thread, log or I/O."""

@@ -216,7 +216,10 @@ class Connection:
         )
         if side is not None:
             self._take_role(_CLIENT if side == (direction is _EGRESS) else Role.SERVER)
-        elif self._pairing.step is not _CERTAIN or len(kept) > self._limits.max_reorder_pieces:
+        elif self._pairing.step is not _CERTAIN:
+            kept.clear()
+        elif len(kept) > self._limits.max_reorder_pieces:
+            self._pairing.become_unsure(Incomplete.LOST_BYTES)
             kept.clear()
 
     def _take_role(self, role: Role) -> None:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from ebpf.events import Role, SocketInfo
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
-"""Fields in wire order; names as sent, values without surrounding white space, obs-fold already a single space."""
+"""Fields in wire order; names as sent, values without white space around, obs-fold already one space."""
 
 
 class Truncation(StrEnum):
@@ -30,7 +30,7 @@ class Truncation(StrEnum):
     SENDFILE = "sendfile"
     """Bytes that never were in user memory."""
     DECODE_ERROR = "decode_error"
-    """The content coding did not decode; the content is what decoded before, or the coded bytes if nothing did."""
+    """The content coding did not decode; the content is what decoded before, else the coded bytes."""
     BOMB = "bomb"
     """Decoding would exceed the bound by far (ratio); stopped."""
 

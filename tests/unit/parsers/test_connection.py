@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ebpf.events import EventKind, Role
+from ebpf.events import EventKind, Missing, Role
 from parsers.exchange import Incomplete
 from parsers.http1 import detect_side
 from parsers.limits import ParserLimits
@@ -157,3 +157,26 @@ def test_opened_carries_no_bytes_of_the_stream() -> None:
     talk.request(GET)
     talk.response(OK)
     assert [describe(exchange) for exchange in talk.run()] == [WHOLE]
+
+
+def test_gaps_before_any_byte_do_not_pile_up_while_the_role_is_unknown() -> None:
+    talk = Conversation(kernel_role=Role.UNKNOWN)
+    for _ in range(20):
+        talk.request(b"", length=10, missing=Missing.SENDFILE)
+    talk.request(GET)
+    talk.response(OK)
+    talk.response(OK)
+    assert [
+        describe(exchange) for exchange in talk.run(ParserLimits(max_reorder_pieces=4), finish=False)
+    ] == [
+        WHOLE,
+        # Not held for its request: the connection is no longer one of which every byte is accounted for.
+        "? -> 200 1.1 (2 b'ok') incomplete lost_bytes",
+    ]
+
+
+def test_a_response_still_held_when_the_connection_closes_is_emitted_alone() -> None:
+    talk = Conversation()
+    talk.response(OK)
+    talk.close()
+    assert [describe(exchange) for exchange in talk.run()] == ["? -> 200 1.1 (2 b'ok') incomplete one_side"]

@@ -199,6 +199,7 @@ def test_message_starts_are_told() -> None:
         b"GET / HTTP/1.1\r\n" + b" x\r\n" * 15_000,
         b"HTTP/1.1 " + b" \t" * 30_000 + b"x",
         b"HTTP/1.1 200 " + b" \t" * 30_000 + b"\x00",
+        b"HTTP/1.1 200 OK\r\nA: " + b" \t" * 30_000 + b"\x00",
         b"GET / HTTP/1.1\r\nA: b" + b"\r\n c" * 15_000 + b"\r\nX : 1",
     ],
 )

@@ -257,6 +257,22 @@ def test_responses_that_are_not_http_are_invalid() -> None:
     assert tell(talk.run()) == ["1-? invalid", "2-2"]
 
 
+def test_a_request_given_up_while_its_body_comes_stays_as_it_was() -> None:
+    talk = Conversation()
+    talk.request(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\nab")
+    talk.response(b"HTTP/1.1 200 OK\r\nX-Id: 1\r\nContent-Length: 9, 8\r\n\r\n")
+    (exchange,) = talk.run(finish=False)
+    assert exchange.request is not None
+    before = (exchange.request.body.content, exchange.request.end_ktime_ns)
+    talk.request(b"c" * 400)
+    talk.request(b"", length=498, missing=Missing.BUDGET)
+    turn(talk, 2)
+    exchanges = talk.run()
+    assert tell(exchanges) == ["1-1 invalid", "2-2"]
+    assert exchanges[0].request is not None
+    assert (exchanges[0].request.body.content, exchanges[0].request.end_ktime_ns) == before
+
+
 def test_an_early_response_lost_in_the_middle_gives_up_the_request_too() -> None:
     talk = Conversation()
     talk.request(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
@@ -265,3 +281,19 @@ def test_an_early_response_lost_in_the_middle_gives_up_the_request_too() -> None
     turn(talk, 2)
     assert tell(talk.run()) == ["1-1 invalid", "2-2"]
     assert talk.run()[0].incomplete is Incomplete.INVALID
+
+
+def test_bytes_passed_over_after_a_loss_may_have_answered_the_open_request() -> None:
+    talk = Conversation()
+    turn(talk, 1)
+    talk.request(ask(2))
+    talk.response(answer(2)[:10], length=len(answer(2)), missing=Missing.RING_FULL)
+    talk.request(ask(3))
+    # A status line that is split over two calls is not found again.
+    talk.response(answer(3)[:5])
+    talk.response(answer(3)[5:])
+    talk.lose_request(len(ask(4)))
+    talk.response(answer(4))
+    talk.request(ask(5), missing=Missing.RING_FULL)
+    talk.response(answer(5))
+    assert tell(talk.run()) == ["1-1", "2-? lost_bytes", "3-4 lost_bytes", "5-5"]
