@@ -1,1 +1,1 @@
-"""Passive, sans-I/O protocol parsing: socket events in, exchanges out. No clock, thread, log or I/O."""
+"""Passive, sans-I/O protocol parsing: events in, exchanges out. No clock, thread, log, or environment."""
