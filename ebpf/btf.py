@@ -97,6 +97,10 @@ class KernelTypes:
             raise BtfError(f"this kernel has no type {name}")
         return number
 
+    def has_name(self, name: str) -> bool:
+        """Whether anything of this name, a function for instance, is described."""
+        return self._string_offset(name) is not None
+
     def typedef_number(self, name: str) -> int:
         """Return the number of a typedef, as the bpf system call wants it for `attach_btf_id`."""
         return self._find(_TYPEDEF, name)

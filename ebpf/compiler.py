@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -29,8 +30,7 @@ TRACEPOINTS = (
     "sched_process_exec",
     "sched_process_exit",
 )
-"""What is hooked, each by the function on_<name> of bpf/program.bpf.c. The last is what starts producing
-records."""
+"""What is hooked, each by the function on_<name> of bpf/program.bpf.c."""
 
 MAPS = ("records", "connections", "policy_by_tgid", "counters", "continuations")
 """Maps handed over. `continuations` is never used by the agent, but the kernel empties it when nobody holds
@@ -60,7 +60,7 @@ class RefusalError(Exception):
 
 
 def _explain(error: OSError, what: str) -> RefusalError:
-    if error.errno == 1:
+    if error.errno == errno.EPERM:
         return RefusalError(
             f"the kernel refuses to load eBPF programs ({what})",
             "Run as root, or with CAP_BPF and CAP_PERFMON (before Linux 5.11 also CAP_SYS_RESOURCE).",
@@ -74,14 +74,35 @@ def _explain(error: OSError, what: str) -> RefusalError:
     return RefusalError(f"{what}: {error.strerror}", "`wirespan check` says what this host lacks.")
 
 
-class _Loader:
-    """Loads the programs of one compiled module, typed by BTF where the kernel takes them so."""
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    """One way to build what runs at sys_exit; the kernel lets programs of one kind only call each other."""
 
-    def __init__(self, functions: dict[str, bytes], types: KernelTypes) -> None:
-        self._functions = functions
+    flags: tuple[str, ...]
+    typed: bool
+    """Loaded as BTF-typed programs, which are entered more cheaply, rather than as plain raw tracepoints."""
+    wants: str | None = None
+    """Kernel function without which there is no use in trying."""
+
+
+_VARIANTS = (
+    # loads through typed pointers instead of calling a helper for each: Linux 6.1 and later
+    _Variant(("-DTYPED",), typed=True, wants="bpf_get_current_task_btf"),
+    _Variant((), typed=True),
+    _Variant((), typed=False),
+)
+"""In the order of what they cost every system call of the host; the first that loads is taken."""
+
+
+class _Module:
+    """The compiled program text: its programs' instructions, and its maps, which it owns."""
+
+    def __init__(self, flags: list[str], types: KernelTypes) -> None:
+        self._functions, self.maps, self._owner = _compile(flags)
         self._types = types
 
     def load(self, name: str, tracepoint: str, *, typed: bool) -> int:
+        """Load a program and return its descriptor. Raises OSError."""
         instructions = self._functions[name]
         if not typed:
             return bpf_syscalls.load_program(name, instructions, bpf_syscalls.PROGRAM_RAW_TRACEPOINT)
@@ -93,17 +114,23 @@ class _Loader:
             self._types.typedef_number(f"btf_trace_{tracepoint}"),
         )
 
-    def load_calls(self) -> tuple[int, list[int], bool]:
-        """Load sys_exit and its continuations: all typed, or all plain.
-
-        The kernel lets programs of one kind only call each other.
-        """
-        names = ("on_sys_exit", *CONTINUATIONS)
-        try:
-            programs, typed = [self.load(name, "sys_exit", typed=True) for name in names], True
-        except (OSError, BtfError):
-            programs, typed = [self.load(name, "sys_exit", typed=False) for name in names], False
-        return programs[0], programs[1:], typed
+    def attach(self, *, typed: bool) -> dict[str, int]:
+        """Load and attach every program; return the links by tracepoint. Raises OSError."""
+        programs = {
+            name: self.load(name, "sys_exit", typed=typed) for name in ("on_sys_exit", *CONTINUATIONS)
+        }
+        slots = bpf_syscalls.Map(self.maps["continuations"], 4, 4)
+        for index, name in enumerate(CONTINUATIONS):
+            slots.update(index.to_bytes(4, "little"), programs[name].to_bytes(4, "little"))
+        links = {}
+        # the one that produces records comes last: all that it relies on is in place
+        for tracepoint in reversed(TRACEPOINTS[1:]):
+            program = self.load(f"on_{tracepoint}", tracepoint, typed=False)
+            links[tracepoint] = bpf_syscalls.attach_raw_tracepoint(program, tracepoint)
+        links["sys_exit"] = bpf_syscalls.attach_raw_tracepoint(
+            programs["on_sys_exit"], None if typed else "sys_exit"
+        )
+        return links
 
 
 def _compile(flags: list[str]) -> tuple[dict[str, bytes], dict[str, int], object]:
@@ -153,29 +180,22 @@ def compile_and_attach(request: Request) -> tuple[dict[str, int], object]:
         # before Linux 5.11 maps count as locked memory
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
-    functions, maps, module = _compile(flags)
-    for port in request.ports:
-        bpf_syscalls.Map(maps["ports"], 2, 1).update(port.to_bytes(2, "little"), b"\1")
-    loader = _Loader(functions, types)
-    descriptors = {name: maps[name] for name in MAPS}
-    step = "on_sys_exit"
-    try:
-        calls, continuations, typed = loader.load_calls()
-        for index, program in enumerate(continuations):
-            slot = bpf_syscalls.Map(maps["continuations"], 4, 4)
-            slot.update(index.to_bytes(4, "little"), program.to_bytes(4, "little"))
-        # the one that produces records comes last: all that it relies on is in place
-        for tracepoint in reversed(TRACEPOINTS):
-            step = f"on_{tracepoint}"
-            if tracepoint == "sys_exit":
-                link = bpf_syscalls.attach_raw_tracepoint(calls, None if typed else tracepoint)
-            else:
-                program = loader.load(step, tracepoint, typed=False)
-                link = bpf_syscalls.attach_raw_tracepoint(program, tracepoint)
-            descriptors[f"link:{tracepoint}"] = link
-    except OSError as error:
-        raise _explain(error, step) from error
-    return descriptors, module
+    refusal = OSError(errno.ENOENT, "no variant of the program fits this kernel")
+    for variant in _VARIANTS:
+        if variant.wants and not types.has_name(variant.wants):
+            continue
+        module = _Module([*flags, *variant.flags], types)
+        ports = bpf_syscalls.Map(module.maps["ports"], 2, 1)
+        for port in request.ports:
+            ports.update(port.to_bytes(2, "little"), b"\1")
+        try:
+            links = module.attach(typed=variant.typed)
+        except OSError as error:
+            refusal = error
+        else:
+            descriptors = {name: module.maps[name] for name in MAPS}
+            return descriptors | {f"link:{name}": link for name, link in links.items()}, module
+    raise _explain(refusal, "the programs of the kernel side") from refusal
 
 
 def main() -> int:

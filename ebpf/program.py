@@ -57,7 +57,14 @@ _MEMBERS: tuple[tuple[str, str], ...] = (
 """Members that bpf/*.h reads as OFFSET_<struct>_<member>."""
 
 _MEMBERS_BY_MACHINE: dict[str, tuple[tuple[str, str], ...]] = {
-    "x86_64": (("thread_info", "status"), ("pt_regs", "dx"), ("pt_regs", "r10")),
+    "x86_64": (
+        ("thread_info", "status"),
+        ("pt_regs", "dx"),
+        ("pt_regs", "si"),
+        ("pt_regs", "di"),
+        ("pt_regs", "r10"),
+        ("pt_regs", "orig_ax"),
+    ),
     "aarch64": (
         ("thread_info", "flags"),
         ("pt_regs", "regs"),

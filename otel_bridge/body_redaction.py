@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from otel_bridge.secret_shapes import REDACTED
-from otel_bridge.sensitive_names import SCREEN_WORDS, SensitiveNames
+from otel_bridge.sensitive_names import SensitiveNames
 
 MAX_NAME_LENGTH = 128
 """Characters of a name that is looked at; no convention has longer ones, and it bounds every search below."""
@@ -40,12 +40,14 @@ _EMPTY_LINE = re.compile(r"\r?\n\r?\n")
 _PART_END = re.compile(r"\r?\n--")
 
 
-def redact_members(text: str, names: SensitiveNames) -> tuple[str, int]:
+def redact_members(text: str, folded: bytes, names: SensitiveNames) -> tuple[str, int]:
     """Replace the value of every JSON member with a sensitive name, at any depth; return text and count.
 
-    An object or array under such a name goes as a whole; `true`, `false` and `null` stay, they tell nothing.
+    `folded` is the folded copy of the text. An object or array under such a name goes as a whole; `true`,
+    `false` and `null` stay, they tell nothing.
     """
-    if not _may_name_a_secret(text, names):
+    # An escape may hide any letter of a name.
+    if not (names.may_occur_quoted(folded) or "\\u00" in text):
         return text, 0
     out: list[str] = []
     count = 0
@@ -64,19 +66,6 @@ def redact_members(text: str, names: SensitiveNames) -> tuple[str, int]:
                 count += 1
         member = _MEMBER.search(text, end)
     return ("".join((*out, text[copied:])) if count else text), count
-
-
-def _may_name_a_secret(text: str, names: SensitiveNames) -> bool:
-    lowered = text.lower()
-    for word in SCREEN_WORDS:
-        if word in lowered:
-            return True
-    if "\\" in lowered:
-        # An escape may hide any letter of a name; in JSON within JSON the quotes carry backslashes.
-        if "\\u00" in lowered:
-            return True
-        lowered = lowered.replace("\\", "")
-    return not names.whole.isdisjoint(lowered.split('"'))
 
 
 def _unescaped(name: str) -> str:

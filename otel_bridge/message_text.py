@@ -1,21 +1,29 @@
 """The bytes of messages as text, and without credentials.
 
-Owns the decoding of header values and bodies, and the order in which a message goes through redaction. It
-must not know what becomes an attribute.
+Owns the decoding of header values and bodies, and what is remembered of fields. It must not know what
+becomes an attribute.
 
-Contract: text that leaves here has no lone surrogates, so that every encoder takes it.
+Contract: text that leaves here has no lone surrogates, so that every encoder takes it. Traffic repeats
+itself, so what was made of a field is remembered, but only of fields in which nothing was redacted and whose
+name announces no credential: no secret outlives its message here.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from otel_bridge.redaction import Redactor
-from parsers.exchange import Headers
+from parsers.exchange import Body, Headers
 
 MAX_HEADER_NAMES_REMEMBERED = 4096
 """Header names kept decoded; rare ones push each other out."""
+
+MAX_FIELDS_REMEMBERED = 4096
+"""Fields (name and value) kept by one reader; a full memory starts afresh. With the next bound 3 MiB."""
+
+MAX_REMEMBERED_FIELD_LENGTH = 256
+"""Bytes of a value; longer ones are cookies, tokens and policies, of which few recur."""
 
 # Codecs that cannot produce a lone surrogate, which no UTF-8 encoder takes.
 _SAFE_CODECS = frozenset(
@@ -37,73 +45,83 @@ def decode_value(value: bytes) -> str:
 
 
 Fields: TypeAlias = dict[str, list[str]]
-"""Headers by lower-case name, repeated ones in order of arrival."""
+"""Values by name, repeated ones in order of arrival."""
 
 
-def group_fields(headers: Headers) -> Fields:
-    """Return the headers by name, in order of first appearance."""
-    fields: Fields = {}
-    for name, value in headers:
-        lowered = _lower_name(name)
-        known = fields.get(lowered)
-        if known is None:
-            fields[lowered] = [decode_value(value)]
-        else:
-            known.append(decode_value(value))
-    return fields
+class _Field(NamedTuple):
+    name: str
+    labelled_name: str
+    value: str
+    redacted: str
 
 
-class Redaction:
-    """The redaction of one span: applies the rules, or none of them, and adds up what they replaced."""
+class FieldReader:
+    """Reads the headers of requests, or of responses; its memory serves all messages."""
 
-    __slots__ = ("count", "rules")
+    __slots__ = ("_label", "_remembered", "_rules")
 
-    def __init__(self, rules: Redactor | None) -> None:
-        self.rules = rules
-        self.count = 0
+    def __init__(self, label: str, rules: Redactor | None) -> None:
+        self._label = label
+        self._rules = rules
+        self._remembered: dict[tuple[bytes, bytes], _Field] = {}
 
-    def fields(self, fields: Fields) -> Fields:
-        """Return the fields with their credentials replaced."""
-        rules = self.rules
-        if rules is None or not fields:
-            return fields
-        out = dict(fields)
-        harmless: list[str] = []
-        for name, values in fields.items():
-            if rules.is_sensitive_header(name):
-                out[name] = [self._counted(rules.sensitive_header(name, value)) for value in values]
+    def read(self, headers: Headers) -> tuple[Fields, Fields, int]:
+        """Return the fields of a head in order of first appearance, twice, and the number of values redacted.
+
+        First as they were sent, by name in lower case, for what they say about the message; then redacted, by
+        that name after the label, for what leaves.
+        """
+        sent: Fields = {}
+        redacted: Fields = {}
+        count = 0
+        remembered = self._remembered
+        for field in headers:
+            known = remembered.get(field)
+            if known is None:
+                known, found = self._read_field(field)
+                count += found
+            name, labelled_name, value, redacted_value = known
+            if name in sent:
+                sent[name].append(value)
+                redacted[labelled_name].append(redacted_value)
             else:
-                harmless += values
-        # One look at all values together: most exchanges have nothing to hide in them.
-        if rules.may_hold_secret("\n".join(harmless)):
-            for name, values in fields.items():
-                if out[name] is values:
-                    out[name] = [self._counted(rules.header(value)) for value in values]
-        return out
+                sent[name] = [value]
+                redacted[labelled_name] = [redacted_value]
+        return sent, redacted, count
 
-    def _counted(self, redacted: tuple[str, int]) -> str:
-        self.count += redacted[1]
-        return redacted[0]
+    def _read_field(self, field: tuple[bytes, bytes]) -> tuple[_Field, int]:
+        name = _lower_name(field[0])
+        value = decode_value(field[1])
+        redacted, count, may_remember = value, 0, False
+        rules = self._rules
+        if rules is not None:
+            if rules.is_sensitive_header(name):
+                redacted, count = rules.sensitive_header(name, value)
+            else:
+                redacted, count = rules.header(value)
+                may_remember = count == 0 and len(field[1]) <= MAX_REMEMBERED_FIELD_LENGTH
+        read = _Field(name, self._label + name, value, redacted)
+        if may_remember:
+            if len(self._remembered) >= MAX_FIELDS_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[field] = read
+        return read, count
 
-    def path(self, path: str) -> str:
-        """Return a URL path without credentials."""
-        return path if self.rules is None else self._counted(self.rules.path(path))
 
-    def query(self, query: str) -> str:
-        """Return a URL query without credentials."""
-        return query if self.rules is None else self._counted(self.rules.query(query))
+def read_content(
+    body: Body, content_type: str, rules: Redactor | None, *, unfinished: bool
+) -> tuple[str | bytes, int]:
+    """Return what was kept of a body, text if it is textual, and the number of values redacted.
 
-    def content(self, content: str | bytes, content_type: str, *, truncated: bool) -> str | bytes:
-        """Return a body without credentials."""
-        if self.rules is None:
-            return content
-        redacted: str | bytes
-        if isinstance(content, str):
-            redacted, count = self.rules.text(content, content_type, truncated=truncated)
-        else:
-            redacted, count = self.rules.binary(content, content_type, truncated=truncated)
-        self.count += count
-        return redacted
+    `unfinished` says that the message may go on after what was seen of it.
+    """
+    truncated = unfinished or body.truncation is not None
+    if body.charset is None:
+        if rules is None:
+            return body.content, 0
+        return rules.binary(body.content, content_type, truncated=truncated)
+    text = decode_text(body.content, body.charset)
+    return (text, 0) if rules is None else rules.text(text, content_type, truncated=truncated)
 
 
 def decode_text(content: bytes, charset: str) -> str:

@@ -1,9 +1,10 @@
-"""The protobuf wire format, as far as OTLP attributes need it.
+"""The protobuf wire format, as far as OTLP spans need it.
 
-Owns varints and length-delimited fields (protobuf documentation, "Encoding"). It must not know any message.
+Owns varints, tags and length-delimited fields (protobuf documentation, "Encoding"). It must not know any
+message.
 
-Contract: a field is its tag, then its length as a varint, then its content; fields of one message may stand
-in any order and are joined by mere concatenation.
+Contract: a field is its tag, then its content, preceded by the content's length when it is length-delimited;
+fields of one message may stand in any order and are joined by mere concatenation.
 """
 
 from __future__ import annotations
@@ -27,9 +28,24 @@ def encode_varint(number: int) -> bytes:
     return _PREPARED[number] if number < 4096 else _build_varint(number)
 
 
+def varint_tag(number: int) -> bytes:
+    """Return the tag of an integer, enum or bool field with this number."""
+    return _build_varint(number << 3)
+
+
+def fixed64_tag(number: int) -> bytes:
+    """Return the tag of a fixed64 or double field with this number: eight bytes follow."""
+    return _build_varint(number << 3 | 1)
+
+
 def length_delimited_tag(number: int) -> bytes:
-    """Return the tag of a string, bytes or message field with this number, below 16."""
-    return bytes((number << 3 | 2,))
+    """Return the tag of a string, bytes or message field with this number."""
+    return _build_varint(number << 3 | 2)
+
+
+def fixed32_tag(number: int) -> bytes:
+    """Return the tag of a fixed32 field with this number: four bytes follow."""
+    return _build_varint(number << 3 | 5)
 
 
 def encode_field(tag: bytes, content: bytes) -> bytes:

@@ -17,6 +17,7 @@ from urllib.parse import unquote_plus
 from otel_bridge.body_redaction import redact_form_parts, redact_members, redact_url_parameters
 from otel_bridge.secret_shapes import REDACTED, redact_shapes
 from otel_bridge.sensitive_names import MAX_NAMES_REMEMBERED, SensitiveNames
+from otel_bridge.text_folding import fold_text
 
 # RFC 9110 §11.6.2: the scheme says how, not who. Only registered schemes and the common unregistered ones
 # stay: the first word of anything else may be the secret itself.
@@ -74,10 +75,6 @@ class Redactor:
         redacted, found = redact_shapes(redacted)
         return redacted, count + found
 
-    def may_hold_secret(self, values: str) -> bool:
-        """Whether any of the header values joined here by line ends may have to be redacted."""
-        return "%" in values or self.header(values)[1] > 0
-
     def path(self, path: str) -> tuple[str, int]:
         """Redact a URL path: matrix parameters by name, and whatever has the shape of a secret."""
         return self.header(path)
@@ -113,14 +110,15 @@ class Redactor:
         if "x-www-form-urlencoded" in media_type:
             return self._form(content, truncated=truncated)
         count = 0
+        folded = fold_text(content)
         if "multipart/" in media_type:
             content, count = redact_form_parts(content, self._names)
         if '"' in content:
-            content, found = redact_members(content, self._names)
+            content, found = redact_members(content, folded, self._names)
             count += found
         content, found = redact_url_parameters(content, self._names)
         count += found
-        content, found = redact_shapes(content, truncated=truncated)
+        content, found = redact_shapes(content, folded, truncated=truncated)
         return content, count + found
 
     def _form(self, content: str, *, truncated: bool) -> tuple[str, int]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 
+from otel_bridge.text_folding import fold_text
+
 REDACTED = "REDACTED"
 """What stands in place of a redacted value (semantic conventions, `url.full` and `url.query`)."""
 
@@ -18,10 +20,7 @@ REDACTED = "REDACTED"
 # cover all payment networks. Leading 1 is left out on purpose: a tenth of all millisecond timestamps passes
 # Luhn.
 _CARD = re.compile(r"(?<![0-9A-Za-z.])[2-6](?:[ +-]?[0-9]){12,18}(?![0-9A-Za-z])")
-# A text holds a card number only if, with separators gone, it holds thirteen digits in a row. Looking for
-# that in a translated copy takes a quarter of the time that the regular expression takes to say no.
-_TO_ZEROS = bytes(ord("0") if chr(byte).isdecimal() and byte < 0x80 else byte for byte in range(256))
-_SEPARATORS = b" +-"
+# Looking for this in the folded copy takes a quarter of the time that the expression takes to say no.
 _THIRTEEN_DIGITS = b"0" * 13
 # More than the six digits that may be shown of a card (PCI DSS 3.4), cut off by the end of the text.
 _CARD_BEGINNING = re.compile(r"(?<![0-9A-Za-z.])[2-6](?:[ +-]?[0-9]){6,18}[ +-]?\Z")
@@ -40,8 +39,12 @@ _PEM_END = re.compile(r"-----END[^-]{0,80}(?:-{1,5}|\Z)")
 _USER_INFO = re.compile(r"(:\\?/\\?/)([^/\\\s?#\"'<>]*)@")
 
 
-def redact_shapes(text: str, *, truncated: bool = False) -> tuple[str, int]:
-    """Return the text with every such credential replaced, and how many were."""
+def redact_shapes(text: str, folded: bytes | None = None, *, truncated: bool = False) -> tuple[str, int]:
+    """Return the text with every such credential replaced, and how many were.
+
+    `folded` is the folded copy of the text where there is one already; that of the text before other values
+    in it were replaced will do, since replacing adds no digits.
+    """
     count = 0
     if "eyJ" in text:
         text, found = _redact_jwts(text, truncated=truncated)
@@ -52,7 +55,7 @@ def redact_shapes(text: str, *, truncated: bool = False) -> tuple[str, int]:
     if "@" in text and ":" in text:
         text, found = _USER_INFO.subn(_user_info, text)
         count += found
-    if _THIRTEEN_DIGITS in text.encode("utf-8", "surrogatepass").translate(_TO_ZEROS, _SEPARATORS):
+    if _THIRTEEN_DIGITS in (fold_text(text) if folded is None else folded):
         text, found = _redact_cards(text)
         count += found
     if truncated and text and text[-1] in "0123456789 +-":

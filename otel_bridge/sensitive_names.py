@@ -4,7 +4,8 @@ Names of headers, query parameters, form fields, JSON members, command-line opti
 names are compared. It must not know where a name was found.
 
 Contract: names are compared without case, after percent-decoding. A name is sensitive
-when it contains one of the telling words or is, as a whole, one of the known short ones.
+when it contains one of the telling words or is, as a whole or in one of its parts, one of the known short
+ones. Whether a text can hold such a name at all is decided on its folded copy (`text_folding`).
 """
 
 from __future__ import annotations
@@ -12,23 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import groupby
 from urllib.parse import unquote_plus
+
+from otel_bridge.text_folding import fold_text
 
 _WORDS = re.compile(r"token|secret|passw|api[-_]?key|session|credential|jwt|assertion")
 
-SCREEN_WORDS = (
-    "token",
-    "secret",
-    "passw",
-    "apikey",
-    "api_key",
-    "api-key",
-    "session",
-    "credential",
-    "jwt",
-    "assertion",
-)
-"""Lower-case strings, one of which occurs in any name that contains a telling word."""
+# The same words, folded. Eight searches take half the time of one with alternatives.
+_FOLDED_WORDS = (b"token", b"secret", b"passw", b"apikey", b"session", b"credential", b"jwt", b"assertion")
 
 # Whole names. The signatures are those that the semantic conventions name for `url.full`; the rest are the
 # short names under which forms and APIs carry what the telling words do not catch.
@@ -50,18 +43,44 @@ MAX_NAMES_REMEMBERED = 4096
 class SensitiveNames:
     """The judge of names, with the names a configuration adds."""
 
-    __slots__ = ("is_sensitive", "whole")
+    __slots__ = ("_found_after_dot", "_found_in_brackets", "_found_quoted", "_whole", "is_sensitive")
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
-        self.whole = _KNOWN | {name.strip().lower() for name in extra if name.strip()}
-        """Whole names in lower case, without those that only contain a telling word."""
+        self._whole = _KNOWN | {name.strip().lower() for name in extra if name.strip()}
         self.is_sensitive = lru_cache(maxsize=MAX_NAMES_REMEMBERED)(self._judge)
         """Whether a value under this name is a credential; the name as it was found."""
+        names = _alternatives({fold_text(name) for name in self._whole})
+        # Three searches that each begin with one certain character, which skips to it in no time.
+        self._found_quoted = re.compile(rb'"(?:%b)[".\[\]]' % names).search
+        self._found_after_dot = re.compile(rb'\.(?:%b)[".\[\]]' % names).search
+        self._found_in_brackets = re.compile(rb'\[(?:%b)[".\[\]]' % names).search
+
+    def may_occur_quoted(self, folded: bytes) -> bool:
+        """Whether a text can hold a quoted name for which `is_sensitive` holds, judging by its folded copy.
+
+        A name that is hidden behind escapes does not count.
+        """
+        for word in _FOLDED_WORDS:
+            if word in folded:
+                return True
+        return (
+            self._found_quoted(folded) is not None
+            or self._found_after_dot(folded) is not None
+            or self._found_in_brackets(folded) is not None
+        )
 
     def _judge(self, name: str) -> bool:
         if "%" in name or "+" in name:
             name = unquote_plus(name)
         name = name.strip().lower()
-        if _WORDS.search(name) is not None or name in self.whole:
+        if _WORDS.search(name) is not None or name in self._whole:
             return True
-        return any(part in self.whole for part in _PARTS.findall(name))
+        return any(part in self._whole for part in _PARTS.findall(name))
+
+
+def _alternatives(names: Iterable[bytes]) -> bytes:
+    """Return a pattern of all the names that looks at the first byte once for all names that begin with it."""
+    return b"|".join(
+        re.escape(first) + b"(?:" + b"|".join(re.escape(name[1:]) for name in group) + b")"
+        for first, group in groupby(sorted(names), key=lambda name: name[:1])
+    )

@@ -24,12 +24,13 @@ from otel_bridge.addresses import (
     parse_authority,
 )
 from otel_bridge.clock import ClockOffset
-from otel_bridge.message_text import Fields, Redaction, decode_text, decode_value, group_fields
+from otel_bridge.message_text import FieldReader, Fields, read_content
 from otel_bridge.redaction import Redactor
+from otel_bridge.request_target import RequestTarget, TargetReader
 from otel_bridge.routes import infer_route
 from otel_bridge.span import AttributeValue, Resource, Span, SpanKind
-from otel_bridge.trace_context import SAMPLED, ContextReading, IdGenerator, read_trace_context
-from parsers.exchange import Body, HttpExchange, HttpRequest, HttpResponse, Incomplete
+from otel_bridge.trace_context import SAMPLED, IdGenerator, read_trace_context
+from parsers.exchange import Body, HttpExchange, HttpResponse, Incomplete
 
 KNOWN_METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
@@ -45,7 +46,7 @@ _ERROR_FROM_STATUS = {SpanKind.SERVER: 500, SpanKind.CLIENT: 400}
 # A sender may announce any size; an attribute holds 64 bits.
 _MAX_INT64 = 2**63 - 1
 
-_NO_CONTEXT = ContextReading(context=None, malformed=0)
+_NO_FIELDS: Fields = {}
 
 
 class SpanOptionsError(ValueError):
@@ -68,10 +69,19 @@ class SpanOptions:
     """Names of headers, parameters, fields and members that are credentials besides those known by
     themselves."""
     redactor: Redactor | None = field(init=False, default=None, compare=False)
+    request_fields: FieldReader = field(init=False, compare=False, repr=False)
+    response_fields: FieldReader = field(init=False, compare=False, repr=False)
+    targets: TargetReader = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.redaction:
-            object.__setattr__(self, "redactor", Redactor(self.redacted_names))
+        redactor = Redactor(self.redacted_names) if self.redaction else None
+        for name, value in (
+            ("redactor", redactor),
+            ("request_fields", FieldReader("http.request.header.", redactor)),
+            ("response_fields", FieldReader("http.response.header.", redactor)),
+            ("targets", TargetReader(redactor)),
+        ):
+            object.__setattr__(self, name, value)
 
 
 def span_limits_from_environment(environ: Mapping[str, str]) -> dict[str, int]:
@@ -120,53 +130,61 @@ def build_span(
     """Return the span of an exchange; `counters`, when given, take part in what happened on the way."""
     request, response = exchange.request, exchange.response
     kind = SpanKind.SERVER if exchange.role is Role.SERVER else SpanKind.CLIENT
-    redaction = Redaction(options.redactor)
-    raw_request = group_fields(request.headers) if request is not None else {}
-    raw_response = group_fields(response.headers) if response is not None else {}
-    request_fields = redaction.fields(raw_request)
-    response_fields = redaction.fields(raw_response)
-
     attributes: dict[str, AttributeValue] = {}
-    name = _add_request(attributes, exchange, kind, raw_request, request_fields, redaction, options)
+    fields, request_headers, redacted = _NO_FIELDS, _NO_FIELDS, 0
+    response_fields, response_headers = _NO_FIELDS, _NO_FIELDS
+    target = None
+    if request is not None:
+        fields, request_headers, redacted = options.request_fields.read(request.headers)
+        target, count = options.targets.read(request.method, request.target)
+        redacted += count
+    if response is not None:
+        response_fields, response_headers, count = options.response_fields.read(response.headers)
+        redacted += count
+
+    name = _add_outline(attributes, exchange, options.known_methods)
+    redacted += _add_addresses(attributes, exchange, kind, fields, target, options.redactor)
+    user_agent = request_headers.get("http.request.header.user-agent")
+    if user_agent is not None:
+        attributes["user_agent.original"] = user_agent[0]
     is_error = _add_outcome(attributes, exchange, kind)
     if kind is SpanKind.SERVER and (route := _route(attributes, response)) is not None:
         attributes["http.route"] = route
         name = f"{name} {route}"
     attributes.update(network_attributes(exchange.socket))
-    attributes["network.protocol.name"] = "http"
     version = request.version if request is not None else response.version if response is not None else ""
     attributes["network.protocol.version"] = version
-    if request is not None:
-        _add_body_facts(attributes, "request", request.body)
-    if response is not None:
-        _add_body_facts(attributes, "response", response.body)
+
+    contents: dict[str, AttributeValue] = {}
+    for side, message, its_fields in (("request", request, fields), ("response", response, response_fields)):
+        if message is None:
+            continue
+        body = message.body
+        _add_body_facts(attributes, side, body)
+        if options.capture_bodies and body.content:
+            content_type = its_fields["content-type"][0] if "content-type" in its_fields else ""
+            content, count = read_content(
+                body, content_type, options.redactor, unfinished=exchange.incomplete is not None
+            )
+            contents[f"http.{side}.body.content"] = content
+            redacted += count
     if exchange.incomplete is not None:
         attributes["wirespan.incomplete"] = exchange.incomplete.value
     if exchange.anomalies:
         attributes["wirespan.anomalies"] = list(exchange.anomalies)
-
-    contents: dict[str, AttributeValue] = {}
-    if options.capture_bodies:
-        unfinished = exchange.incomplete is not None
-        if request is not None:
-            _add_content(contents, "request", request.body, raw_request, redaction, unfinished=unfinished)
-        if response is not None:
-            _add_content(contents, "response", response.body, raw_response, redaction, unfinished=unfinished)
-    if redaction.count:
-        attributes["wirespan.redacted"] = redaction.count
+    if redacted:
+        attributes["wirespan.redacted"] = redacted
     attributes.update(contents)
     if options.capture_headers:
-        for field_name, values in request_fields.items():
-            attributes[f"http.request.header.{field_name}"] = values
-        for field_name, values in response_fields.items():
-            attributes[f"http.response.header.{field_name}"] = values
+        attributes.update(request_headers)
+        attributes.update(response_headers)
 
     dropped = _limit(attributes, options)
     dropped += (request.dropped_headers if request else 0) + (response.dropped_headers if response else 0)
-    reading = read_trace_context(raw_request) if request is not None else _NO_CONTEXT
+    reading = read_trace_context(fields)
     if counters is not None:
         counters.built += 1
-        counters.redacted_values += redaction.count
+        counters.redacted_values += redacted
         counters.malformed_trace_context += reading.malformed
         counters.dropped_attributes += dropped
     context = reading.context
@@ -198,114 +216,100 @@ def _times(exchange: HttpExchange) -> tuple[int, int]:
     return request.start_ktime_ns, max(request.start_ktime_ns, end)
 
 
-def _add_request(
-    attributes: dict[str, AttributeValue],
-    exchange: HttpExchange,
-    kind: SpanKind,
-    raw: Fields,
-    redacted: Fields,
-    redaction: Redaction,
-    options: SpanOptions,
+def _add_outline(
+    attributes: dict[str, AttributeValue], exchange: HttpExchange, known_methods: frozenset[str]
 ) -> str:
-    """Add method, status, URL and addresses; return the name of the span without its route."""
+    """Add method and status; return the name of the span without its route."""
     request, response = exchange.request, exchange.response
     name = "HTTP"
     if request is None:
         attributes["http.request.method"] = "_OTHER"
     else:
         method = request.method.decode("latin-1")
-        if method in options.known_methods:
+        if method in known_methods:
             attributes["http.request.method"] = name = method
         else:
             attributes["http.request.method"] = "_OTHER"
             attributes["http.request.method_original"] = method
     if response is not None:
         attributes["http.response.status_code"] = response.status
-    server = _server(exchange, kind, raw)
-    if request is not None:
-        _add_url(attributes, request, kind, raw, server, redaction)
+    return name
+
+
+def _add_addresses(
+    attributes: dict[str, AttributeValue],
+    exchange: HttpExchange,
+    kind: SpanKind,
+    fields: Fields,
+    target: RequestTarget | None,
+    rules: Redactor | None,
+) -> int:
+    """Add URL, server and client; return how many values were redacted."""
+    socket = exchange.socket
+    host = fields.get("host") or fields.get(":authority")
+    redacted = 0
+    if kind is SpanKind.SERVER:
+        server = _server(target, host, socket.local_address, socket.local_port)
+        # CONNECT asks for a tunnel, not for a resource; its authority is in server.address and server.port.
+        if target is not None and target.path:
+            attributes["url.scheme"] = forwarded_scheme(fields) or target.scheme or "http"
+            attributes["url.path"] = target.path
+            if target.query:
+                attributes["url.query"] = target.query
+    else:
+        server = _server(target, host, socket.remote_address, socket.remote_port)
+        if target is not None and target.path:
+            redacted = _add_url_full(attributes, target, host, server, rules)
     if server is not None:
         attributes["server.address"] = server.host
         if server.port is not None:
             attributes["server.port"] = server.port
     if kind is SpanKind.SERVER:
-        client = forwarded_client(raw)
-        if client is None and exchange.socket.remote_address:
-            client = HostPort(exchange.socket.remote_address, exchange.socket.remote_port)
+        client = forwarded_client(fields)
+        if client is None and socket.remote_address:
+            client = HostPort(socket.remote_address, socket.remote_port)
         if client is not None:
             attributes["client.address"] = client.host
             if client.port is not None:
                 attributes["client.port"] = client.port
-    user_agent = redacted.get("user-agent")
-    if user_agent is not None:
-        attributes["user_agent.original"] = user_agent[0]
-    return name
+    return redacted
 
 
-def _server(exchange: HttpExchange, kind: SpanKind, raw: Fields) -> HostPort | None:
+def _server(
+    target: RequestTarget | None, host: list[str] | None, address: str | None, port: int | None
+) -> HostPort | None:
     """Return the server by the target or Host (RFC 9110 §7.2), completed from the socket's server end."""
-    socket = exchange.socket
-    if kind is SpanKind.SERVER:
-        address, port = socket.local_address, socket.local_port
-    else:
-        address, port = socket.remote_address, socket.remote_port
     named = None
-    if exchange.request is not None:
-        _, authority, _ = _split_target(exchange.request)
-        if not authority:
-            host = raw.get("host") or raw.get(":authority")
-            authority = host[0] if host is not None and len(host) == 1 else ""
+    if target is not None:
+        authority = target.authority
+        if not authority and host is not None and len(host) == 1:
+            authority = host[0]
         named = parse_authority(authority)
     if named is None:
         return HostPort(address, port) if address else None
     return named if named.port is not None else HostPort(named.host, port)
 
 
-def _split_target(request: HttpRequest) -> tuple[str, str, str]:
-    """Return scheme, authority and rest of a request target (RFC 9112 §3.2); "" for what is not there."""
-    target = decode_value(request.target)
-    if target.startswith("/"):
-        return "", "", target
-    if request.method == b"CONNECT":
-        return "", target, ""
-    scheme, separator, rest = target.partition("://")
-    if not separator:
-        return "", "", target
-    authority = rest.split("/", 1)[0].split("?", 1)[0]
-    return scheme.lower(), authority, rest[len(authority) :] or "/"
-
-
-def _add_url(
+def _add_url_full(
     attributes: dict[str, AttributeValue],
-    request: HttpRequest,
-    kind: SpanKind,
-    raw: Fields,
+    target: RequestTarget,
+    host: list[str] | None,
     server: HostPort | None,
-    redaction: Redaction,
-) -> None:
-    scheme, authority, rest = _split_target(request)
-    if not rest:
-        # CONNECT asks for a tunnel, not for a resource; its authority is in server.address and server.port.
-        return
-    path, mark, query = rest.partition("?")
-    path, query = redaction.path(path), redaction.query(query)
-    if kind is SpanKind.SERVER:
-        attributes["url.scheme"] = forwarded_scheme(raw) or scheme or "http"
-        attributes["url.path"] = path
-        if query:
-            attributes["url.query"] = query
-        return
-    host = raw.get("host")
-    named = parse_authority(authority or (host[0] if host else ""))
+    rules: Redactor | None,
+) -> int:
+    """Add the absolute URL where the server is known; return how many values were redacted."""
+    scheme, authority, path, mark, query = target
+    named = parse_authority(authority or (host[0] if host else "")) or server
     if named is None:
-        named = server
-    if named is not None:
-        # The asterisk form (OPTIONS *) addresses the server as such: its URI has no path (RFC 9112 §3.3).
-        path = "" if path == "*" else path
-        origin = f"{scheme or 'http'}://{format_authority(named)}"
-        if "@" in authority:
-            origin = redaction.path(f"{scheme}://{authority}")
-        attributes["url.full"] = f"{origin}{path}{mark}{query}"
+        return 0
+    origin, count = f"{scheme or 'http'}://{format_authority(named)}", 0
+    if "@" in authority:
+        origin = f"{scheme}://{authority}"
+        if rules is not None:
+            origin, count = rules.path(origin)
+    # The asterisk form (OPTIONS *) addresses the server as such: its URI has no path (RFC 9112 §3.3).
+    attributes["url.full"] = f"{origin}{'' if path == '*' else path}{mark}{query}"
+    return count
 
 
 def _add_outcome(attributes: dict[str, AttributeValue], exchange: HttpExchange, kind: SpanKind) -> bool:
@@ -331,25 +335,6 @@ def _add_body_facts(attributes: dict[str, AttributeValue], side: str, body: Body
     if body.truncation is not None:
         attributes[f"wirespan.{side}.body.truncated"] = body.truncation.value
         attributes[f"wirespan.{side}.body.captured_size"] = body.captured_size
-
-
-def _add_content(
-    attributes: dict[str, AttributeValue],
-    side: str,
-    body: Body,
-    raw: Fields,
-    redaction: Redaction,
-    *,
-    unfinished: bool,
-) -> None:
-    if not body.content:
-        return
-    content: str | bytes = body.content
-    if body.charset is not None:
-        content = decode_text(body.content, body.charset)
-    content_type = raw.get("content-type", ("",))[0]
-    truncated = unfinished or body.truncation is not None
-    attributes[f"http.{side}.body.content"] = redaction.content(content, content_type, truncated=truncated)
 
 
 def _limit(attributes: dict[str, AttributeValue], options: SpanOptions) -> int:

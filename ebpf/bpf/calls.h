@@ -183,7 +183,7 @@ static __always_inline int handle_unjudged(void *ctx) {
 /* sys_exit goes on here when a socket was connected, accepted, paired or shut down. */
 static __always_inline int handle_life(void *pt_regs, __s64 result) {
     struct registers registers = read_registers(pt_regs);
-    void *task = (void *)bpf_get_current_task();
+    void *task = current_task();
     __u32 tgid = bpf_get_current_pid_tgid() >> 32;
     __u32 pair[2] = {0, 0};
     __u32 fd = registers.first;
@@ -289,7 +289,7 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
     policy = policy_of(tgid);
     if (policy == POLICY_IGNORE)
         return 0;
-    task = (void *)bpf_get_current_task();
+    task = current_task();
 
     if (movement.form == FORM_MMSGHDR)
         movement.extent = result;

@@ -11,6 +11,25 @@
 #define READ_KERNEL(destination, base, structure, member) \
     bpf_probe_read_kernel(&(destination), sizeof(destination), (void *)(base) + OFFSET_##structure##_##member)
 
+/* A BTF-typed program may load from the pointers it is given, for a tenth of what a helper costs. The load is
+ * written as assembly because bcc turns every other dereference into that helper. The destination is eight
+ * bytes, of which the load fills the lower `bits`. */
+#ifdef TYPED
+#define READ_TYPED(bits, destination, base, offset) \
+    asm volatile("%0 = *(u" #bits " *)(%1 + %2)" : "=r"(destination) : "r"(base), "i"(offset))
+#else
+#define READ_TYPED(bits, destination, base, offset) \
+    bpf_probe_read_kernel(&(destination), (bits) / 8, (void *)(base) + (offset))
+#endif
+
+static __always_inline void *current_task(void) {
+#ifdef TYPED
+    return (void *)bpf_get_current_task_btf();
+#else
+    return (void *)bpf_get_current_task();
+#endif
+}
+
 #define FILE_TYPE_MASK 0170000
 #define FILE_TYPE_SOCKET 0140000
 #define TYPE_STREAM 1
@@ -27,22 +46,28 @@ struct registers {
 #define OFFSET_FOURTH_ARGUMENT OFFSET_pt_regs_r10
 
 static __always_inline struct registers read_registers(void *pt_regs) {
-    __u64 words[4]; /* dx, si, di, orig_ax: neighbours, so one read fetches all */
     struct registers registers = {.number = -1};
+#ifdef TYPED
+    READ_TYPED(64, registers.number, pt_regs, OFFSET_pt_regs_orig_ax);
+    READ_TYPED(64, registers.first, pt_regs, OFFSET_pt_regs_di);
+    READ_TYPED(64, registers.second, pt_regs, OFFSET_pt_regs_si);
+    READ_TYPED(64, registers.third, pt_regs, OFFSET_pt_regs_dx);
+#else
+    __u64 words[4]; /* dx, si, di, orig_ax: neighbours, so one read fetches all */
     if (bpf_probe_read_kernel(words, sizeof(words), pt_regs + OFFSET_pt_regs_dx) == 0) {
         registers.number = words[3];
         registers.first = words[2];
         registers.second = words[1];
         registers.third = words[0];
     }
+#endif
     return registers;
 }
 
 /* A 32-bit task numbers its calls differently: TS_COMPAT in thread_info.status. */
 static __always_inline int is_compat_call(void *task) {
-    __u32 status = 0;
-    bpf_probe_read_kernel(&status, sizeof(status),
-                          task + OFFSET_task_struct_thread_info + OFFSET_thread_info_status);
+    __u64 status = 0;
+    READ_TYPED(32, status, task, OFFSET_task_struct_thread_info + OFFSET_thread_info_status);
     return status & 2;
 }
 #elif defined(__aarch64__)
@@ -65,8 +90,7 @@ static __always_inline struct registers read_registers(void *pt_regs) {
 /* TIF_32BIT in thread_info.flags. */
 static __always_inline int is_compat_call(void *task) {
     __u64 flags = 0;
-    bpf_probe_read_kernel(&flags, sizeof(flags),
-                          task + OFFSET_task_struct_thread_info + OFFSET_thread_info_flags);
+    READ_TYPED(64, flags, task, OFFSET_task_struct_thread_info + OFFSET_thread_info_flags);
     return flags >> 22 & 1;
 }
 #else
@@ -75,7 +99,7 @@ static __always_inline int is_compat_call(void *task) {
 
 static __always_inline __u64 read_fourth_argument(void *pt_regs) {
     __u64 value = 0;
-    bpf_probe_read_kernel(&value, sizeof(value), pt_regs + OFFSET_FOURTH_ARGUMENT);
+    READ_TYPED(64, value, pt_regs, OFFSET_FOURTH_ARGUMENT);
     return value;
 }
 
@@ -93,9 +117,9 @@ static __always_inline struct descriptor resolve_descriptor(void *task, __u32 fd
     __u8 inode_head[OFFSET_inode_i_ino + 8];
     __u8 socket_head[OFFSET_socket_sk + 8];
 
-    READ_KERNEL(files, task, task_struct, files);
-    READ_KERNEL(fdt, files, files_struct, fdt);
-    READ_KERNEL(table, fdt, fdtable, fd);
+    READ_TYPED(64, files, task, OFFSET_task_struct_files);
+    READ_TYPED(64, fdt, files, OFFSET_files_struct_fdt);
+    READ_TYPED(64, table, fdt, OFFSET_fdtable_fd);
     bpf_probe_read_kernel(&file, sizeof(file), table + fd * sizeof(void *));
     READ_KERNEL(inode, file, file, f_inode);
     if (bpf_probe_read_kernel(inode_head, sizeof(inode_head), inode) != 0)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ebpf import compiler
 from ebpf.capture import CaptureOptions, CaptureUnavailable, LiveCapture
 from ebpf.events import ClockSample, Policy
 from tests.kernel.conftest import REQUEST, WAIT_SECONDS, Tap, connect_pair, receive_exactly
@@ -66,6 +67,18 @@ def test_closing_twice_is_harmless_and_keeps_the_counters() -> None:
     capture.close()
     assert capture.losses()["ring_full_records"] == 0
     assert len(set(os.listdir("/proc/self/fd"))) < len(before)  # noqa: PTH208  # as above
+
+
+@pytest.mark.parametrize("variant", range(len(compiler._VARIANTS)))
+def test_every_variant_of_the_program_loads_here(variant: int) -> None:
+    script = (
+        "import sys; from ebpf import compiler; from ebpf.capture import CaptureOptions\n"
+        f"compiler._VARIANTS = compiler._VARIANTS[{variant}:{variant + 1}]\n"
+        "request = compiler.Request(CaptureOptions().compiler_flags(), [])\n"
+        "descriptors, owner = compiler.compile_and_attach(request)\n"
+        "assert len(descriptors) == len(compiler.MAPS) + len(compiler.TRACEPOINTS)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_the_agent_holds_no_compiler() -> None:

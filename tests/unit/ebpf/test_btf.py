@@ -68,6 +68,8 @@ def test_members_are_found_also_inside_anonymous_parts() -> None:
     assert types.member_offset("sample", "tail") == 16
     assert types.member_offset("flags", "whole") == 2
     assert types.typedef_number("btf_trace_sample") == 6
+    assert types.has_name("inner")
+    assert not types.has_name("inn")
     assert types.offset_flags([("sample", "tail")]) == ["-DOFFSET_sample_tail=16"]
 
 
