@@ -23,6 +23,14 @@ from agent.pipeline import Pipeline
 from parsers.counters import COUNTERS
 
 EXCHANGE_REASON_PREFIX = "incomplete_"
+VERDICT_PREFIX = "connections_"
+OBSERVATIONS = {
+    "budget_bytes": "Bytes beyond the budget of their direction and turn: counted, not copied.",
+    "sendfile_bytes": "Bytes that never were in user memory (sendfile, splice).",
+    "ring_records": "Records taken from the ring buffer.",
+    "ring_bytes": "Bytes taken from the ring buffer.",
+}
+"""Help texts of what the source observes beside losses and verdicts."""
 
 
 def build_registry(running: Callable[[], Pipeline | None]) -> CollectorRegistry:
@@ -48,15 +56,30 @@ class _AgentCollector(Collector):
         )
         pipeline = self._running()
         if pipeline is not None:
-            yield _labelled(
-                "wirespan_capture_losses",
-                "What the kernel side did not hand on, by cause.",
-                "cause",
-                pipeline.source.losses(),
-            )
+            yield from _capture(pipeline)
             yield from _parsers(pipeline)
             yield from _spans(pipeline)
             yield from _processes(pipeline)
+
+
+def _capture(pipeline: Pipeline) -> Iterator[Metric]:
+    yield _labelled(
+        "wirespan_capture_losses",
+        "What should have been captured and was not, by cause: records, bytes or table entries.",
+        "cause",
+        pipeline.source.losses(),
+    )
+    observations = pipeline.source.observations()
+    verdicts = {
+        name.removeprefix(VERDICT_PREFIX): observations.pop(name)
+        for name in list(observations)
+        if name.startswith(VERDICT_PREFIX)
+    }
+    yield _labelled(
+        "wirespan_connections_judged", "Connections by what their first bytes said.", "verdict", verdicts
+    )
+    for name, count in observations.items():
+        yield CounterMetricFamily(f"wirespan_{name}", OBSERVATIONS[name], count)
 
 
 def _parsers(pipeline: Pipeline) -> Iterator[Metric]:

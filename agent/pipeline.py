@@ -117,7 +117,7 @@ class Pipeline:
     def _take(self, events: Sequence[CaptureEvent]) -> None:
         feed = self.tracker.feed
         processes = self.processes
-        refuses = self.selection.refuses if self.selection else None
+        selection = self.selection
         latest = self._latest_ktime_ns
         for event in events:
             if event.ktime_ns > latest:
@@ -125,8 +125,10 @@ class Pipeline:
             if isinstance(event, SocketEvent):
                 tgid = event.tgid
                 if tgid and tgid not in processes:
-                    processes.observe(tgid, event.ktime_ns)
-                if refuses is not None and refuses(event):
+                    facts = processes.observe(tgid, event.ktime_ns)
+                    if selection and event.provisional:
+                        selection.judge(facts)
+                if event.provisional and selection and selection.refuses(event):
                     continue
                 if exchanges := feed(event):
                     self._export(exchanges)
@@ -134,8 +136,8 @@ class Pipeline:
                 self._set_clock(event)
             elif isinstance(event, ProcessExecuted):
                 facts = processes.execute(event)
-                if self.selection:
-                    self.selection.judge(facts)
+                if selection:
+                    selection.judge(facts)
             elif isinstance(event, ProcessExited):
                 processes.exit(event)
             else:

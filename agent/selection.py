@@ -8,8 +8,8 @@ given twice widens (pid 5 or 7), different options narrow (a descendant of 5 tha
     --exe                every process that runs a matching program; judged again at each execve
     both                 descendants that run a matching program; judged again at each execve
 
-Between an execve and its judgement the kernel captures provisionally. What it captured of a process that is
-then refused is dropped here, and counted.
+Between an execve and its judgement the kernel captures provisionally, also of children that are forked in
+that time. What it captured of a process that is then refused is dropped here, and counted.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Selection:
         self._policies = policies
         self._ktime_now = ktime_now
         self._proc = proc
-        self._refused_until: dict[int, int] = {}
+        self._refused_at: dict[int, int] = {}
         self._refused_events = 0
         self._unselectable = 0
 
@@ -143,29 +143,27 @@ class Selection:
         return selected
 
     def judge(self, facts: ProcessFacts) -> None:
-        """Decide on a process that has just executed a program. No-op unless executables are judged."""
+        """Decide on a process that has just executed a program, or was forked by one that was undecided.
+
+        No-op unless executables are judged.
+        """
         if not self._rules.judges_executables:
             return
         tgid = facts.tgid
         path = facts.executable_path
-        self._refused_until.pop(tgid, None)
+        self._refused_at.pop(tgid, None)
         if path and self._rules.accepts_executable(path) and self._descends_from_selected(tgid):
             self._select(tgid)
             return
         self._policies.remove_policy(tgid)
-        # From here on the kernel refuses by itself: a later event is of a process that inherited the number.
         now = self._ktime_now()
-        self._refused_until[tgid] = now
-        while self._refused_until[oldest := next(iter(self._refused_until))] < now - REFUSAL_KEPT_NS:
-            del self._refused_until[oldest]
+        self._refused_at[tgid] = now
+        while self._refused_at[oldest := next(iter(self._refused_at))] < now - REFUSAL_KEPT_NS:
+            del self._refused_at[oldest]
 
     def refuses(self, event: SocketEvent) -> bool:
         """Return whether an event was captured provisionally from a process that was then refused."""
-        until = self._refused_until.get(event.tgid)
-        if until is None:
-            return False
-        if event.ktime_ns > until:
-            del self._refused_until[event.tgid]
+        if not event.provisional or event.tgid not in self._refused_at:
             return False
         self._refused_events += 1
         return True

@@ -39,16 +39,6 @@ from parsers.tracker import ConnectionTracker
 CLOCK_SECONDS = 10.0
 """How often a recording notes both clocks, as a live source does."""
 
-UNWANTED_LOSSES = (
-    "ring_full_records",
-    "ring_full_bytes",
-    "unreadable_bytes",
-    "iovec_bound_bytes",
-    "connection_table_full",
-    "policy_table_full",
-)
-"""Causes that cost something the user wanted; the others are limits and verdicts, which metrics show."""
-
 log = logging.getLogger(__name__)
 
 
@@ -165,10 +155,15 @@ def _append(
         if isinstance(event, ProcessExited):
             processes.exit(event)
         elif isinstance(event, SocketEvent):
+            seen_first = event.tgid != 0 and event.tgid not in processes
+            if seen_first:
+                facts = processes.observe(event.tgid, event.ktime_ns)
+                if event.provisional:
+                    selection.judge(facts)
             if selection.refuses(event):
                 continue
-            if event.tgid and event.tgid not in processes:
-                writer.append_facts(processes.observe(event.tgid, event.ktime_ns))
+            if seen_first:
+                writer.append_facts(facts)
         writer.append_records((record,))
 
 
@@ -220,14 +215,13 @@ def _serve_health(
 
 
 def describe_losses(losses: Mapping[str, int]) -> str:
-    """Return the losses of wanted traffic as a text, empty when there are none."""
-    return ", ".join(f"{cause} {losses[cause]}" for cause in UNWANTED_LOSSES if losses.get(cause))
+    """Return the losses as a text, empty when there are none."""
+    return ", ".join(f"{cause} {count}" for cause, count in losses.items() if count)
 
 
 def _report_losses(losses: Mapping[str, int]) -> None:
     if lost := describe_losses(losses):
         log.warning("lost: %s", lost)
-    log.debug("not captured: %s", losses)
 
 
 def _report_drops(sink: SpanSink) -> None:

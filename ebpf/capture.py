@@ -20,7 +20,7 @@ from ebpf.bpf_syscalls import Map, RingBuffer, possible_processors
 from ebpf.clocks import read_clocks
 from ebpf.compiler import MAX_MESSAGE_BYTES
 from ebpf.events import CaptureEvent, Policy, SocketEvent
-from ebpf.layout import CONNECTION, Counter, RecordDecoder, decode_counters, uncaptured_tail
+from ebpf.layout import CONNECTION, LOSSES, Counter, RecordDecoder, decode_counters, uncaptured_tail
 
 DRAIN_SECONDS = 0.05
 """How often the ring is emptied. Records wait this long at most; the kernel side wakes the agent when the
@@ -142,7 +142,10 @@ class LiveCapture:
             self._release = undo.pop_all()
         self._decoder = RecordDecoder()
         self._next_clock = 0.0
-        self._last_losses: dict[str, int] | None = None
+        self._next_drain = 0.0
+        self._ring_records = 0
+        self._ring_bytes = 0
+        self._last_counters: dict[str, int] | None = None
 
     @property
     def exhausted(self) -> bool:
@@ -164,11 +167,16 @@ class LiveCapture:
     def poll_raw(self, timeout_seconds: float) -> list[bytes]:
         """Return kernel records as they are, for a recording; `poll` is this and `RecordDecoder.decode`."""
         deadline = time.monotonic() + timeout_seconds
-        records = self._ring.drain()
-        while not records and (left := deadline - time.monotonic()) > 0:
-            # the kernel side does not wake its consumer before the ring is half full, so the wait is a short
-            # one
-            records = self._ring.wait(min(left, DRAIN_SECONDS))
+        while True:
+            # Records gather until the drain is due, unless the kernel side wakes the agent: one pass over
+            # many costs less than many passes over few.
+            now = time.monotonic()
+            records = self._ring.wait(max(0.0, min(self._next_drain, deadline) - now))
+            self._next_drain = time.monotonic() + DRAIN_SECONDS
+            if records or self._next_drain - DRAIN_SECONDS >= deadline:
+                break
+        self._ring_records += len(records)
+        self._ring_bytes += sum(map(len, records))
         return records
 
     def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:
@@ -181,12 +189,23 @@ class LiveCapture:
         return [] if entry is None else uncaptured_tail(entry, connection_id)
 
     def losses(self) -> dict[str, int]:
-        """Return the counters of `layout.Counter` by name, from the start of this capture.
+        """Return what should have been captured and was not, by cause (`layout.LOSSES`), from the start."""
+        counters = self._read_counters()
+        return {loss.name.lower(): counters[loss.name.lower()] for loss in LOSSES}
 
-        After `close`, what they were then.
-        """
-        if self._last_losses is not None:
-            return self._last_losses
+    def observations(self) -> dict[str, int]:
+        """Return the other counters of `layout.Counter`, and `ring_records` and `ring_bytes` consumed."""
+        counters = self._read_counters()
+        others = {
+            counter.name.lower(): counters[counter.name.lower()]
+            for counter in Counter
+            if counter not in LOSSES
+        }
+        return {**others, "ring_records": self._ring_records, "ring_bytes": self._ring_bytes}
+
+    def _read_counters(self) -> dict[str, int]:
+        if self._last_counters is not None:
+            return self._last_counters
         slots = {counter: self._counters.lookup(counter.to_bytes(4, "little")) or b"" for counter in Counter}
         return decode_counters(slots)
 
@@ -211,7 +230,7 @@ class LiveCapture:
         return found
 
     def close(self) -> None:
-        """Detach and release everything. Idempotent."""
-        if self._last_losses is None:
-            self._last_losses = self.losses()
+        """Detach and release everything; the counters stay as they were then. Idempotent."""
+        if self._last_counters is None:
+            self._last_counters = self._read_counters()
             self._release.close()

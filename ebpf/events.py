@@ -114,6 +114,8 @@ class SocketEvent:
     joined_late: bool
     """The connection was in use before it was first seen, so earlier bytes are unknown."""
     socket: SocketInfo
+    provisional: bool = False
+    """The process was `Policy.UNDECIDED`: whoever decides keeps or drops the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,10 @@ class EventSource(Protocol):
         """
 
     def losses(self) -> dict[str, int]:
-        """Return the loss counters by cause, counted from the start; a cause never seen is present with 0."""
+        """Return what should have been captured and was not, by cause, counted from the start."""
+
+    def observations(self) -> dict[str, int]:
+        """Return what else was counted: verdicts on connections, bytes left alone, use of the ring."""
 
     def close(self) -> None:
         """Detach and release everything. Idempotent."""

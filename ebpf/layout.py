@@ -31,7 +31,7 @@ MAX_CACHED_SOCKETS = 32_768
 """SocketInfo objects kept for sharing: as many as the kernel side has connections."""
 
 SOCKET_RECORD = struct.Struct("<BBBBIQQQQII")
-"""kind, direction, role, joined_late, tgid, ktime_ns, connection_id, position, length, missing,
+"""kind, direction, role, flags, tgid, ktime_ns, connection_id, position, length, missing,
 payload_length."""
 SOCKET_FACTS = struct.Struct("<QIIHHHH16s16s")
 """cookie, inode, network_namespace, family, local_port, remote_port, reserved, local_address,
@@ -42,6 +42,9 @@ STREAM_STATE = struct.Struct("<QQQQIIII16s")
 """position, reported, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, held."""
 CONNECTION = struct.Struct(f"<Q8B{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
 """id, verdict, role, joined_late, opened, closed, turn, turns, ended, streams, socket."""
+
+RECORD_JOINED_LATE, RECORD_PROVISIONAL = 1, 2
+"""Bits of `flags`."""
 
 _HEADER_BYTES = SOCKET_RECORD.size + SOCKET_FACTS.size
 _KIND_PROCESS_EXECUTED, _KIND_PROCESS_EXITED = 5, 6
@@ -79,6 +82,17 @@ class Counter(IntEnum):
     CONNECTIONS_EXCLUDED = 10
     CONNECTION_TABLE_FULL = 11
     POLICY_TABLE_FULL = 12
+
+
+LOSSES = (
+    Counter.RING_FULL_RECORDS,
+    Counter.RING_FULL_BYTES,
+    Counter.UNREADABLE_BYTES,
+    Counter.IOVEC_BOUND_BYTES,
+    Counter.CONNECTION_TABLE_FULL,
+    Counter.POLICY_TABLE_FULL,
+)
+"""What should have been captured and was not. The other counters say what was left alone on purpose."""
 
 
 def is_socket_record(record: bytes) -> bool:
@@ -152,7 +166,7 @@ class RecordDecoder:
                 kind,
                 direction,
                 role,
-                joined_late,
+                flags,
                 tgid,
                 ktime_ns,
                 connection_id,
@@ -178,8 +192,9 @@ class RecordDecoder:
                 payload,
                 _MISSING[missing],
                 _ROLES[role],
-                joined_late != 0,
+                flags & RECORD_JOINED_LATE != 0,
                 info,
+                flags & RECORD_PROVISIONAL != 0,
             )
         except (struct.error, IndexError) as error:
             raise LayoutError("not a socket record") from error

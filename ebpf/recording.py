@@ -222,6 +222,10 @@ class RecordedCapture:
         """
         return self._losses
 
+    def observations(self) -> dict[str, int]:
+        """Return {}: a recording holds what was captured and what was lost."""
+        return {}
+
     def close(self) -> None:
         """Release the file. Idempotent."""
         self._file.close()

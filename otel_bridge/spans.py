@@ -152,6 +152,7 @@ def build_span(
         attributes["http.route"] = route
         name = f"{name} {route}"
     attributes.update(network_attributes(exchange.socket))
+    attributes["network.protocol.name"] = "http"
     version = request.version if request is not None else response.version if response is not None else ""
     attributes["network.protocol.version"] = version
 
@@ -265,13 +266,11 @@ def _add_addresses(
         if server.port is not None:
             attributes["server.port"] = server.port
     if kind is SpanKind.SERVER:
-        client = forwarded_client(fields)
-        if client is None and socket.remote_address:
-            client = HostPort(socket.remote_address, socket.remote_port)
-        if client is not None:
-            attributes["client.address"] = client.host
-            if client.port is not None:
-                attributes["client.port"] = client.port
+        address, port = forwarded_client(fields) or (socket.remote_address, socket.remote_port)
+        if address:
+            attributes["client.address"] = address
+            if port is not None:
+                attributes["client.port"] = port
     return redacted
 
 

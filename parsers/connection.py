@@ -8,6 +8,9 @@ Contract: a response is read only when it is known which request it answers, bec
 that. On a connection of which every byte is accounted for, a response without request is held for its
 request: two threads may report their calls in either order. It waits for `ParserLimits.reorder_ns` and
 within `ParserLimits.max_stream_buffer`.
+
+Traffic is nearly always one request, then its response, nothing missing. While it is (`_expected`), a call's
+bytes go straight to their reader; everything else goes the long way, and the answers are the same.
 """
 
 from __future__ import annotations
@@ -15,17 +18,22 @@ from __future__ import annotations
 from typing import Final
 
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import HttpExchange, HttpRequest, Incomplete
 from parsers.http1 import RequestReader, ResponseReader, detect_side
+from parsers.http1_message import Message
 from parsers.http1_reader import Outcome
 from parsers.limits import ParserLimits
 from parsers.pairing import Pairing, Step
-from parsers.stream import ByteStream, Piece
+from parsers.stream import NOTHING_MISSING, ByteStream, Piece
+
+NEVER_NS: Final = 1 << 63
+"""A time that does not come."""
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
 _DATA: Final = EventKind.DATA
 _ENDED: Final = EventKind.ENDED
 _CLOSED: Final = EventKind.CLOSED
+_INGRESS: Final = Direction.INGRESS
 _EGRESS: Final = Direction.EGRESS
 _CLIENT: Final = Role.CLIENT
 _UNKNOWN: Final = Role.UNKNOWN
@@ -45,6 +53,7 @@ class Connection:
     __slots__ = (
         "_closed_ktime_ns",
         "_counts",
+        "_expected",
         "_joining_response",
         "_last_ktime_ns",
         "_limits",
@@ -59,8 +68,12 @@ class Connection:
         "_streams",
         "_undecided",
         "accounted_bytes",
+        "alarm_ktime_ns",
+        "asked_ktime_ns",
+        "held_bytes",
         "is_finished",
         "is_ignored",
+        "needs_attention",
     )
 
     def __init__(self, event: SocketEvent, limits: ParserLimits, counts: dict[str, int]) -> None:
@@ -82,37 +95,22 @@ class Connection:
         self._stalled_since_ktime_ns: int | None = None
         self._closed_ktime_ns: int | None = None
         self._last_ktime_ns = event.ktime_ns
+        self._expected: Direction | None = None
+        """Direction of which the next bytes may be read directly; None when the long way is needed."""
+        self.held_bytes = 0
+        """Bytes held for this connection."""
+        self.needs_attention = False
+        """Whether time alone may matter: in the middle of a message, or something is waited for."""
         self.accounted_bytes = 0
+        """`held_bytes` as the tracker last counted it."""
+        self.alarm_ktime_ns = NEVER_NS
+        """When the tracker looks at this connection next."""
+        self.asked_ktime_ns: int | None = None
+        """When the tracker last asked for an uncaptured tail."""
         self.is_finished = False
         self.is_ignored = False
         if event.role is not _UNKNOWN:
             self._take_role(event.role)
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes held for this connection."""
-        return (
-            self._streams[0].held_bytes
-            + self._streams[1].held_bytes
-            + self._requests.buffered_bytes
-            + self._responses.buffered_bytes
-            + (self._pairing.buffered_bytes if self._pairing.turns else 0)
-        )
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing is held, begun or waited for."""
-        streams = self._streams
-        return not (
-            self._pairing.turns
-            or self._requests.has_input
-            or self._responses.has_input
-            or self._closed_ktime_ns is not None
-            or self._requests.is_in_message
-            or self._responses.is_in_message
-            or streams[0].is_waiting
-            or streams[1].is_waiting
-        )
 
     @property
     def is_in_message(self) -> bool:
@@ -120,14 +118,18 @@ class Connection:
         return self._requests.is_in_message or self._responses.is_in_message
 
     @property
-    def needs_time(self) -> bool:
-        """Whether something may happen by time alone, so that `expire` must be called."""
-        return (
-            self._closed_ktime_ns is not None
-            or self._stalled_since_ktime_ns is not None
-            or self._streams[0].is_waiting
-            or self._streams[1].is_waiting
-        )
+    def due_ktime_ns(self) -> int:
+        """When `expire` has something to decide; `NEVER_NS` when nothing waits."""
+        reorder_ns = self._limits.reorder_ns
+        due = NEVER_NS
+        if self._closed_ktime_ns is not None:
+            due = self._closed_ktime_ns + self._limits.close_grace_ns
+        if self._stalled_since_ktime_ns is not None:
+            due = min(due, self._stalled_since_ktime_ns + reorder_ns)
+        for stream in self._streams:
+            if stream.is_waiting:
+                due = min(due, stream.held_since_ktime_ns + reorder_ns)
+        return due
 
     @property
     def cookie(self) -> int:
@@ -142,13 +144,17 @@ class Connection:
     def feed(self, event: SocketEvent) -> list[HttpExchange]:
         """Take an event; return the exchanges that it completes."""
         kind = event.kind
+        direction = event.direction
+        if direction is self._expected and kind is _DATA and self._streams[direction].follow(event):
+            self._read_directly(event)
+            self._last_ktime_ns = event.ktime_ns
+            return self._pairing.take_out()
         if self._undecided is not None and event.role is not _UNKNOWN:
             self._take_role(event.role)
         if self.is_ignored:
             if kind is _DATA:
                 self._counts["discarded_bytes"] += event.length
         elif kind is _DATA or kind is _ENDED:
-            direction = event.direction
             stream = self._streams[direction]
             pieces = stream.receive(event) if kind is _DATA else stream.end(event)
             if pieces:
@@ -157,11 +163,12 @@ class Connection:
         if kind is _CLOSED and self._closed_ktime_ns is None:
             self._closed_ktime_ns = event.ktime_ns
         self._last_ktime_ns = event.ktime_ns
+        self._take_stock()
         return self._pairing.take_out()
 
     def expire(self, ktime_ns: int) -> list[HttpExchange]:
         """Let time pass up to `ktime_ns`; return what that decides."""
-        for direction in (Direction.INGRESS, _EGRESS):
+        for direction in (_INGRESS, _EGRESS):
             pieces = self._streams[direction].expire(ktime_ns)
             if pieces:
                 self._add(direction, pieces)
@@ -172,6 +179,7 @@ class Connection:
         closed = self._closed_ktime_ns
         if closed is not None and ktime_ns - closed >= self._limits.close_grace_ns:
             return self.finish(Incomplete.CLOSED)
+        self._take_stock()
         return self._pairing.take_out()
 
     def finish(self, cause: Incomplete) -> list[HttpExchange]:
@@ -179,7 +187,7 @@ class Connection:
         self.is_finished = True
         if self.is_ignored:
             return []
-        for direction in (Direction.INGRESS, _EGRESS):
+        for direction in (_INGRESS, _EGRESS):
             self._add(direction, self._streams[direction].drain())
         self._pump(self._last_ktime_ns)
         self._release_stalled()
@@ -201,6 +209,96 @@ class Connection:
             ByteStream(self._limits, self._counts, None),
         )
         self._stalled_since_ktime_ns = None
+        self._take_stock()
+
+    def _read_directly(self, event: SocketEvent) -> None:
+        """Read the bytes that were expected; what comes of it is the same as by `_add` and `_pump`."""
+        direction = event.direction
+        reader = self._readers[direction]
+        outcome = reader.read_directly(event.payload, event.ktime_ns, event.tgid)
+        if outcome is None:
+            piece = Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)
+            self._add(direction, [piece])
+        elif reader is self._requests:
+            if outcome is not _NEED_MORE:
+                self._take_request_outcome(outcome)
+            message = self._requests.message
+            if message is not None and message.done and message.failure is None and not reader.has_input:
+                self.needs_attention = False
+                self.held_bytes = message.buffered_bytes
+                self._expect_response(message)
+                return
+        else:
+            if outcome is not _NEED_MORE:
+                self._take_response_outcome(outcome)
+            if not self._pairing.turns and not reader.has_input and reader.is_between_messages:
+                self.needs_attention = False
+                self.held_bytes = 0
+                self._expected = _EGRESS if self._role is _CLIENT else _INGRESS
+                return
+        if reader.has_input:
+            self._pump(event.ktime_ns)
+        self._take_stock()
+
+    def _take_stock(self) -> None:
+        """Tell anew what is held, whether time matters, and which direction may be read directly."""
+        requests = self._requests
+        responses = self._responses
+        first, second = self._streams
+        is_waiting = (
+            self._closed_ktime_ns is not None
+            or self._stalled_since_ktime_ns is not None
+            or first.is_waiting
+            or second.is_waiting
+        )
+        self.needs_attention = is_waiting or requests.is_in_message or responses.is_in_message
+        self.held_bytes = (
+            first.held_bytes
+            + second.held_bytes
+            + requests.buffered_bytes
+            + responses.buffered_bytes
+            + (self._pairing.buffered_bytes if self._pairing.turns else 0)
+        )
+        self._expected = None
+        if not (
+            is_waiting
+            or requests.has_input
+            or responses.has_input
+            or self._undecided is not None
+            or self.is_ignored
+        ):
+            self._expect_next()
+
+    def _expect_next(self) -> None:
+        """Expect bytes that can be read directly, if what both directions are in the middle of is plain."""
+        requests = self._requests
+        responses = self._responses
+        turns = self._pairing.turns
+        requests_come, responses_come = (_EGRESS, _INGRESS) if self._role is _CLIENT else (_INGRESS, _EGRESS)
+        if not turns:
+            if requests.is_between_messages and responses.is_between_messages:
+                self._expected = requests_come
+            return
+        turn = turns[0]
+        request = turn.request
+        if len(turns) > 1 or request is None:
+            return
+        if turn.response is None and responses.is_between_messages:
+            if requests.is_in_plain_body:
+                self._expected = requests_come
+            elif requests.is_between_messages and request.done:
+                self._expect_response(request)
+        elif requests.is_between_messages and responses.is_in_plain_body:
+            self._expected = responses_come
+
+    def _expect_response(self, request: Message[HttpRequest]) -> None:
+        """Expect the response to the only open request, which is read to its end."""
+        responses = self._responses
+        if responses.is_between_messages:
+            responses.request_method = request.record.method
+            self._expected = _INGRESS if self._role is _CLIENT else _EGRESS
+        else:
+            self._expected = None
 
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         """Hand pieces to the reader of their direction, or keep them until it is known which one that is."""
@@ -229,7 +327,7 @@ class Connection:
         undecided = self._undecided
         self._undecided = None
         if undecided is not None:
-            for direction in (Direction.INGRESS, _EGRESS):
+            for direction in (_INGRESS, _EGRESS):
                 self._add(direction, undecided[direction])
 
     def _pump(self, ktime_ns: int) -> None:
@@ -349,9 +447,7 @@ class Connection:
         message = self._responses.message
         assert message is not None
         pairing = self._pairing
-        requests_seen = not self._streams[
-            _EGRESS if self._role is _CLIENT else Direction.INGRESS
-        ].is_untouched
+        requests_seen = not self._streams[_EGRESS if self._role is _CLIENT else _INGRESS].is_untouched
         turn = pairing.answer_turn(message, requests_seen=requests_seen)
         request = turn.request
         if request is not None and not request.done and not turn.interim:

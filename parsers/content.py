@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-import brotli  # type: ignore[import-untyped]  # the distribution ships no types
+import brotli
 import zstandard
 
 from parsers.exchange import Body, Truncation

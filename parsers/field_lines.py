@@ -34,14 +34,15 @@ HOST: Final = b"host"
 
 RECURRING_FIELDS = frozenset(
     b"""
-        accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-credentials
-        access-control-allow-headers access-control-allow-methods access-control-allow-origin
-        access-control-expose-headers access-control-max-age age allow alt-svc cache-control connection
-        content-encoding content-language content-length content-type cross-origin-opener-policy
-        cross-origin-resource-policy date dnt expect expires host keep-alive last-modified origin-agent-cluster
-        permissions-policy pragma priority referrer-policy sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform
-        sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user server strict-transport-security te trailer
-        transfer-encoding upgrade upgrade-insecure-requests user-agent vary via x-content-type-options
+        accept accept-charset accept-encoding accept-language accept-ranges
+        access-control-allow-credentials access-control-allow-headers access-control-allow-methods
+        access-control-allow-origin access-control-expose-headers access-control-max-age age allow
+        alt-svc cache-control connection content-encoding content-language content-length
+        content-type cross-origin-opener-policy cross-origin-resource-policy date dnt expect expires
+        host keep-alive last-modified origin-agent-cluster permissions-policy pragma priority
+        referrer-policy sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode
+        sec-fetch-site sec-fetch-user server strict-transport-security te trailer transfer-encoding
+        upgrade upgrade-insecure-requests user-agent vary via x-content-type-options
         x-dns-prefetch-control x-download-options x-forwarded-port x-forwarded-proto x-frame-options
         x-permitted-cross-domain-policies x-powered-by x-xss-protection
     """.split()

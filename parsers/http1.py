@@ -8,19 +8,31 @@ from __future__ import annotations
 from typing import Final
 
 from parsers.exchange import Body, HttpRequest, HttpResponse
+from parsers.http1_direct import DirectReader
 from parsers.http1_framing import Framing, decide_request_framing, decide_response_framing
-from parsers.http1_head import is_request_start, is_response_start, parse_request_head, parse_response_head
+from parsers.http1_head import (
+    RequestHead,
+    ResponseHead,
+    is_request_start,
+    is_response_start,
+    parse_plain_request,
+    parse_plain_response,
+    parse_request_head,
+    parse_response_head,
+)
 from parsers.http1_message import Message
-from parsers.http1_reader import MessageReader, Outcome
+from parsers.http1_reader import Outcome
 from parsers.limits import ParserLimits
 
 _NO_BODY: Final = Framing.NO_BODY
 _TUNNEL: Final = Framing.TUNNEL
 _STATUS_PREFIX = b"HTTP/1."
+# Shared, for every message replaces it when it ends.
+_BODY_TO_COME: Final = Body(None, b"", None)
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"
 
 
-class RequestReader(MessageReader[HttpRequest]):
+class RequestReader(DirectReader[HttpRequest]):
     """Reads requests."""
 
     __slots__ = ()
@@ -32,18 +44,26 @@ class RequestReader(MessageReader[HttpRequest]):
                 self._leave_http()
                 return Outcome.HTTP2
             return self._refuse_head("invalid_heads")
+        return self._take_head(head, len(block), self._piece.ktime_ns)
+
+    def _open_plain(self, block: bytes) -> Outcome | None:
+        head = parse_plain_request(block)
+        return None if head is None else self._take_head(head, len(block), self._start_ktime_ns)
+
+    def _take_head(self, head: RequestHead, size: int, ktime_ns: int) -> Outcome:
         framing, length = decide_request_framing(head)
         start = self._start_ktime_ns
+        fields = head.fields
         record = HttpRequest(
             head.method,
             head.target,
             head.version,
-            head.fields.headers,
-            Body(0 if framing is _NO_BODY else None, b"", None),
+            fields.headers,
+            Body(0, b"", None) if framing is _NO_BODY else _BODY_TO_COME,
             start,
-            max(start, self._piece.ktime_ns),
+            ktime_ns if ktime_ns > start else start,
         )
-        return self._start(Message(record, head.fields, len(block), self._start_tgid), framing, length)
+        return self._start(Message(record, fields, size, self._start_tgid), framing, length)
 
     def _begins_message(self, data: bytes) -> bool:
         return data.startswith(_HTTP2_PREFACE) or is_request_start(data, self._limits.max_header_block)
@@ -52,7 +72,7 @@ class RequestReader(MessageReader[HttpRequest]):
         return 0x21 <= start[0] <= 0x7E
 
 
-class ResponseReader(MessageReader[HttpResponse]):
+class ResponseReader(DirectReader[HttpResponse]):
     """Reads responses; `request_method`, set from outside, is that of the next request, None when unknown."""
 
     __slots__ = ("interim_status", "request_method")
@@ -66,22 +86,31 @@ class ResponseReader(MessageReader[HttpResponse]):
         head = parse_response_head(block)
         if head is None:
             return self._refuse_head("invalid_heads")
-        if head.status < 200 and head.status != 101:
+        return self._take_head(head, len(block), self._piece.ktime_ns)
+
+    def _open_plain(self, block: bytes) -> Outcome | None:
+        head = parse_plain_response(block)
+        return None if head is None else self._take_head(head, len(block), self._start_ktime_ns)
+
+    def _take_head(self, head: ResponseHead, size: int, ktime_ns: int) -> Outcome:
+        status = head.status
+        if status < 200 and status != 101:
             self._pass_over_head()
-            self.interim_status = head.status
+            self.interim_status = status
             return Outcome.INTERIM
         framing, length = decide_response_framing(head, self.request_method)
         start = self._start_ktime_ns
+        fields = head.fields
         record = HttpResponse(
-            head.status,
+            status,
             head.reason,
             head.version,
-            head.fields.headers,
-            Body(0 if framing is _NO_BODY or framing is _TUNNEL else None, b"", None),
+            fields.headers,
+            Body(0, b"", None) if framing is _NO_BODY or framing is _TUNNEL else _BODY_TO_COME,
             start,
-            max(start, self._piece.ktime_ns),
+            ktime_ns if ktime_ns > start else start,
         )
-        return self._start(Message(record, head.fields, len(block), self._start_tgid), framing, length)
+        return self._start(Message(record, fields, size, self._start_tgid), framing, length)
 
     def _begins_message(self, data: bytes) -> bool:
         return is_response_start(data)

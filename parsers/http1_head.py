@@ -18,32 +18,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import h11
 
 from parsers.exchange import Headers
-
-FRAMING_FIELDS = frozenset(
-    (
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"content-type",
-        b"expect",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
-"""Fields that decide where a message ends or how its body reads."""
-
-_TOKEN_BYTES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_PRINTABLE_ASCII = bytes(range(0x20, 0x7F))
+from parsers.field_lines import FRAMING_FIELDS, HOST, is_token, read_field_line, remembered_lines
 
 _PLAIN_REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/1\.([01])")
 _PLAIN_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9]) ([\x20-\x7e]*)")
 _VERSION = re.compile(rb"HTTP/(1\.[0-9])")
 _LENIENT_STATUS_LINE = re.compile(rb"HTTP/(1\.[0-9])[ \t]+([1-9][0-9][0-9])(?:[ \t]([^\x00]*))?")
 _RESPONSE_START = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9][0-9][ \r\n]")
+
+MAX_STATUS_LINES = 256
+"""Status lines remembered. A server has ten or so."""
+MAX_STATUS_LINE_BYTES = 64
+"""Longest status line remembered: every registered reason fits, and all of them stay below
+128 KiB."""
 
 _MAX_BLANKS = 64
 """White space in a row that h11 is given; nobody aligns fields further than that."""
@@ -98,7 +90,7 @@ def parse_response_head(block: bytes) -> ResponseHead | None:
 
 def parse_trailers(block: bytes) -> Fields:
     """Read a trailer section (RFC 9112 §7.1.2); it never refuses: a line that is no field is an anomaly."""
-    return _read_plain_fields(block) or _read_lenient_fields(block)
+    return _read_plain_fields(block.split(b"\r\n")) or _read_lenient_fields(block)
 
 
 def is_request_start(data: bytes, limit: int) -> bool:
@@ -114,62 +106,67 @@ def is_response_start(data: bytes) -> bool:
 
 def parse_plain_request(block: bytes) -> RequestHead | None:
     """Fast lane; None when the head is not plain."""
-    line, _, rest = block.partition(b"\r\n")
-    match = _PLAIN_REQUEST_LINE.fullmatch(line)
+    lines = block.split(b"\r\n")
+    match = _PLAIN_REQUEST_LINE.fullmatch(lines[0])
     if match is None:
         return None
+    method, target, minor = match.groups()
+    del lines[0]
+    is_http11 = minor == b"1"
     # RFC 9112 §3.2: exactly one Host in HTTP/1.1; anything else is not plain.
-    fields = _read_plain_fields(rest, hosts=match[3] == b"1")
+    fields = _read_plain_fields(lines, hosts=is_http11)
     if fields is None:
         return None
-    return RequestHead(match[1], match[2], "1.1" if match[3] == b"1" else "1.0", fields)
+    return RequestHead(method, target, "1.1" if is_http11 else "1.0", fields)
 
 
 def parse_plain_response(block: bytes) -> ResponseHead | None:
     """Fast lane; None when the head is not plain."""
-    line, _, rest = block.partition(b"\r\n")
-    match = _PLAIN_STATUS_LINE.fullmatch(line)
-    if match is None:
+    lines = block.split(b"\r\n")
+    line = lines[0]
+    read = read_recurring_status_line(line) if len(line) <= MAX_STATUS_LINE_BYTES else _read_status_line(line)
+    if read is None:
         return None
-    fields = _read_plain_fields(rest)
+    del lines[0]
+    fields = _read_plain_fields(lines)
     if fields is None:
         return None
-    return ResponseHead(int(match[2]), match[3], "1.1" if match[1] == b"1" else "1.0", fields)
+    status, reason, version = read
+    return ResponseHead(status, reason, version, fields)
 
 
-def _read_plain_fields(rest: bytes, *, hosts: bool | None = None) -> Fields | None:
+def _read_status_line(line: bytes) -> tuple[int, bytes, str] | None:
+    match = _PLAIN_STATUS_LINE.fullmatch(line)
+    return match and (int(match[2]), match[3], "1.1" if match[1] == b"1" else "1.0")
+
+
+read_recurring_status_line = lru_cache(maxsize=MAX_STATUS_LINES)(_read_status_line)
+"""Read a status line of at most `MAX_STATUS_LINE_BYTES`; None when it is not plain."""
+
+
+def _read_plain_fields(lines: list[bytes], *, hosts: bool | None = None) -> Fields | None:
     """Read fields that are plain; `hosts` True wants one Host, False at most one, None does not ask."""
     headers: Headers = []
-    names: list[bytes] = []
-    if rest:
-        lines = rest.split(b"\r\n")
-        if (
-            rest.translate(None, _PRINTABLE_ASCII) != b"\r\n" * (len(lines) - 1)
-            or b":  " in rest
-            or b" \r\n" in rest
-            or rest[-1] == 0x20
-        ):
-            return None
-        for line in lines:
-            name, separator, value = line.partition(b": ")
-            if not separator:
-                return None
-            headers.append((name, value))
-            names.append(name.lower())
-    if b"" in names or b"".join(names).translate(None, _TOKEN_BYTES):
-        return None
-    if hosts is not None and (count := names.count(b"host")) != 1 and (hosts or count):
-        return None
-    present = FRAMING_FIELDS.intersection(names)
-    if not present:
-        return Fields(headers, {})
     framing: dict[bytes, bytes] = {}
-    for index, key in enumerate(names):
-        if key in present:
-            value = headers[index][1]
-            framing[key] = framing[key] + b", " + value if key in framing else value
-    length = framing.get(b"content-length")
+    host_count = 0
+    for line in lines:
+        read = remembered_lines.get(line) or read_field_line(line)
+        if read is None:
+            return None
+        field_as_sent, key = read
+        headers.append(field_as_sent)
+        if key is None:
+            continue
+        if key is HOST:
+            host_count += 1
+        elif key in framing:
+            framing[key] += b", " + field_as_sent[1]
+        else:
+            framing[key] = field_as_sent[1]
+    if hosts is not None and host_count != 1 and (hosts or host_count):
+        return None
     # bytes.isdigit is ASCII only; h11 takes at most 20 digits, and 18 always fit 64 bits.
+    length = framing.get(b"content-length")
     if length is not None and not (length.isdigit() and len(length) <= 18):
         return None
     if b"transfer-encoding" in framing and framing[b"transfer-encoding"].lower() != b"chunked":
@@ -297,7 +294,7 @@ def _split_request_line(line: bytes) -> tuple[bytes, bytes, str] | None:
     target, _, version = rest.rstrip(b" \t").rpartition(b" ")
     target = target.strip(b" \t")
     match = _VERSION.fullmatch(version)
-    if match is None or not method or not target or b"\x00" in target or method.translate(None, _TOKEN_BYTES):
+    if match is None or not method or not target or b"\x00" in target or not is_token(method):
         return None
     return method, target, match[1].decode()
 
@@ -322,7 +319,7 @@ def _read_lenient_fields(rest: bytes) -> Fields:
         stripped = name.rstrip(b" \t")
         if stripped != name:
             anomalies["space_before_colon"] = None
-        if not stripped or stripped.translate(None, _TOKEN_BYTES):
+        if not stripped or not is_token(stripped):
             anomalies["invalid_field_name"] = None
         if b"\x00" in value or b"\r" in value:
             anomalies["invalid_field_value"] = None

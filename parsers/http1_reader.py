@@ -66,10 +66,10 @@ _FINISHED: Final = Outcome.FINISHED
 # States of a reader. Plain numbers: looking up a member of an enumeration takes longer than comparing it.
 _OVER: Final = 0
 _LOST: Final = 1
-_BETWEEN: Final = 2
-_LAST_OUTSIDE_MESSAGE: Final = _BETWEEN
+BETWEEN: Final = 2
+_LAST_OUTSIDE_MESSAGE: Final = BETWEEN
 _HEAD: Final = 3
-_LENGTH: Final = 4
+IN_LENGTH: Final = 4
 _CHUNK_SIZE: Final = 5
 _CHUNK_DATA: Final = 6
 _CHUNK_END: Final = 7
@@ -96,7 +96,6 @@ class MessageReader(ABC, Generic[RecordT]):
         "_piece",
         "_queue",
         "_queued_bytes",
-        "_searched",
         "_skipped_lines",
         "_start_ktime_ns",
         "_start_tgid",
@@ -117,13 +116,12 @@ class MessageReader(ABC, Generic[RecordT]):
     def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
         self._limits = limits
         self._counts = counts
-        self._state = _LOST if joined_late else _BETWEEN
+        self._state = _LOST if joined_late else BETWEEN
         self._queue: deque[Piece] = deque()
         self._queued_bytes = 0
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
         self._at = 0
         self._partial = bytearray()
-        self._searched = 0
         self._needed = 0
         self._skipped_lines = False
         self._start_ktime_ns = 0
@@ -169,7 +167,7 @@ class MessageReader(ABC, Generic[RecordT]):
         while True:
             piece = self._piece
             if self._at < len(piece.data):
-                outcome = self._begin(piece) if self._state == _BETWEEN else self._read(piece)
+                outcome = self._begin(piece) if self._state == BETWEEN else self._read(piece)
             elif piece.gap:
                 outcome = self._pass_gap(piece)
             elif piece.ends:
@@ -205,7 +203,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self._state = _OVER
 
     def _pass_over_head(self) -> None:
-        self._state = _BETWEEN
+        self._state = BETWEEN
 
     @abstractmethod
     def _begins_message(self, data: bytes) -> bool:
@@ -226,7 +224,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 and self.may_resynchronise
                 and self._begins_message(piece.data)
             ):
-                self._state = _BETWEEN
+                self._state = BETWEEN
                 self._counts["resynchronised"] += 1
             else:
                 self.passed_over = True
@@ -248,7 +246,7 @@ class MessageReader(ABC, Generic[RecordT]):
             message.fields.anomalies.append("body_not_sent")
             self.finished_by_inference = True
             return self._finish(message)
-        if state == _LENGTH:
+        if state == IN_LENGTH:
             return self._read_length(piece, message)
         if state == _CHUNK_DATA:
             self._take(piece, message)
@@ -291,7 +289,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self._at = after
         if end - at > self._limits.max_header_block:
             return self._refuse_head("oversized_heads")
-        return self._open(data[at:end])
+        return self._open_with_body(data[at:end], piece)
 
     def _continue_head(self, piece: Piece) -> Outcome | None:
         """Collect an unfinished head; only what is new is searched, so input cut into bytes stays linear."""
@@ -314,7 +312,15 @@ class MessageReader(ABC, Generic[RecordT]):
         partial.clear()
         if len(block) > self._limits.max_header_block:
             return self._refuse_head("oversized_heads")
-        return self._open(block)
+        return self._open_with_body(block, piece)
+
+    def _open_with_body(self, block: bytes, piece: Piece) -> Outcome:
+        """Take a head, and its body at once when all of it is here."""
+        outcome = self._open(block)
+        if self._state == IN_LENGTH and len(piece.data) - self._at >= self._needed:
+            assert self.message is not None
+            self._read_length(piece, self.message)
+        return outcome
 
     def _refuse_head(self, count: str) -> Outcome:
         self._counts[count] += 1
@@ -322,7 +328,7 @@ class MessageReader(ABC, Generic[RecordT]):
         return self._lose(Incomplete.INVALID)
 
     def _start(self, message: Message[RecordT], framing: Framing, length: int) -> Outcome:
-        """Note the head of a message; take its body at once when it is here."""
+        """Note the head of a message."""
         if self._skipped_lines:
             self._skipped_lines = False
             message.fields.anomalies.append("leading_empty_line")
@@ -336,12 +342,10 @@ class MessageReader(ABC, Generic[RecordT]):
         self.finished_by_inference = False
         if framing is _NO_BODY:
             message.done = True
-            self._state = _BETWEEN
+            self._state = BETWEEN
         elif framing is _KNOWN_LENGTH:
-            self._state = _LENGTH
+            self._state = IN_LENGTH
             self._needed = message.declared_size = length
-            if len(self._piece.data) - self._at >= length:
-                self._read_length(self._piece, message)
         elif framing is Framing.TUNNEL:
             message.done = message.tunnel = True
             self._state = _OVER
@@ -355,11 +359,11 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _finish(self, message: Message[RecordT]) -> Outcome:
         message.finish(self._limits)
-        self._state = _BETWEEN
+        self._state = BETWEEN
         return _FINISHED
 
     def _lose(self, cause: Incomplete) -> Outcome:
-        if self._state != _HEAD and self._state != _BETWEEN:
+        if self._state != _HEAD and self._state != BETWEEN:
             assert self.message is not None
             self.message.fail(cause, self._limits)
         self._state = _LOST
@@ -439,7 +443,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _pass_gap(self, piece: Piece) -> Outcome | None:
         state = self._state
-        if state in (_LENGTH, _CHUNK_DATA):
+        if state in (IN_LENGTH, _CHUNK_DATA):
             message = self.message
             assert message is not None
             count = min(piece.gap, self._needed)
@@ -462,7 +466,7 @@ class MessageReader(ABC, Generic[RecordT]):
             return None
         if state == _HEAD:
             self._counts["lost_heads"] += 1
-        elif state != _BETWEEN:
+        elif state != BETWEEN:
             assert self.message is not None
             self.message.step_over(0, piece.missing, piece.ktime_ns)
         self.loss_missing = piece.missing
@@ -476,7 +480,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 return self._finish(message)
             message.fail(Incomplete.CLOSED, self._limits)
             self._partial.clear()
-            self._state = _BETWEEN
+            self._state = BETWEEN
             return _FINISHED
         if self._state == _HEAD:
             self._counts["lost_heads"] += 1

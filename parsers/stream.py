@@ -50,11 +50,11 @@ class ByteStream:
     __slots__ = (
         "_counts",
         "_held",
-        "_held_since_ktime_ns",
         "_last_ktime_ns",
         "_limits",
         "_next",
         "held_bytes",
+        "held_since_ktime_ns",
     )
 
     def __init__(self, limits: ParserLimits, counts: dict[str, int], position: int | None) -> None:
@@ -62,9 +62,10 @@ class ByteStream:
         self._counts = counts
         self._next = position
         self._held: list[tuple[int, int, Piece]] = []
-        self._held_since_ktime_ns = 0
         self._last_ktime_ns = 0
         self.held_bytes = 0
+        self.held_since_ktime_ns = 0
+        """Since when the pieces that are held wait; meaningless while there are none."""
 
     @property
     def is_waiting(self) -> bool:
@@ -76,15 +77,22 @@ class ByteStream:
         """Whether nothing came in this direction so far, not even a gap."""
         return not self._next and not self._held
 
+    def follow(self, event: SocketEvent) -> bool:
+        """Take a DATA event whose payload is what comes next; False, nothing being taken, when it is not."""
+        length = event.length
+        if event.position != self._next or length != len(event.payload) or self._held:
+            return False
+        self._next += length
+        self._last_ktime_ns = event.ktime_ns
+        return True
+
     def receive(self, event: SocketEvent) -> list[Piece]:
         """Take a DATA event; return the pieces that are now in order."""
         payload = event.payload
+        if self.follow(event):
+            return [Piece(payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)]
         length = event.length
         gap = length - len(payload)
-        if event.position == self._next and not gap and not self._held:
-            self._next += length
-            self._last_ktime_ns = event.ktime_ns
-            return [Piece(payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)]
         if gap < 0:
             payload = payload[:length]
             gap = 0
@@ -101,7 +109,7 @@ class ByteStream:
     def expire(self, ktime_ns: int) -> list[Piece]:
         """Give up on bytes that others have waited for since `reorder_ns` before `ktime_ns`."""
         pieces: list[Piece] = []
-        while self._held and ktime_ns - self._held_since_ktime_ns >= self._limits.reorder_ns:
+        while self._held and ktime_ns - self.held_since_ktime_ns >= self._limits.reorder_ns:
             pieces += self._skip_to_held(NOTHING_MISSING)
         return pieces
 
@@ -117,7 +125,7 @@ class ByteStream:
             self._next = position
         if position > self._next:
             if not self._held:
-                self._held_since_ktime_ns = piece.ktime_ns
+                self.held_since_ktime_ns = piece.ktime_ns
             insort(self._held, (position, length, piece))
             self.held_bytes += len(piece.data)
             if missing and piece.data:
@@ -149,7 +157,7 @@ class ByteStream:
             self.held_bytes -= len(piece.data)
             self._append(position, length, piece, pieces)
         if self._held:
-            self._held_since_ktime_ns = min(entry[2].ktime_ns for entry in self._held)
+            self.held_since_ktime_ns = min(entry[2].ktime_ns for entry in self._held)
 
     def _skip_up_to(self, position: int, missing: Missing) -> list[Piece]:
         pieces: list[Piece] = []

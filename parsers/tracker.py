@@ -9,11 +9,12 @@ traceback is in `last_bug` for the edge to log.
 
 from __future__ import annotations
 
+import heapq
 import traceback
 from collections import OrderedDict
 
 from ebpf.events import EventKind, SocketEvent
-from parsers.connection import Connection
+from parsers.connection import NEVER_NS, Connection
 from parsers.counters import new_counters
 from parsers.exchange import HttpExchange, Incomplete
 from parsers.limits import ParserLimits
@@ -34,10 +35,11 @@ class ConnectionTracker:
         self._counts = new_counters()
         # Least recently fed first.
         self._connections: OrderedDict[int, Connection] = OrderedDict()
-        self._attended: dict[int, Connection] = {}
-        self._asked_ktime_ns: dict[int, int] = {}
+        # When a connection is looked at next: one entry for each that needs attention, and outdated ones.
+        self._alarms: list[tuple[int, int]] = []
+        self._first_look_ns = min(QUIET_NS + 1, limits.reorder_ns, limits.close_grace_ns)
+        self._awaiting: list[tuple[int, int]] = []
         self._buffered_bytes = 0
-        self._ktime_ns = 0
         self.last_bug: str | None = None
 
     @property
@@ -67,7 +69,12 @@ class ConnectionTracker:
             exchanges = connection.feed(event)
         except Exception:  # noqa: BLE001 - whatever the bug is, the other connections go on
             exchanges = self._quarantine(connection)
-        self._settle(identity, connection)
+        if connection.held_bytes != connection.accounted_bytes:
+            self._account(connection)
+        if connection.needs_attention:
+            due = event.ktime_ns + self._first_look_ns
+            if due < connection.alarm_ktime_ns:
+                self._set_alarm(identity, connection, due)
         if (
             self._buffered_bytes > self._limits.max_total_buffer
             or len(connections) > self._limits.max_connections
@@ -77,17 +84,19 @@ class ConnectionTracker:
 
     def advance(self, ktime_ns: int) -> list[HttpExchange]:
         """Let time pass up to `ktime_ns`; return what reordering, closing and idleness decide."""
-        self._ktime_ns = max(self._ktime_ns, ktime_ns)
         exchanges: list[HttpExchange] = []
-        for identity, connection in list(self._attended.items()):
-            if connection.needs_time:
-                try:
-                    exchanges += connection.expire(ktime_ns)
-                except Exception:  # noqa: BLE001 - as in feed
-                    exchanges += self._quarantine(connection)
-                self._settle(identity, connection)
-        while self._connections:
-            identity, connection = next(iter(self._connections.items()))
+        alarms = self._alarms
+        connections = self._connections
+        self._awaiting.clear()
+        while alarms and alarms[0][0] <= ktime_ns:
+            due, identity = heapq.heappop(alarms)
+            connection = connections.get(identity)
+            if connection is not None and connection.alarm_ktime_ns == due:
+                connection.alarm_ktime_ns = NEVER_NS
+                if connection.needs_attention:
+                    exchanges += self._attend(identity, connection, ktime_ns)
+        while connections:
+            identity, connection = next(iter(connections.items()))
             if ktime_ns - connection.last_ktime_ns < self._limits.idle_ns:
                 break
             exchanges += self._finish(identity, connection, Incomplete.TIMED_OUT)
@@ -99,17 +108,8 @@ class ConnectionTracker:
         Those are in the middle of a message and quiet for `QUIET_NS`, by the time given to `advance`; each is
         returned at most once per `ASK_AGAIN_NS`.
         """
-        now = self._ktime_ns
-        asked = self._asked_ktime_ns
-        found: list[tuple[int, int]] = []
-        for identity, connection in self._attended.items():
-            if (
-                connection.is_in_message
-                and now - connection.last_ktime_ns > QUIET_NS
-                and now - asked.get(identity, now - ASK_AGAIN_NS) >= ASK_AGAIN_NS
-            ):
-                asked[identity] = now
-                found.append((connection.cookie, identity))
+        found = self._awaiting
+        self._awaiting = []
         return found
 
     def flush(self) -> list[HttpExchange]:
@@ -123,32 +123,43 @@ class ConnectionTracker:
         """Return the counters, from the start; `counters.py` says what each counts. All are present."""
         return dict(self._counts)
 
-    def _settle(self, identity: int, connection: Connection) -> None:
-        """Bring the books up to date with a connection that was just fed."""
-        if connection.is_finished:
-            self._forget(identity, connection)
-            return
-        if connection.is_at_rest:
-            self._buffered_bytes -= connection.accounted_bytes
-            connection.accounted_bytes = 0
-            self._unattend(identity)
-            return
-        held = connection.buffered_bytes
-        self._buffered_bytes += held - connection.accounted_bytes
-        connection.accounted_bytes = held
-        if connection.is_in_message or connection.needs_time:
-            self._attended[identity] = connection
-        else:
-            self._unattend(identity)
+    def _attend(self, identity: int, connection: Connection, ktime_ns: int) -> list[HttpExchange]:
+        """Do what is due for a connection, and set the alarm for what is not."""
+        exchanges: list[HttpExchange] = []
+        if connection.due_ktime_ns <= ktime_ns:
+            try:
+                exchanges = connection.expire(ktime_ns)
+            except Exception:  # noqa: BLE001 - as in feed
+                exchanges = self._quarantine(connection)
+            if connection.is_finished:
+                self._forget(identity, connection)
+                return exchanges
+            self._account(connection)
+        due = connection.due_ktime_ns
+        if connection.is_in_message:
+            ask = connection.last_ktime_ns + QUIET_NS + 1
+            if connection.asked_ktime_ns is not None:
+                ask = max(ask, connection.asked_ktime_ns + ASK_AGAIN_NS)
+            if ask <= ktime_ns:
+                self._awaiting.append((connection.cookie, identity))
+                connection.asked_ktime_ns = ktime_ns
+                ask = ktime_ns + ASK_AGAIN_NS
+            due = min(due, ask)
+        if due < NEVER_NS:
+            # Never again at the same time, whatever a bug leaves due.
+            self._set_alarm(identity, connection, max(due, ktime_ns + 1))
+        return exchanges
 
-    def _unattend(self, identity: int) -> None:
-        if identity in self._attended:
-            del self._attended[identity]
-            self._asked_ktime_ns.pop(identity, None)
+    def _set_alarm(self, identity: int, connection: Connection, due_ktime_ns: int) -> None:
+        connection.alarm_ktime_ns = due_ktime_ns
+        heapq.heappush(self._alarms, (due_ktime_ns, identity))
+
+    def _account(self, connection: Connection) -> None:
+        self._buffered_bytes += connection.held_bytes - connection.accounted_bytes
+        connection.accounted_bytes = connection.held_bytes
 
     def _forget(self, identity: int, connection: Connection) -> None:
         del self._connections[identity]
-        self._unattend(identity)
         self._buffered_bytes -= connection.accounted_bytes
 
     def _finish(self, identity: int, connection: Connection, cause: Incomplete) -> list[HttpExchange]:

@@ -7,11 +7,6 @@
 
 #include "emission.h"
 
-static __always_inline __u8 policy_of(__u32 tgid) {
-    __u8 *policy = policy_by_tgid.lookup(&tgid);
-    return policy ? *policy : DEFAULT_POLICY;
-}
-
 static __always_inline void set_policy(__u32 tgid, __u8 policy) {
     if (policy_by_tgid.update(&tgid, &policy) != 0)
         count(COUNTER_POLICY_TABLE_FULL, 1);

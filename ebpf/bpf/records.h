@@ -31,6 +31,11 @@ enum direction { INGRESS = 0, EGRESS = 1 };
 
 enum role { ROLE_UNKNOWN = 0, ROLE_CLIENT = 1, ROLE_SERVER = 2 };
 
+enum record_flag {
+    RECORD_JOINED_LATE = 1,  /* the connection was in use before it was first seen */
+    RECORD_PROVISIONAL = 2, /* the process is POLICY_UNDECIDED: the agent keeps or drops it */
+};
+
 enum missing_cause {
     MISSING_RING_FULL = 1,
     MISSING_BUDGET = 2,
@@ -104,7 +109,7 @@ struct socket_record {
     __u8 kind; /* enum record_kind: DATA, OPENED, ENDED, CLOSED */
     __u8 direction;
     __u8 role;
-    __u8 joined_late;
+    __u8 flags; /* enum record_flag, or-ed */
     __u32 tgid;
     __u64 ktime_ns;
     __u64 connection_id;

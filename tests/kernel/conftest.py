@@ -28,7 +28,7 @@ class Tap:
         self.events: list[CaptureEvent] = []
         while capture.poll_raw(0):
             pass
-        self._losses_before = capture.losses()
+        self._counters_before = {**capture.losses(), **capture.observations()}
 
     def drain(self) -> list[CaptureEvent]:
         """Take everything that is in the ring. A call's records are there once the call has returned."""
@@ -72,7 +72,8 @@ class Tap:
 
     def lost(self, cause: str) -> int:
         """How much a counter grew since the tap was opened."""
-        return self.capture.losses()[cause] - self._losses_before[cause]
+        counters = {**self.capture.losses(), **self.capture.observations()}
+        return counters[cause] - self._counters_before[cause]
 
 
 def start_capture(**options: object) -> LiveCapture:

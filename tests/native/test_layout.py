@@ -10,7 +10,7 @@ RunC = Callable[..., list[str]]
 
 STRUCTS = {
     "socket_record": (
-        "kind direction role joined_late tgid ktime_ns connection_id position length missing payload_length",
+        "kind direction role flags tgid ktime_ns connection_id position length missing payload_length",
         layout.SOCKET_RECORD,
     ),
     "socket_facts": (
@@ -76,6 +76,8 @@ def test_every_number_that_both_sides_use_is_equal(run_c: RunC) -> None:
         **{f"RECORD_{kind.name}": kind for kind in EventKind},
         "RECORD_PROCESS_EXECUTED": 5,
         "RECORD_PROCESS_EXITED": 6,
+        "RECORD_JOINED_LATE": layout.RECORD_JOINED_LATE,
+        "RECORD_PROVISIONAL": layout.RECORD_PROVISIONAL,
         **{direction.name: direction for direction in Direction},
         **{f"ROLE_{role.name}": role for role in Role},
         **{f"MISSING_{cause.name}": cause for cause in Missing},

@@ -1,5 +1,6 @@
 """All stages together on events made by hand, without a kernel."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -58,7 +59,10 @@ class Source:
         return self._tail
 
     def losses(self) -> dict[str, int]:
-        return {"ring_full_records": 0, "budget_bytes": 7}
+        return {"ring_full_records": 7}
+
+    def observations(self) -> dict[str, int]:
+        return {"connections_http": 5, "budget_bytes": 11}
 
     def close(self) -> None:
         pass
@@ -203,7 +207,17 @@ def test_a_request_to_stop_drains_what_is_there_first() -> None:
     assert len(sink.spans) == 1
 
 
-def test_refused_processes_are_left_out_and_counted() -> None:
+def provisional(events: list[SocketEvent]) -> list[SocketEvent]:
+    """As captured of a process that nothing was decided about."""
+    return [dataclasses.replace(event, provisional=True) for event in events]
+
+
+@pytest.mark.parametrize(
+    "executed",
+    [[ProcessExecuted(1_800, TGID, "/bin/wget", ())], []],
+    ids=["it executed a program", "it was forked by one that was undecided"],
+)
+def test_refused_processes_are_left_out_and_counted(executed: list[CaptureEvent]) -> None:
     class Policies:
         def set_policy(self, tgid: int, policy: Policy) -> None:
             raise AssertionError(f"{tgid} was selected: {policy}")
@@ -213,9 +227,8 @@ def test_refused_processes_are_left_out_and_counted() -> None:
 
     removed: list[int] = []
     sink = Collected()
-    selection = Selection(SelectionRules(executables=("curl",)), Policies(), ktime_now=lambda: 10_000)
-    executed = ProcessExecuted(1_800, TGID, "/bin/wget", ())
-    run = pipeline(Source([CLOCK, executed, *exchange()]), sink, selection=selection)
+    selection = Selection(SelectionRules(executables=("curl",)), Policies())
+    run = pipeline(Source([CLOCK, *executed, *provisional(exchange())]), sink, selection=selection)
     run.run(StopRequest())
     assert removed == [TGID]
     assert sink.spans == []
@@ -251,7 +264,9 @@ def test_the_metrics_of_a_run_balance(build: Callable[[ProcessFacts], Resource])
     assert built + failed == 2
     fates = sum(value for name, value in values.items() if name.startswith("wirespan_spans_total{"))
     assert fates + values['wirespan_spans_queued{sink="collected"}'] == built
-    assert values['wirespan_capture_losses_total{cause="budget_bytes"}'] == 7
+    assert values['wirespan_capture_losses_total{cause="ring_full_records"}'] == 7
+    assert values['wirespan_connections_judged_total{verdict="http"}'] == 5
+    assert values["wirespan_budget_bytes_total"] == 11
     assert values['wirespan_exchanges_incomplete_total{reason="lost_bytes"}'] == 0
     assert values["wirespan_connections"] == 0
 

@@ -33,7 +33,7 @@ def record(
         "kind": 1,
         "direction": 1,
         "role": 2,
-        "joined_late": 0,
+        "flags": 0,
         "tgid": 321,
         "ktime_ns": 123_456,
         "connection_id": connection_id,
@@ -47,13 +47,17 @@ def record(
 
 
 def test_a_record_becomes_an_event() -> None:
-    event = RecordDecoder().decode(record(missing=3, length=9_000, joined_late=1))
+    event = RecordDecoder().decode(record(missing=3, length=9_000, flags=1))
     assert isinstance(event, SocketEvent)
     assert (event.kind, event.direction, event.role) == (EventKind.DATA, Direction.EGRESS, Role.SERVER)
     assert (event.ktime_ns, event.connection_id, event.tgid, event.position) == (123_456, 5, 321, 7)
     assert (event.length, event.payload) == (9_000, b"GET / HTTP/1.1\r\n\r\n")
     assert event.missing == Missing.RING_FULL | Missing.BUDGET
     assert event.joined_late is True
+    assert event.provisional is False
+    event = RecordDecoder().decode(record(flags=2))
+    assert isinstance(event, SocketEvent)
+    assert (event.joined_late, event.provisional) == (False, True)
     info = event.socket
     assert (info.family, info.local_address, info.local_port) == ("ipv4", "10.0.0.1", 8080)
     assert (info.remote_address, info.remote_port) == ("10.0.0.2", 50_000)

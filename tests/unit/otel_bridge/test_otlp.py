@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+from opentelemetry.proto.trace.v1.trace_pb2 import Status as StatusMessage
 from opentelemetry.sdk.resources import Resource as SdkResource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -22,7 +23,15 @@ from opentelemetry.trace import (
 )
 
 from ebpf.events import Role
-from otel_bridge.otlp import OVERHEAD_PER_SPAN, RequestEncoder, encode_span
+from otel_bridge.otlp import (
+    MAX_ATTRIBUTES_REMEMBERED,
+    MAX_VALUE_REMEMBERED,
+    OVERHEAD_PER_SPAN,
+    RequestEncoder,
+    _remembered_item,
+    _remembered_scalar,
+    encode_span,
+)
 from otel_bridge.scope import SCOPE_NAME, scope_version
 from otel_bridge.span import Resource, Span, SpanKind
 from parsers.exchange import Incomplete
@@ -168,3 +177,81 @@ def test_the_overhead_of_a_span_in_a_request_is_bounded() -> None:
     both = RequestEncoder().encode([(RESOURCE, encode_span(span(1))), (RESOURCE, large)])
     # The lengths of the enclosing messages grow as well, which one span's allowance covers.
     assert len(both) - len(alone) - len(large) <= 2 * OVERHEAD_PER_SPAN
+
+
+@given(
+    st.binary(min_size=16, max_size=16),
+    st.binary(min_size=8, max_size=8),
+    st.none() | st.binary(min_size=8, max_size=8),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+    st.integers(0, 2**63),
+    st.integers(0, 255),
+    st.booleans(),
+    st.integers(0, 100_000),
+)
+def test_the_fields_of_a_span_equal_those_of_the_message_class(
+    trace_id: bytes,
+    span_id: bytes,
+    parent: bytes | None,
+    text: str,
+    start: int,
+    flags: int,
+    is_error: bool,  # noqa: FBT001 - drawn by position like the others
+    dropped: int,
+) -> None:
+    one = Span(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=parent,
+        trace_state=text,
+        trace_flags=flags,
+        name=text,
+        kind=SpanKind.CLIENT,
+        start_unix_ns=start,
+        end_unix_ns=start + 7,
+        is_error=is_error,
+        resource=RESOURCE,
+        dropped_attributes_count=dropped,
+    )
+    assert SpanMessage.FromString(encode_span(one)) == SpanMessage(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=parent,
+        trace_state=text,
+        flags=flags | 0x100 | (0 if parent is None else 0x200),
+        name=text,
+        kind=SpanMessage.SPAN_KIND_CLIENT,
+        start_time_unix_nano=start,
+        end_time_unix_nano=start + 7,
+        status=StatusMessage(code=2 if is_error else 0),
+        dropped_attributes_count=dropped,
+    )
+
+
+def test_values_that_python_calls_equal_are_told_apart_in_any_order() -> None:
+    values: list[Any] = [1, True, 1.0, "1", ["1"], b"1", True, 1]
+    fields = ["int", "bool", "double", "string", "array", "bytes", "bool", "int"]
+    for value, field in zip(values, fields, strict=True):
+        one = span()
+        one.attributes = {"equal": value}
+        message = SpanMessage.FromString(encode_span(one))
+        assert message.attributes[0].value.WhichOneof("value") == f"{field}_value"
+
+
+def test_the_memory_of_attributes_is_bounded_in_number_and_length() -> None:
+    one = span()
+    one.attributes = {
+        "scalar": "x" * (MAX_VALUE_REMEMBERED + 1),
+        "item": ["x" * (MAX_VALUE_REMEMBERED + 1)],
+        "items": ["a", "b"],
+        "bytes": b"a",
+    }
+    before = [memory.cache_info().currsize for memory in (_remembered_scalar, _remembered_item)]
+    encode_span(one)
+    assert [memory.cache_info().currsize for memory in (_remembered_scalar, _remembered_item)] == before
+    for number in range(MAX_ATTRIBUTES_REMEMBERED + 1):
+        one.attributes = {"n": number, "item": [str(number)]}
+        message = SpanMessage.FromString(encode_span(one))
+        assert message.attributes[0].value.int_value == number
+    for memory in (_remembered_scalar, _remembered_item):
+        assert memory.cache_info().currsize == MAX_ATTRIBUTES_REMEMBERED

@@ -5,7 +5,7 @@ import os
 import random
 import zlib
 
-import brotli  # type: ignore[import-untyped]  # the distribution ships no types
+import brotli
 import pytest
 import zstandard
 

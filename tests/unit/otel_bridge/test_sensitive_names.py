@@ -1,0 +1,63 @@
+"""The quick look at a folded text must never miss what the judge of names would call sensitive."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_bridge.redaction import Redactor
+from otel_bridge.sensitive_names import SensitiveNames
+from otel_bridge.text_folding import fold_text
+
+EXTRA = ("Geheimzahl", "clé", "x2-y3", "-")
+NAMES = SensitiveNames(EXTRA)
+REDACTOR = Redactor(EXTRA)
+
+fragments = st.sampled_from(
+    [
+        *("pin", "pwd", "PASS", "cvv2", "pan", "access_key", "sid", "token", "to\u212aen", "JWT"),
+        *("api-key", "Api_Key", "apikey", "geheimzahl", "CLÉ", "X2-Y3"),
+        *(".", "[", "]", " ", "-", "a", "s", "ss", "n", "é", "7"),
+    ]
+)
+
+
+@given(st.lists(fragments, min_size=1, max_size=4).map("".join), st.integers(0, 2))
+def test_no_name_that_the_judge_knows_is_missed(name: str, depth: int) -> None:
+    text = json.dumps({"a": 1, name: "value"}, ensure_ascii=False)
+    for _ in range(depth):
+        text = json.dumps({"nested": text}, ensure_ascii=False)
+    if NAMES.is_sensitive(name):
+        assert NAMES.may_occur_quoted(fold_text(text))
+        assert REDACTOR.text(text, "application/json", truncated=False)[1] == 1
+
+
+@pytest.mark.parametrize("name", ["card.pin", "user[pwd]", "items[0][pin]", "pin.old", "a.pin[0]", "pin[0]"])
+def test_a_short_name_is_found_as_a_part_of_a_name(name: str) -> None:
+    assert REDACTOR.text(f'{{"{name}":"1234"}}', "application/json", truncated=False) == (
+        f'{{"{name}":"REDACTED"}}',
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"spin": 1, "pins": 2}', '{"a": "pin"}x', "pin", '{"passenger.pinned": [1]}', "[pin]", ".pin."],
+)
+def test_what_looks_like_a_name_at_most_is_left_alone(text: str) -> None:
+    assert REDACTOR.text(text, "application/json", truncated=False) == (text, 0)
+
+
+def test_most_texts_are_recognised_as_harmless() -> None:
+    harmless = json.dumps([{"id": n, "name": "Widget", "tags": ["home.garden", "pinned"]} for n in range(9)])
+    assert not SensitiveNames().may_occur_quoted(fold_text(harmless))
+
+
+def test_only_two_characters_beyond_ascii_fold_into_it() -> None:
+    # The reason for lower case before folding: `toKen` with a Kelvin sign is a name like any other.
+    folding = [chr(code) for code in range(128, 0x110000) if chr(code).lower()[0].isascii()]
+    assert folding == ["\u0130", "\u212a"]
+    assert fold_text("TO\u212aEN-1 \\n") == b"token0n"
