@@ -36,7 +36,7 @@ bench: setup-develop ## the table of docs/performance.md, as ratios from one run
 	$(as_root) $(venv)/python -m tests.bench
 
 test-kernels: setup-develop ## the eBPF program under Debian's 5.10 and 6.1 kernels, in virtual machines
-	$(as_root) tests/kernels/run.sh
+	$(as_root) scripts/test-kernels.sh
 
 lock: ## renew the locked versions and hashes (needs uv)
 	uv pip compile --quiet $(lock_options) pyproject.toml -o locks/runtime.txt

@@ -64,6 +64,7 @@ class RecordingWriter:
         clock = read_clocks()
         # a recording holds credentials of whoever was captured: nobody else may read it
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        os.fchmod(descriptor, 0o600)  # an older file of that name may have been open to others
         self._file = os.fdopen(descriptor, "wb", buffering=1 << 18)
         preamble = {
             "format": FORMAT_VERSION,

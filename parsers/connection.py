@@ -219,26 +219,35 @@ class Connection:
         if outcome is None:
             piece = Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)
             self._add(direction, [piece])
-        elif reader is self._requests:
-            if outcome is not _NEED_MORE:
+            self._pump(event.ktime_ns)
+            self._take_stock()
+            return
+        if outcome is not _NEED_MORE:
+            if reader is self._requests:
                 self._take_request_outcome(outcome)
-            message = self._requests.message
-            if message is not None and message.done and message.failure is None and not reader.has_input:
-                self.needs_attention = False
-                self.held_bytes = message.buffered_bytes
-                self._expect_response(message)
-                return
-        else:
-            if outcome is not _NEED_MORE:
+            else:
                 self._take_response_outcome(outcome)
-            if not self._pairing.turns and not reader.has_input and reader.is_between_messages:
-                self.needs_attention = False
-                self.held_bytes = 0
-                self._expected = _EGRESS if self._role is _CLIENT else _INGRESS
-                return
         if reader.has_input:
             self._pump(event.ktime_ns)
-        self._take_stock()
+            self._take_stock()
+            return
+        if reader.is_in_plain_body:
+            self.needs_attention = True
+            self.held_bytes = self._pairing.buffered_bytes
+        elif not reader.is_between_messages:
+            self._take_stock()
+        elif reader is self._requests:
+            message = self._requests.message
+            assert message is not None
+            self.needs_attention = False
+            self.held_bytes = message.buffered_bytes
+            self._expect_response(message)
+        elif not self._pairing.turns:
+            self.needs_attention = False
+            self.held_bytes = 0
+            self._expected = _EGRESS if self._role is _CLIENT else _INGRESS
+        else:
+            self._take_stock()
 
     def _take_stock(self) -> None:
         """Tell anew what is held, whether time matters, and which direction may be read directly."""
@@ -293,12 +302,8 @@ class Connection:
 
     def _expect_response(self, request: Message[HttpRequest]) -> None:
         """Expect the response to the only open request, which is read to its end."""
-        responses = self._responses
-        if responses.is_between_messages:
-            responses.request_method = request.record.method
-            self._expected = _INGRESS if self._role is _CLIENT else _EGRESS
-        else:
-            self._expected = None
+        self._responses.request_method = request.record.method
+        self._expected = _INGRESS if self._role is _CLIENT else _EGRESS
 
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         """Hand pieces to the reader of their direction, or keep them until it is known which one that is."""

@@ -104,7 +104,8 @@ def _decide_by_length(fields: Fields) -> tuple[Framing, int]:
     value = fields.framing[b"content-length"]
     if value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS:
         # Rule 6: a valid Content-Length is the length of the body.
-        return _of_length(int(value))
+        length = int(value)
+        return (_LENGTH, length) if length else (_NO_BODY, 0)
     members = _split_list(value)
     # Rule 5: an invalid Content-Length is unrecoverable unless all members of a list are the same valid
     # number.
@@ -115,10 +116,7 @@ def _decide_by_length(fields: Fields) -> tuple[Framing, int]:
         fields.anomalies.append("conflicting_content_length")
         return Framing.AMBIGUOUS, 0
     fields.anomalies.append("duplicate_content_length")
-    return _of_length(int(members[0]))
-
-
-def _of_length(length: int) -> tuple[Framing, int]:
+    length = int(members[0])
     return (_LENGTH, length) if length else (_NO_BODY, 0)
 
 

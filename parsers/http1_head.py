@@ -17,8 +17,10 @@ it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeAlias
 
 import h11
 
@@ -37,6 +39,12 @@ MAX_STATUS_LINE_BYTES = 64
 """Longest status line remembered: every registered reason fits, and all of them stay below
 128 KiB."""
 
+MAX_SECTIONS = 512
+"""Field sections remembered. A client's repeats with every request and a server's within a second of its Date;
+when it is full it starts over."""
+MAX_SECTION_BYTES = 1_024
+"""Longest field section remembered, so that all of them stay below 2 MiB; a browser's is rarely longer."""
+
 _MAX_BLANKS = 64
 """White space in a row that h11 is given; nobody aligns fields further than that."""
 _TABS_TO_SPACES = bytes.maketrans(b"\t", b" ")
@@ -47,12 +55,19 @@ _H11_REQUEST = h11.Request(
 )
 
 
+_Section: TypeAlias = tuple[tuple[tuple[bytes, bytes], ...], Mapping[bytes, bytes], int]
+"""The fields of a plain section, those of them that matter to framing, and how many Host there are."""
+
+remembered_sections: dict[bytes, _Section] = {}
+"""Sections read before, of remembered lines only; so no credential is among them (`field_lines`)."""
+
+
 @dataclass(slots=True)
 class Fields:
     """The fields of a head or of a trailer section."""
 
     headers: Headers
-    framing: dict[bytes, bytes]
+    framing: Mapping[bytes, bytes]
     """Lower-cased names of `FRAMING_FIELDS` that are present; repeated ones joined by a comma (RFC 9110
     §5.3)."""
     anomalies: list[str] = field(default_factory=list)
@@ -90,7 +105,7 @@ def parse_response_head(block: bytes) -> ResponseHead | None:
 
 def parse_trailers(block: bytes) -> Fields:
     """Read a trailer section (RFC 9112 §7.1.2); it never refuses: a line that is no field is an anomaly."""
-    return _read_plain_fields(block.split(b"\r\n")) or _read_lenient_fields(block)
+    return _read_plain_fields(block) or _read_lenient_fields(block)
 
 
 def is_request_start(data: bytes, limit: int) -> bool:
@@ -106,15 +121,14 @@ def is_response_start(data: bytes) -> bool:
 
 def parse_plain_request(block: bytes) -> RequestHead | None:
     """Fast lane; None when the head is not plain."""
-    lines = block.split(b"\r\n")
-    match = _PLAIN_REQUEST_LINE.fullmatch(lines[0])
+    line, _, section = block.partition(b"\r\n")
+    match = _PLAIN_REQUEST_LINE.fullmatch(line)
     if match is None:
         return None
     method, target, minor = match.groups()
-    del lines[0]
     is_http11 = minor == b"1"
     # RFC 9112 §3.2: exactly one Host in HTTP/1.1; anything else is not plain.
-    fields = _read_plain_fields(lines, hosts=is_http11)
+    fields = _read_plain_fields(section, hosts=is_http11)
     if fields is None:
         return None
     return RequestHead(method, target, "1.1" if is_http11 else "1.0", fields)
@@ -122,13 +136,11 @@ def parse_plain_request(block: bytes) -> RequestHead | None:
 
 def parse_plain_response(block: bytes) -> ResponseHead | None:
     """Fast lane; None when the head is not plain."""
-    lines = block.split(b"\r\n")
-    line = lines[0]
+    line, _, section = block.partition(b"\r\n")
     read = read_recurring_status_line(line) if len(line) <= MAX_STATUS_LINE_BYTES else _read_status_line(line)
     if read is None:
         return None
-    del lines[0]
-    fields = _read_plain_fields(lines)
+    fields = _read_plain_fields(section)
     if fields is None:
         return None
     status, reason, version = read
@@ -144,15 +156,30 @@ read_recurring_status_line = lru_cache(maxsize=MAX_STATUS_LINES)(_read_status_li
 """Read a status line of at most `MAX_STATUS_LINE_BYTES`; None when it is not plain."""
 
 
-def _read_plain_fields(lines: list[bytes], *, hosts: bool | None = None) -> Fields | None:
+def _read_plain_fields(section: bytes, *, hosts: bool | None = None) -> Fields | None:
     """Read fields that are plain; `hosts` True wants one Host, False at most one, None does not ask."""
+    read = remembered_sections.get(section) or _read_plain_section(section)
+    if read is None:
+        return None
+    headers, framing, host_count = read
+    if hosts is not None and host_count != 1 and (hosts or host_count):
+        return None
+    return Fields(list(headers), framing)
+
+
+def _read_plain_section(section: bytes) -> _Section | None:
+    """Read a section line by line, and remember it when each of its lines was remembered already."""
     headers: Headers = []
     framing: dict[bytes, bytes] = {}
     host_count = 0
-    for line in lines:
-        read = remembered_lines.get(line) or read_field_line(line)
+    recurs = len(section) <= MAX_SECTION_BYTES
+    for line in section.split(b"\r\n") if section else ():
+        read = remembered_lines.get(line)
         if read is None:
-            return None
+            recurs = False
+            read = read_field_line(line)
+            if read is None:
+                return None
         field_as_sent, key = read
         headers.append(field_as_sent)
         if key is None:
@@ -163,15 +190,17 @@ def _read_plain_fields(lines: list[bytes], *, hosts: bool | None = None) -> Fiel
             framing[key] += b", " + field_as_sent[1]
         else:
             framing[key] = field_as_sent[1]
-    if hosts is not None and host_count != 1 and (hosts or host_count):
-        return None
     # bytes.isdigit is ASCII only; h11 takes at most 20 digits, and 18 always fit 64 bits.
     length = framing.get(b"content-length")
     if length is not None and not (length.isdigit() and len(length) <= 18):
         return None
     if b"transfer-encoding" in framing and framing[b"transfer-encoding"].lower() != b"chunked":
         return None
-    return Fields(headers, framing)
+    if recurs:
+        if len(remembered_sections) >= MAX_SECTIONS:
+            remembered_sections.clear()
+        remembered_sections[section] = (tuple(headers), framing, host_count)
+    return tuple(headers), framing, host_count
 
 
 def _collect_framing(headers: Headers) -> dict[bytes, bytes]:

@@ -52,15 +52,18 @@ class Message(Generic[RecordT]):
         if self.done:
             return
         self.size += count
-        if ktime_ns > self.record.end_ktime_ns:
-            self.record.end_ktime_ns = ktime_ns
+        record = self.record
+        if ktime_ns > record.end_ktime_ns:
+            record.end_ktime_ns = ktime_ns
         if self.gap_cause is not None or not limits.capture_bodies:
             return
         kept = self.kept
         room = limits.max_body - len(kept)
-        if room <= 0:
-            return
-        part = data[start : start + min(count, room)]
+        if count > room:
+            if not room:
+                return
+            count = room
+        part = data if count == len(data) else data[start : start + count]
         if not kept:
             self.kept = part
         else:

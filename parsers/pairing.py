@@ -67,12 +67,6 @@ class Turn:
     may_be_answered: bool = False
     """Responses were lost while it was open: its own may have been among them."""
 
-    @property
-    def is_done(self) -> bool:
-        """Whether both are read."""
-        response = self.response
-        return response is not None and response.done and (self.request is None or self.request.done)
-
 
 class Pairing:
     """The requests and responses of one connection. `counts` are the tracker's counters, added to here."""
@@ -259,8 +253,13 @@ class Pairing:
     def emit_done(self) -> None:
         """Emit the exchanges that are read to their end, in order."""
         turns = self.turns
-        while turns and turns[0].is_done:
-            self._emit(turns.popleft(), None)
+        while turns:
+            turn = turns[0]
+            request, response = turn.request, turn.response
+            if response is None or not response.done or not (request is None or request.done):
+                return
+            turns.popleft()
+            self._emit(turn, None)
 
     def give_up(self, cause: Incomplete) -> None:
         """Emit everything that is open, flagged."""
@@ -280,18 +279,19 @@ class Pairing:
         request = turn.request
         response = turn.response
         limits = self._limits
-        anomalies: list[str] = []
+        anomalies: list[str] | None = None
         incomplete: Incomplete | None = None
         if request is not None:
             if not request.done:
                 request.fail(cause or Incomplete.CLOSED, limits)
             incomplete = request.failure
-            anomalies += request.fields.anomalies
+            anomalies = request.fields.anomalies
         if response is not None:
             if not response.done:
                 response.fail(cause or Incomplete.CLOSED, limits)
             incomplete = incomplete or response.failure
-            anomalies += response.fields.anomalies
+            if response.fields.anomalies:
+                anomalies = (anomalies or []) + response.fields.anomalies
             response.record.interim = turn.interim
         incomplete = incomplete or turn.flag
         if response is None:

@@ -69,8 +69,10 @@ class ConnectionTracker:
             exchanges = connection.feed(event)
         except Exception:  # noqa: BLE001 - whatever the bug is, the other connections go on
             exchanges = self._quarantine(connection)
-        if connection.held_bytes != connection.accounted_bytes:
-            self._account(connection)
+        held = connection.held_bytes
+        if held != connection.accounted_bytes:
+            self._buffered_bytes += held - connection.accounted_bytes
+            connection.accounted_bytes = held
         if connection.needs_attention:
             due = event.ktime_ns + self._first_look_ns
             if due < connection.alarm_ktime_ns:

@@ -21,13 +21,20 @@ install_emulator() {
   "$cache/virtme/bin/pip" install --quiet --disable-pip-version-check virtme-ng==1.42
 }
 
+# The mirror that this machine itself takes a suite from (`bookworm`, `bookworm-security`), as a URL.
+mirror_of() {
+  # shellcheck disable=SC2016  # the placeholders are apt's
+  apt-get indextargets --format '$(SITE) $(RELEASE)' | awk -v release="$1" '$2 == release { print $1; exit }'
+}
+
 # Unpacks the newest kernel of a suite without installing it.
 unpack_kernel() {
-  local suite=$1 work=$cache/$1 options package
+  local suite=$1 work=$cache/$1 host options package
   [ -d "$work/lib/modules" ] && return
   mkdir -p "$work/lists/partial" "$work/archives/partial"
-  printf 'deb [signed-by=%s] http://deb.debian.org/%s main\n' \
-    "$keyring" "debian $suite" "$keyring" "debian-security $suite-security" >"$work/sources.list"
+  host=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  printf 'deb [signed-by=%s] %s main\n' \
+    "$keyring" "$(mirror_of "$host") $suite" "$keyring" "$(mirror_of "$host-security") $suite-security" >"$work/sources.list"
   options=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$work/lists"
     -o "Dir::Cache::archives=$work/archives" -o APT::Sandbox::User=root)
   apt-get "${options[@]}" update -qq

@@ -101,7 +101,10 @@ def server() -> Iterator[Callable[..., Server]]:
 
         def start(address: str = "127.0.0.1") -> Server:
             process = closing.enter_context(
-                subprocess.Popen([sys.executable, "-m", "tests.e2e.server", address], stdout=subprocess.PIPE)
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.e2e.servers.threaded_server", address],
+                    stdout=subprocess.PIPE,
+                )
             )
             closing.callback(process.kill)
             assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""A small HTTP server for the end-to-end tests: `python -m tests.e2e.server ADDRESS`.
+"""A small HTTP server for the end-to-end tests: `python -m tests.e2e.servers.threaded_server ADDRESS`.
 
 ADDRESS is an IPv4 or IPv6 address, or the path of a Unix socket. The first line of output is the port (0 for
 a path). It answers any GET with a text that holds the path, and any POST with the body that it got, under the
