@@ -18,6 +18,9 @@ from ebpf.events import SocketInfo
 MAX_AUTHORITIES_REMEMBERED = 1024
 """Parsed authorities kept; a workload sees few, a scanner's push each other out."""
 
+MAX_AUTHORITY_LENGTH = 1024
+"""Characters; a host name has 253 at most (RFC 1035 §2.3.4), the rest is room for user info."""
+
 # RFC 9110 §7.2 and RFC 3986 §3.2: a name, an IPv4 address or a bracketed IPv6 address, then perhaps a port.
 _AUTHORITY = re.compile(
     r"(?:[^@/?#\s]*@)?(?:\[([0-9A-Fa-f:.]+(?:%[^\]\s]+)?)\]|([^:@/?#\s\[\]]+))(?::([0-9]{0,5}))?"
@@ -36,9 +39,13 @@ class HostPort(NamedTuple):
     port: int | None
 
 
-@lru_cache(maxsize=MAX_AUTHORITIES_REMEMBERED)
 def parse_authority(text: str) -> HostPort | None:
     """Parse `host`, `host:port`, `[ipv6]:port`; user info is left out. None when it is not an authority."""
+    return _parse_authority(text) if len(text) <= MAX_AUTHORITY_LENGTH else None
+
+
+@lru_cache(maxsize=MAX_AUTHORITIES_REMEMBERED)
+def _parse_authority(text: str) -> HostPort | None:
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         return None

@@ -10,30 +10,21 @@ name announces no credential: no secret outlives its message here.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from otel_bridge.redaction import Redactor
 from parsers.exchange import Body, Headers
 
-MAX_HEADER_NAMES_REMEMBERED = 4096
-"""Header names kept decoded; rare ones push each other out."""
-
 MAX_FIELDS_REMEMBERED = 4096
 """Fields (name and value) kept by one reader; a full memory starts afresh. With the next bound 3 MiB."""
 
 MAX_REMEMBERED_FIELD_LENGTH = 256
-"""Bytes of a value; longer ones are cookies, tokens and policies, of which few recur."""
+"""Bytes of name and value; longer ones are cookies, tokens and policies, of which few recur."""
 
 # Codecs that cannot produce a lone surrogate, which no UTF-8 encoder takes.
 _SAFE_CODECS = frozenset(
     {"utf-8", "utf8", "ascii", "us-ascii", "latin-1", "iso-8859-1", "iso8859-1", "cp1252"}
 )
-
-
-@lru_cache(maxsize=MAX_HEADER_NAMES_REMEMBERED)
-def _lower_name(name: bytes) -> str:
-    return name.decode("latin-1").lower()
 
 
 def decode_value(value: bytes) -> str:
@@ -91,7 +82,7 @@ class FieldReader:
         return sent, redacted, count
 
     def _read_field(self, field: tuple[bytes, bytes]) -> tuple[_Field, int]:
-        name = _lower_name(field[0])
+        name = field[0].decode("latin-1").lower()
         value = decode_value(field[1])
         redacted, count, may_remember = value, 0, False
         rules = self._rules
@@ -100,7 +91,7 @@ class FieldReader:
                 redacted, count = rules.sensitive_header(name, value)
             else:
                 redacted, count = rules.header(value)
-                may_remember = count == 0 and len(field[1]) <= MAX_REMEMBERED_FIELD_LENGTH
+                may_remember = count == 0 and len(field[0]) + len(field[1]) <= MAX_REMEMBERED_FIELD_LENGTH
         read = _Field(name, self._label + name, value, redacted)
         if may_remember:
             if len(self.remembered) >= MAX_FIELDS_REMEMBERED:

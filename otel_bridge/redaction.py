@@ -11,12 +11,11 @@ length.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from otel_bridge.body_redaction import redact_form_parts, redact_members, redact_url_parameters
 from otel_bridge.secret_shapes import REDACTED, redact_shapes
-from otel_bridge.sensitive_names import MAX_NAMES_REMEMBERED, SensitiveNames
+from otel_bridge.sensitive_names import SensitiveNames
 from otel_bridge.text_folding import fold_text
 
 # RFC 9110 §11.6.2: the scheme says how, not who. Only registered schemes and the common unregistered ones
@@ -36,14 +35,13 @@ _WHOLE_VALUE = frozenset({"x-forwarded-client-cert"})
 class Redactor:
     """The rules, with the names a configuration adds to them."""
 
-    __slots__ = ("_names", "is_sensitive_header")
+    __slots__ = ("_names",)
 
     def __init__(self, extra_names: Iterable[str] = ()) -> None:
         self._names = SensitiveNames(extra_names)
-        self.is_sensitive_header = lru_cache(maxsize=MAX_NAMES_REMEMBERED)(self._judge_header)
-        """Whether the value of this header (name in lower case) never leaves as it is."""
 
-    def _judge_header(self, name: str) -> bool:
+    def is_sensitive_header(self, name: str) -> bool:
+        """Whether the value of this header (name in lower case) never leaves as it is."""
         return (
             name in _CREDENTIALS
             or name in _COOKIES

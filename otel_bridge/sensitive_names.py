@@ -39,21 +39,32 @@ _PARTS = re.compile(r"[^\[\].]+")
 MAX_NAMES_REMEMBERED = 4096
 """Verdicts kept. A service has tens of names; a scanner's invented ones push each other out."""
 
+MAX_REMEMBERED_NAME_LENGTH = 128
+"""Characters; a longer name is made up, and 4096 of them could be as large as the heads they came in."""
+
 
 class SensitiveNames:
     """The judge of names, with the names a configuration adds."""
 
-    __slots__ = ("_found_after_dot", "_found_in_brackets", "_found_quoted", "_whole", "is_sensitive")
+    __slots__ = ("_found_after_dot", "_found_in_brackets", "_found_quoted", "_judge", "_whole")
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
         self._whole = _KNOWN | {name.strip().lower() for name in extra if name.strip()}
-        self.is_sensitive = lru_cache(maxsize=MAX_NAMES_REMEMBERED)(self._judge)
-        """Whether a value under this name is a credential; the name as it was found."""
+        self._judge = lru_cache(maxsize=MAX_NAMES_REMEMBERED)(self._judge_afresh)
         names = _alternatives({fold_text(name) for name in self._whole})
         # Three searches that each begin with one certain character, which skips to it in no time.
         self._found_quoted = re.compile(rb'"(?:%b)[".\[\]]' % names).search
         self._found_after_dot = re.compile(rb'\.(?:%b)[".\[\]]' % names).search
         self._found_in_brackets = re.compile(rb'\[(?:%b)[".\[\]]' % names).search
+
+    def is_sensitive(self, name: str) -> bool:
+        """Whether a value under this name is a credential; the name as it was found."""
+        return self._judge(name) if len(name) <= MAX_REMEMBERED_NAME_LENGTH else self._judge_afresh(name)
+
+    @property
+    def remembered(self) -> int:
+        """How many verdicts are kept; at most MAX_NAMES_REMEMBERED."""
+        return self._judge.cache_info().currsize
 
     def may_occur_quoted(self, folded: bytes) -> bool:
         """Whether a text can hold a quoted name for which `is_sensitive` holds, judging by its folded copy.
@@ -69,7 +80,7 @@ class SensitiveNames:
             or (b"[" in folded and self._found_in_brackets(folded) is not None)
         )
 
-    def _judge(self, name: str) -> bool:
+    def _judge_afresh(self, name: str) -> bool:
         if "%" in name or "+" in name:
             name = unquote_plus(name)
         name = name.strip().lower()

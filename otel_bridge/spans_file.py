@@ -36,8 +36,8 @@ MAX_BATCH_AGE_SECONDS = 1.0
 MAX_ATTRIBUTES_REMEMBERED = 4096
 """Attributes kept encoded; those that do not recur push each other out. With the next bound below 3 MiB."""
 
-MAX_VALUE_REMEMBERED = 128
-"""Characters of a value kept encoded; longer ones rarely recur."""
+MAX_REMEMBERED_ATTRIBUTE_LENGTH = 160
+"""Characters of name and value kept encoded; longer ones rarely recur."""
 
 LOG_INTERVAL_SECONDS = 60.0
 """A failing disk is mentioned once in this time; the counter tells how much it cost."""
@@ -82,13 +82,17 @@ def _attributes(attributes: Mapping[str, AttributeValue]) -> str:
     for name, value in attributes.items():
         # By exact type: True equals 1 as a key, and must not be taken for it.
         if type(value) is str:
-            if len(value) <= MAX_VALUE_REMEMBERED:
+            if len(name) + len(value) <= MAX_REMEMBERED_ATTRIBUTE_LENGTH:
                 pieces.append(_remembered_scalar(name, value))
                 continue
         elif type(value) is int:
             pieces.append(_remembered_scalar(name, value))
             continue
-        elif type(value) is list and len(value) == 1 and len(value[0]) <= MAX_VALUE_REMEMBERED:
+        elif (
+            type(value) is list
+            and len(value) == 1
+            and len(name) + len(value[0]) <= MAX_REMEMBERED_ATTRIBUTE_LENGTH
+        ):
             pieces.append(_remembered_item(name, value[0]))
             continue
         pieces.append(_attribute(name, value))

@@ -40,8 +40,8 @@ MAX_STATUS_LINE_BYTES = 64
 128 KiB."""
 
 MAX_SECTIONS = 512
-"""Field sections remembered. A client's repeats with every request and a server's within a second of its Date;
-when it is full it starts over."""
+"""Field sections remembered. A client's repeats with every request, a server's within a second of its Date.
+When it is full it starts over."""
 MAX_SECTION_BYTES = 1_024
 """Longest field section remembered, so that all of them stay below 2 MiB; a browser's is rarely longer."""
 

@@ -107,7 +107,7 @@ class ConnectionTracker:
     def awaiting(self) -> list[tuple[int, int]]:
         """Return (cookie, connection id) of connections that may have an uncaptured tail to be asked for.
 
-        Those are in the middle of a message and quiet for `QUIET_NS`, by the time given to `advance`; each is
+        Those that the last `advance` found in the middle of a message and quiet for `QUIET_NS`; each is
         returned at most once per `ASK_AGAIN_NS`.
         """
         found = self._awaiting

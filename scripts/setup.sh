@@ -94,10 +94,10 @@ build_environment() {
   if [ "$purpose" = run ] && compgen -G "$venv/stamp-develop-*" >/dev/null; then return; fi
   [ -x $venv/bin/python ] || "$python" -m venv $venv
   echo "setup: installing locked Python packages"
-  $venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
-  $venv/bin/python -c 'import setuptools' 2>/dev/null ||
-    $venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r locks/build.txt
-  $venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+  local pip=($venv/bin/pip install --quiet --disable-pip-version-check)
+  "${pip[@]}" --require-hashes -r "$lock"
+  "${pip[@]}" --require-hashes -r locks/build.txt
+  "${pip[@]}" --no-deps --no-build-isolation --editable .
   # of the system's Python packages bcc alone is let in
   local site
   site=$($venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

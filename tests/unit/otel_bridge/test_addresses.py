@@ -4,6 +4,7 @@ import pytest
 
 from ebpf.events import SocketInfo
 from otel_bridge.addresses import (
+    MAX_AUTHORITY_LENGTH,
     HostPort,
     format_authority,
     forwarded_client,
@@ -99,3 +100,8 @@ def test_an_internet_socket_has_both_ends() -> None:
         "network.transport": "tcp",
         "network.type": "ipv6",
     }
+
+
+def test_a_text_that_no_authority_is_as_long_as_is_none() -> None:
+    assert parse_authority("a" * MAX_AUTHORITY_LENGTH) == HostPort("a" * MAX_AUTHORITY_LENGTH, None)
+    assert parse_authority("a" * (MAX_AUTHORITY_LENGTH + 1)) is None

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_bridge.redaction import Redactor
-from otel_bridge.sensitive_names import SensitiveNames
+from otel_bridge.sensitive_names import (
+    MAX_NAMES_REMEMBERED,
+    MAX_REMEMBERED_NAME_LENGTH,
+    SensitiveNames,
+)
 from otel_bridge.text_folding import fold_text
 
 EXTRA = ("Geheimzahl", "clé", "x2-y3", "-")
@@ -33,6 +37,20 @@ def test_no_name_that_the_judge_knows_is_missed(name: str, depth: int) -> None:
     if NAMES.is_sensitive(name):
         assert NAMES.may_occur_quoted(fold_text(text))
         assert REDACTOR.text(text, "application/json", truncated=False)[1] == 1
+
+
+def test_long_names_are_judged_and_not_remembered() -> None:
+    names = SensitiveNames()
+    long = "a" * MAX_REMEMBERED_NAME_LENGTH
+    assert [names.is_sensitive(name) for name in (f"{long}.pin", f"{long}token", f"{long}x")] == [
+        True,
+        True,
+        False,
+    ]
+    assert names.remembered == 0
+    for number in range(MAX_NAMES_REMEMBERED + 1):
+        assert not names.is_sensitive(f"n{number}")
+    assert names.remembered == MAX_NAMES_REMEMBERED
 
 
 @pytest.mark.parametrize("name", ["card.pin", "user[pwd]", "items[0][pin]", "pin.old", "a.pin[0]", "pin[0]"])
