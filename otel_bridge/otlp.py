@@ -44,8 +44,8 @@ OVERHEAD_PER_SPAN = 8
 MAX_ATTRIBUTES_REMEMBERED = 4096
 """Attributes kept encoded; those that do not recur push each other out. With the next bound below 3 MiB."""
 
-MAX_REMEMBERED_ATTRIBUTE_LENGTH = 160
-"""Characters of name and value kept encoded; longer ones rarely recur, and the copy costs less than the search."""
+MAX_REMEMBERED_LENGTH = 160
+"""Characters of name and value kept encoded; longer ones rarely recur."""
 
 _FLAGS_ROOT = SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 _FLAGS_CHILD = _FLAGS_ROOT | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
@@ -116,17 +116,13 @@ def encode_span(span: Span) -> bytes:
     for name, value in span.attributes.items():
         # By exact type: True equals 1 as a key, and must not be taken for it.
         if type(value) is str:
-            if len(name) + len(value) <= MAX_REMEMBERED_ATTRIBUTE_LENGTH:
+            if len(name) + len(value) <= MAX_REMEMBERED_LENGTH:
                 pieces.append(_remembered_scalar(name, value))
                 continue
         elif type(value) is int:
             pieces.append(_remembered_scalar(name, value))
             continue
-        elif (
-            type(value) is list
-            and len(value) == 1
-            and len(name) + len(value[0]) <= MAX_REMEMBERED_ATTRIBUTE_LENGTH
-        ):
+        elif type(value) is list and len(value) == 1 and len(name) + len(value[0]) <= MAX_REMEMBERED_LENGTH:
             pieces.append(_remembered_item(name, value[0]))
             continue
         pieces.append(_encode_attribute(_SPAN_ATTRIBUTES, name, value))

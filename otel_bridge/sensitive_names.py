@@ -46,16 +46,17 @@ MAX_REMEMBERED_NAME_LENGTH = 128
 class SensitiveNames:
     """The judge of names, with the names a configuration adds."""
 
-    __slots__ = ("_found_after_dot", "_found_in_brackets", "_found_quoted", "_judge", "_whole")
+    __slots__ = ("_judge", "_searches", "_whole")
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
         self._whole = _KNOWN | {name.strip().lower() for name in extra if name.strip()}
         self._judge = lru_cache(maxsize=MAX_NAMES_REMEMBERED)(self._judge_afresh)
         names = _alternatives({fold_text(name) for name in self._whole})
-        # Three searches that each begin with one certain character, which skips to it in no time.
-        self._found_quoted = re.compile(rb'"(?:%b)[".\[\]]' % names).search
-        self._found_after_dot = re.compile(rb'\.(?:%b)[".\[\]]' % names).search
-        self._found_in_brackets = re.compile(rb'\[(?:%b)[".\[\]]' % names).search
+        # One search for each character that a part of a name follows: to a certain character it skips.
+        self._searches = tuple(
+            (opener, re.compile(re.escape(opener) + b'(?:%b)[".\\[\\]]' % names).search)
+            for opener in (b'"', b".", b"[", b"]")
+        )
 
     def is_sensitive(self, name: str) -> bool:
         """Whether a value under this name is a credential; the name as it was found."""
@@ -74,11 +75,7 @@ class SensitiveNames:
         for word in _FOLDED_WORDS:
             if word in folded:
                 return True
-        return (
-            self._found_quoted(folded) is not None
-            or (b"." in folded and self._found_after_dot(folded) is not None)
-            or (b"[" in folded and self._found_in_brackets(folded) is not None)
-        )
+        return any(opener in folded and search(folded) is not None for opener, search in self._searches)
 
     def _judge_afresh(self, name: str) -> bool:
         if "%" in name or "+" in name:

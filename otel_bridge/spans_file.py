@@ -36,7 +36,7 @@ MAX_BATCH_AGE_SECONDS = 1.0
 MAX_ATTRIBUTES_REMEMBERED = 4096
 """Attributes kept encoded; those that do not recur push each other out. With the next bound below 3 MiB."""
 
-MAX_REMEMBERED_ATTRIBUTE_LENGTH = 160
+MAX_REMEMBERED_LENGTH = 160
 """Characters of name and value kept encoded; longer ones rarely recur."""
 
 LOG_INTERVAL_SECONDS = 60.0
@@ -82,17 +82,13 @@ def _attributes(attributes: Mapping[str, AttributeValue]) -> str:
     for name, value in attributes.items():
         # By exact type: True equals 1 as a key, and must not be taken for it.
         if type(value) is str:
-            if len(name) + len(value) <= MAX_REMEMBERED_ATTRIBUTE_LENGTH:
+            if len(name) + len(value) <= MAX_REMEMBERED_LENGTH:
                 pieces.append(_remembered_scalar(name, value))
                 continue
         elif type(value) is int:
             pieces.append(_remembered_scalar(name, value))
             continue
-        elif (
-            type(value) is list
-            and len(value) == 1
-            and len(name) + len(value[0]) <= MAX_REMEMBERED_ATTRIBUTE_LENGTH
-        ):
+        elif type(value) is list and len(value) == 1 and len(name) + len(value[0]) <= MAX_REMEMBERED_LENGTH:
             pieces.append(_remembered_item(name, value[0]))
             continue
         pieces.append(_attribute(name, value))

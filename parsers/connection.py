@@ -21,7 +21,7 @@ from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.exchange import HttpExchange, HttpRequest, Incomplete
 from parsers.http1 import RequestReader, ResponseReader, detect_side
 from parsers.http1_message import Message
-from parsers.http1_reader import Outcome
+from parsers.http1_reader import BETWEEN, IN_LENGTH, Outcome
 from parsers.limits import ParserLimits
 from parsers.pairing import Pairing, Step
 from parsers.stream import NOTHING_MISSING, ByteStream, Piece
@@ -231,10 +231,11 @@ class Connection:
             self._pump(event.ktime_ns)
             self._take_stock()
             return
-        if reader.is_in_plain_body:
+        state = reader.state
+        if state == IN_LENGTH:
             self.needs_attention = True
             self.held_bytes = self._pairing.buffered_bytes
-        elif not reader.is_between_messages:
+        elif state != BETWEEN:
             self._take_stock()
         elif reader is self._requests:
             message = self._requests.message
@@ -285,19 +286,19 @@ class Connection:
         turns = self._pairing.turns
         requests_come, responses_come = (_EGRESS, _INGRESS) if self._role is _CLIENT else (_INGRESS, _EGRESS)
         if not turns:
-            if requests.is_between_messages and responses.is_between_messages:
+            if requests.state == BETWEEN and responses.state == BETWEEN:
                 self._expected = requests_come
             return
         turn = turns[0]
         request = turn.request
         if len(turns) > 1 or request is None:
             return
-        if turn.response is None and responses.is_between_messages:
-            if requests.is_in_plain_body:
+        if turn.response is None and responses.state == BETWEEN:
+            if requests.state == IN_LENGTH:
                 self._expected = requests_come
-            elif requests.is_between_messages and request.done:
+            elif requests.state == BETWEEN and request.done:
                 self._expect_response(request)
-        elif requests.is_between_messages and responses.is_in_plain_body:
+        elif requests.state == BETWEEN and responses.state == IN_LENGTH:
             self._expected = responses_come
 
     def _expect_response(self, request: Message[HttpRequest]) -> None:

@@ -7,10 +7,13 @@ It must give the answer that the long way gives; a property test holds it to tha
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Final
 
 from parsers.http1_message import RecordT
 from parsers.http1_reader import BETWEEN, IN_LENGTH, MessageReader, Outcome
 from parsers.stream import NOTHING_MISSING, Piece
+
+_NEED_MORE: Final = Outcome.NEED_MORE
 
 
 class DirectReader(MessageReader[RecordT]):
@@ -18,23 +21,13 @@ class DirectReader(MessageReader[RecordT]):
 
     __slots__ = ()
 
-    @property
-    def is_between_messages(self) -> bool:
-        """Whether the next byte begins a message."""
-        return self._state == BETWEEN
-
-    @property
-    def is_in_plain_body(self) -> bool:
-        """Whether the next byte belongs to a body of known length."""
-        return self._state == IN_LENGTH
-
     def read_directly(self, data: bytes, ktime_ns: int, tgid: int) -> Outcome | None:
         """Read a call's bytes; None when they go the long way, nothing of them being taken then.
 
         The caller makes sure that there is no input left, and that a message may begin here or the body of
         one goes on. What the outcome does not cover is left as input (`has_input`).
         """
-        if self._state == IN_LENGTH:
+        if self.state == IN_LENGTH:
             message = self.message
             assert message is not None
             count = len(data)
@@ -42,7 +35,7 @@ class DirectReader(MessageReader[RecordT]):
                 return None
             message.keep(data, 0, count, ktime_ns, self._limits)
             self._needed -= count
-            return Outcome.NEED_MORE if self._needed else self._finish(message)
+            return _NEED_MORE if self._needed else self._finish(message)
         end = data.find(b"\r\n\r\n")
         if end < 0 or end > self._limits.max_header_block:
             return None
@@ -53,7 +46,7 @@ class DirectReader(MessageReader[RecordT]):
             return None
         at = end + 4
         left = len(data) - at
-        if left and self._state == IN_LENGTH:
+        if left and self.state == IN_LENGTH:
             message = self.message
             assert message is not None
             count = min(left, self._needed)
@@ -61,7 +54,7 @@ class DirectReader(MessageReader[RecordT]):
             self._needed -= count
             if not self._needed:
                 message.finish(self._limits)
-                self._state = BETWEEN
+                self.state = BETWEEN
             at += count
             left -= count
         if left:

@@ -43,7 +43,8 @@ MAX_SECTIONS = 512
 """Field sections remembered. A client's repeats with every request, a server's within a second of its Date.
 When it is full it starts over."""
 MAX_SECTION_BYTES = 1_024
-"""Longest field section remembered, so that all of them stay below 2 MiB; a browser's is rarely longer."""
+"""Longest field section remembered; few are longer. Sharing their fields with the remembered lines, all take
+about 1 MiB; the worst that can be sent, 10 MiB."""
 
 _MAX_BLANKS = 64
 """White space in a row that h11 is given; nobody aligns fields further than that."""

@@ -67,9 +67,11 @@ _FINISHED: Final = Outcome.FINISHED
 _OVER: Final = 0
 _LOST: Final = 1
 BETWEEN: Final = 2
+"""The next byte begins a message."""
 _LAST_OUTSIDE_MESSAGE: Final = BETWEEN
 _HEAD: Final = 3
 IN_LENGTH: Final = 4
+"""The next byte belongs to a body of known length."""
 _CHUNK_SIZE: Final = 5
 _CHUNK_DATA: Final = 6
 _CHUNK_END: Final = 7
@@ -82,9 +84,9 @@ class MessageReader(ABC, Generic[RecordT]):
 
     Set from outside: `gated` (no message may begin yet), `may_resynchronise` (a message found after a loss
     counts), `may_lack_body` (the announced body may turn out to be absent, and the next message stand in
-    its place). Read from outside: `message`, `loss` and, when a gap made it, `loss_missing` with the causes
-    of the gap; `finished_by_inference` (no byte told where the message ended), `passed_over` (bytes in
-    which messages may have begun were passed over since this was last cleared).
+    its place). Read from outside: `state`; `message`; `loss` and, when a gap made it, `loss_missing` with
+    the causes of the gap; `finished_by_inference` (no byte told where the message ended), `passed_over`
+    (bytes in which messages may have begun were passed over since this was last cleared).
     """
 
     __slots__ = (
@@ -99,7 +101,6 @@ class MessageReader(ABC, Generic[RecordT]):
         "_skipped_lines",
         "_start_ktime_ns",
         "_start_tgid",
-        "_state",
         "_trailer_bytes",
         "_trailer_lines",
         "finished_by_inference",
@@ -111,12 +112,13 @@ class MessageReader(ABC, Generic[RecordT]):
         "may_resynchronise",
         "message",
         "passed_over",
+        "state",
     )
 
     def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
         self._limits = limits
         self._counts = counts
-        self._state = _LOST if joined_late else BETWEEN
+        self.state = _LOST if joined_late else BETWEEN
         self._queue: deque[Piece] = deque()
         self._queued_bytes = 0
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
@@ -141,7 +143,7 @@ class MessageReader(ABC, Generic[RecordT]):
     @property
     def is_in_message(self) -> bool:
         """Whether a message, or the head of one, has begun and not ended."""
-        return self._state > _LAST_OUTSIDE_MESSAGE
+        return self.state > _LAST_OUTSIDE_MESSAGE
 
     @property
     def buffered_bytes(self) -> int:
@@ -167,7 +169,7 @@ class MessageReader(ABC, Generic[RecordT]):
         while True:
             piece = self._piece
             if self._at < len(piece.data):
-                outcome = self._begin(piece) if self._state == BETWEEN else self._read(piece)
+                outcome = self._begin(piece) if self.state == BETWEEN else self._read(piece)
             elif piece.gap:
                 outcome = self._pass_gap(piece)
             elif piece.ends:
@@ -187,7 +189,7 @@ class MessageReader(ABC, Generic[RecordT]):
         """End the message in progress, if any, as not whole, and read nothing more."""
         if self.message is not None and not self.message.done:
             self.message.fail(cause, self._limits)
-        self._state = _OVER
+        self.state = _OVER
         self.has_input = False
         self._queue.clear()
         self._queued_bytes = 0
@@ -200,10 +202,10 @@ class MessageReader(ABC, Generic[RecordT]):
         """Take the head of a message."""
 
     def _leave_http(self) -> None:
-        self._state = _OVER
+        self.state = _OVER
 
     def _pass_over_head(self) -> None:
-        self._state = BETWEEN
+        self.state = BETWEEN
 
     @abstractmethod
     def _begins_message(self, data: bytes) -> bool:
@@ -214,7 +216,7 @@ class MessageReader(ABC, Generic[RecordT]):
         """Whether the first bytes of an unfinished head can still become one."""
 
     def _read(self, piece: Piece) -> Outcome | None:
-        state = self._state
+        state = self.state
         if state == _HEAD:
             return self._continue_head(piece)
         if state == _LOST:
@@ -224,7 +226,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 and self.may_resynchronise
                 and self._begins_message(piece.data)
             ):
-                self._state = BETWEEN
+                self.state = BETWEEN
                 self._counts["resynchronised"] += 1
             else:
                 self.passed_over = True
@@ -251,7 +253,7 @@ class MessageReader(ABC, Generic[RecordT]):
         if state == _CHUNK_DATA:
             self._take(piece, message)
             if not self._needed:
-                self._state = _CHUNK_END
+                self.state = _CHUNK_END
             return None
         if state == _UNTIL_END:
             data = piece.data
@@ -276,7 +278,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 at += 1
             self._at = at
             return None
-        self._state = _HEAD
+        self.state = _HEAD
         self._start_ktime_ns = piece.ktime_ns
         self._start_tgid = piece.tgid
         end = data.find(b"\r\n\r\n", at)
@@ -317,7 +319,7 @@ class MessageReader(ABC, Generic[RecordT]):
     def _open_with_body(self, block: bytes, piece: Piece) -> Outcome:
         """Take a head, and its body at once when all of it is here."""
         outcome = self._open(block)
-        if self._state == IN_LENGTH and len(piece.data) - self._at >= self._needed:
+        if self.state == IN_LENGTH and len(piece.data) - self._at >= self._needed:
             assert self.message is not None
             self._read_length(piece, self.message)
         return outcome
@@ -342,31 +344,31 @@ class MessageReader(ABC, Generic[RecordT]):
         self.finished_by_inference = False
         if framing is _NO_BODY:
             message.done = True
-            self._state = BETWEEN
+            self.state = BETWEEN
         elif framing is _KNOWN_LENGTH:
-            self._state = IN_LENGTH
+            self.state = IN_LENGTH
             self._needed = message.declared_size = length
         elif framing is Framing.TUNNEL:
             message.done = message.tunnel = True
-            self._state = _OVER
+            self.state = _OVER
         elif framing is Framing.AMBIGUOUS:
             message.fail(Incomplete.INVALID, self._limits)
             self.loss = Incomplete.INVALID
-            self._state = _LOST
+            self.state = _LOST
         else:
-            self._state = _CHUNK_SIZE if framing is Framing.CHUNKED else _UNTIL_END
+            self.state = _CHUNK_SIZE if framing is Framing.CHUNKED else _UNTIL_END
         return _STARTED
 
     def _finish(self, message: Message[RecordT]) -> Outcome:
         message.finish(self._limits)
-        self._state = BETWEEN
+        self.state = BETWEEN
         return _FINISHED
 
     def _lose(self, cause: Incomplete) -> Outcome:
-        if self._state != _HEAD and self._state != BETWEEN:
+        if self.state != _HEAD and self.state != BETWEEN:
             assert self.message is not None
             self.message.fail(cause, self._limits)
-        self._state = _LOST
+        self.state = _LOST
         self._partial.clear()
         self.loss = cause
         if cause is Incomplete.INVALID:
@@ -387,7 +389,7 @@ class MessageReader(ABC, Generic[RecordT]):
     def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
         """Read a line of the chunked coding (RFC 9112 §7.1): a size, the end of a chunk, or a trailer."""
         line = self._take_line(piece, message)
-        state = self._state
+        state = self.state
         if line is None:
             limit = self._limits.max_header_block if state == _TRAILERS else self._limits.max_chunk_line
             return self._lose(Incomplete.INVALID) if len(self._partial) > limit else None
@@ -398,12 +400,12 @@ class MessageReader(ABC, Generic[RecordT]):
             if _CHUNK_LENGTH.fullmatch(size) is None or len(line) > self._limits.max_chunk_line:
                 return self._lose(Incomplete.INVALID)
             self._needed = int(size, 16)
-            self._state = _CHUNK_DATA if self._needed else _TRAILERS
+            self.state = _CHUNK_DATA if self._needed else _TRAILERS
             return None
         if state == _CHUNK_END:
             if line:
                 return self._lose(Incomplete.INVALID)
-            self._state = _CHUNK_SIZE
+            self.state = _CHUNK_SIZE
             return None
         if line:
             self._trailer_lines.append(line)
@@ -442,7 +444,7 @@ class MessageReader(ABC, Generic[RecordT]):
         return line[:-1]
 
     def _pass_gap(self, piece: Piece) -> Outcome | None:
-        state = self._state
+        state = self.state
         if state in (IN_LENGTH, _CHUNK_DATA):
             message = self.message
             assert message is not None
@@ -453,7 +455,7 @@ class MessageReader(ABC, Generic[RecordT]):
             if self._needed:
                 return None
             if state == _CHUNK_DATA:
-                self._state = _CHUNK_END
+                self.state = _CHUNK_END
                 return None
             self.finished_by_inference = True
             return self._finish(message)
@@ -473,18 +475,18 @@ class MessageReader(ABC, Generic[RecordT]):
         return self._lose(Incomplete.LOST_BYTES)
 
     def _pass_end(self, piece: Piece) -> Outcome:
-        if self.is_in_message and self._state != _HEAD:
+        if self.is_in_message and self.state != _HEAD:
             message = self.message
             assert message is not None
-            if self._state == _UNTIL_END:
+            if self.state == _UNTIL_END:
                 return self._finish(message)
             message.fail(Incomplete.CLOSED, self._limits)
             self._partial.clear()
-            self._state = BETWEEN
+            self.state = BETWEEN
             return _FINISHED
-        if self._state == _HEAD:
+        if self.state == _HEAD:
             self._counts["lost_heads"] += 1
             self._partial.clear()
-        self._state = _OVER
+        self.state = _OVER
         self._piece = piece._replace(ends=False)
         return Outcome.ENDED

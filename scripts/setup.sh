@@ -77,7 +77,7 @@ unpack_kernel_headers() {
   local common=${flavour%-"$architecture"}-common
   local work
   work=$(mktemp -d)
-  (cd "$work" && apt-get download -qq "$flavour" "$common" && for deb in *.deb; do dpkg -x "$deb" tree; done)
+  (cd "$work" && apt-get -o APT::Sandbox::User=root download -qq "$flavour" "$common" && for deb in *.deb; do dpkg -x "$deb" tree; done)
   rm -rf $target
   mkdir -p $target/include $target/arch
   cp -a "$work/tree/usr/src/$common/." $target/

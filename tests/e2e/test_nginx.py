@@ -20,7 +20,7 @@ ANSWER = '{"items":[' + ",".join(["1234567890"] * 50) + "]}"
 
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[int]:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
+    for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
     with running_nginx(
         tmp_path, f"default_type application/json; location / {{ return 200 '{ANSWER}'; }}"

@@ -25,7 +25,7 @@ from opentelemetry.trace import (
 from ebpf.events import Role
 from otel_bridge.otlp import (
     MAX_ATTRIBUTES_REMEMBERED,
-    MAX_REMEMBERED_ATTRIBUTE_LENGTH,
+    MAX_REMEMBERED_LENGTH,
     OVERHEAD_PER_SPAN,
     RequestEncoder,
     _remembered_item,
@@ -241,11 +241,11 @@ def test_values_that_python_calls_equal_are_told_apart_in_any_order() -> None:
 def test_the_memory_of_attributes_is_bounded_in_number_and_length() -> None:
     one = span()
     one.attributes = {
-        "scalar": "x" * (MAX_REMEMBERED_ATTRIBUTE_LENGTH + 1),
-        "item": ["x" * (MAX_REMEMBERED_ATTRIBUTE_LENGTH + 1)],
+        "scalar": "x" * (MAX_REMEMBERED_LENGTH + 1),
+        "item": ["x" * (MAX_REMEMBERED_LENGTH + 1)],
         "items": ["a", "b"],
         "bytes": b"a",
-        "x" * MAX_REMEMBERED_ATTRIBUTE_LENGTH: "a",
+        "x" * MAX_REMEMBERED_LENGTH: "a",
     }
     before = [memory.cache_info().currsize for memory in (_remembered_scalar, _remembered_item)]
     encode_span(one)

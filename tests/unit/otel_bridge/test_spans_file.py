@@ -24,7 +24,7 @@ from otel_bridge.spans_file import (
     MAX_ATTRIBUTES_REMEMBERED,
     MAX_BATCH_BYTES,
     MAX_BATCH_SPANS,
-    MAX_REMEMBERED_ATTRIBUTE_LENGTH,
+    MAX_REMEMBERED_LENGTH,
     SpansFileError,
     SpansFileSink,
     _remembered_item,
@@ -79,7 +79,7 @@ def test_values_that_python_calls_equal_are_told_apart_in_any_order() -> None:
 
 def test_the_memory_of_attributes_is_bounded_in_number_and_length() -> None:
     one = span()
-    long = "x" * (MAX_REMEMBERED_ATTRIBUTE_LENGTH + 1)
+    long = "x" * (MAX_REMEMBERED_LENGTH + 1)
     one.attributes = {"scalar": long, "item": [long], "items": ["a", "b"], "bytes": b"a", long: "a"}
     before = [memory.cache_info().currsize for memory in (_remembered_scalar, _remembered_item)]
     encode_span_json(one)

@@ -5,6 +5,7 @@ import pytest
 from ebpf.events import EventKind, Missing, Role
 from parsers.exchange import Incomplete
 from parsers.http1 import detect_side
+from parsers.http1_reader import MessageReader
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import Conversation, describe, run_events, split_bytes
@@ -180,3 +181,34 @@ def test_a_response_still_held_when_the_connection_closes_is_emitted_alone() -> 
     talk.response(OK)
     talk.close()
     assert [describe(exchange) for exchange in talk.run()] == ["? -> 200 1.1 (2 b'ok') incomplete one_side"]
+
+
+@pytest.mark.parametrize("role", [Role.SERVER, Role.CLIENT])
+def test_plain_exchanges_are_read_directly(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise AssertionError("the long way was taken")
+
+    monkeypatch.setattr(MessageReader, "advance", fail)
+    talk = Conversation(role=role)
+    for _ in range(3):
+        talk.request(GET)
+        talk.response(OK)
+        talk.request(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nab")
+        talk.request(b"cd")
+        talk.request(b"ef")
+        talk.response(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        talk.response(b"gh")
+        talk.response(b"ij")
+    expected = [WHOLE, "POST / 1.1 (6 b'abcdef') -> 200 1.1 (4 b'ghij')"] * 3
+    assert [describe(exchange) for exchange in talk.run(finish=False)] == expected
+
+
+@pytest.mark.parametrize("chunked", [b"4\r\nokok\r\n0\r\n\r\n", b"2\r\nok\r\n2\r\nok\r\n0\r\nA: b\r\n\r\n"])
+def test_what_is_behind_a_head_read_directly_is_read_too(chunked: bytes) -> None:
+    talk = Conversation()
+    talk.request(GET + GET)
+    talk.response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked + OK)
+    first, second = talk.run(finish=False)
+    assert first.response is not None
+    assert (first.response.body.size, first.response.body.content) == (4, b"okok")
+    assert describe(second) == WHOLE

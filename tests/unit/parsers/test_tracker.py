@@ -172,6 +172,63 @@ def test_a_connection_alone_beyond_the_bound_is_evicted_itself() -> None:
     assert tracker.buffered_bytes == 0
 
 
+def test_time_costs_nothing_for_connections_that_nothing_is_due_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    original = Connection.expire
+
+    def expire(self: Connection, ktime_ns: int) -> list[HttpExchange]:
+        looked_at.append(self.cookie)
+        return original(self, ktime_ns)
+
+    monkeypatch.setattr(Connection, "expire", expire)
+    tracker = ConnectionTracker(ParserLimits())
+    talks = [Conversation(number) for number in range(50)]
+    for talk in talks:
+        talk.request(GET)
+        talk.close()
+        feed(tracker, talk)
+    closed = talks[0].ktime_ns
+    for step in range(1, 1_000):
+        tracker.advance(closed + step * SECOND_NS // 1_000)
+    assert looked_at == []
+    assert len(tracker._alarms) == 50
+    tracker.advance(closed + SECOND_NS)
+    assert looked_at == [talk.socket.cookie for talk in talks]
+    assert tracker._alarms == []
+
+
+def test_a_connection_has_one_alarm_however_often_it_is_fed() -> None:
+    tracker = ConnectionTracker(ParserLimits())
+    talk = Conversation()
+    for _ in range(100):
+        talk.request(GET)
+        talk.response(OK[:-1])
+        talk.response(OK[-1:])
+        feed(tracker, talk)
+    assert len(tracker._alarms) == 1
+    tracker.advance(talk.ktime_ns + SECOND_NS)
+    assert tracker._alarms == []
+
+
+def test_the_first_thing_due_sounds_the_alarm() -> None:
+    tracker = ConnectionTracker(ParserLimits())
+    talk = Conversation(2)
+    talk.request(GET)
+    talk.lose_response(1)
+    talk.response(b"x")
+    feed(tracker, talk)
+    waiting_since = talk.ktime_ns
+    tracker.advance(waiting_since + QUIET_NS + 1)
+    assert tracker.awaiting() == [], "a jump is a matter of order, not of an uncaptured tail"
+    talk.request(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+    feed(tracker, talk)
+    tracker.advance(talk.ktime_ns + QUIET_NS + 1)
+    assert tracker.awaiting() == [(talk.socket.cookie, 2)]
+    assert tracker.counters()["gaps"] == 0
+    tracker.advance(waiting_since + SECOND_NS)
+    assert tracker.counters()["gaps"] == 1
+
+
 @pytest.mark.parametrize("method", ["feed", "expire", "finish"])
 def test_a_bug_in_one_connection_leaves_the_others_alone(
     method: str, monkeypatch: pytest.MonkeyPatch
