@@ -121,12 +121,11 @@ def _spans(pipeline: Pipeline) -> Iterator[Metric]:
     )
     queued = GaugeMetricFamily("wirespan_spans_queued", "Spans waiting in a sink now.", labels=("sink",))
     for sink in pipeline.sinks:
-        sink_name = type(sink).__name__.removesuffix("Sink").lower()
         for fate, count in sink.counters().items():
             if fate == "queued":
-                queued.add_metric((sink_name,), count)
+                queued.add_metric((sink.name,), count)
             elif fate != "submitted":
-                fates.add_metric((sink_name, fate), count)
+                fates.add_metric((sink.name, fate), count)
     yield fates
     yield queued
 

@@ -50,6 +50,8 @@ def printable(text: str) -> str:
 class ConsoleSink:
     """A `SpanSink` that prints."""
 
+    name = "console"
+
     def __init__(self, stream: TextIO | None = None, *, color: bool = False, verbose: bool = False) -> None:
         self._stream = sys.stdout if stream is None else stream
         self._color = color

@@ -17,11 +17,11 @@ import threading
 from collections import Counter, deque
 from time import monotonic
 
-from otel_bridge.export_options import ExportOptions
+from otel_bridge.export_options import ExportOptions, OtlpProtocol
 from otel_bridge.otlp import OVERHEAD_PER_SPAN, EncodedSpan, RequestEncoder, encode_span
 from otel_bridge.secret_shapes import redact_shapes
 from otel_bridge.span import Span
-from otel_bridge.transport import Delivered, Outcome, Refused, TooLarge, Transport, TryAgain, open_transport
+from otel_bridge.transport import Delivered, Outcome, Refused, TooLarge, Transport, TryAgain
 
 MAX_BATCH_BYTES = 2 * 1024 * 1024
 """gRPC servers take 4 MiB a message unless told otherwise; half of it leaves room for resources and other
@@ -49,6 +49,8 @@ _logger = logging.getLogger(__name__)
 
 class OtlpSink:
     """A `SpanSink` that delivers over OTLP from a thread of its own."""
+
+    name = "otlp"
 
     def __init__(
         self,
@@ -278,3 +280,17 @@ class OtlpSink:
         if now - self._logged_at.get(cause, -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
             self._logged_at[cause] = now
             _logger.warning(message, *arguments)
+
+
+def open_transport(options: ExportOptions) -> Transport:
+    """Return the transport that the options ask for. No connection is made yet.
+
+    Raises ExportConfigurationError when a certificate or key cannot be used.
+    """
+    if options.protocol is OtlpProtocol.GRPC:
+        from otel_bridge.grpc_transport import GrpcTransport
+
+        return GrpcTransport(options)
+    from otel_bridge.http_transport import HttpTransport
+
+    return HttpTransport(options)

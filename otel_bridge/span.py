@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 AttributeValue: TypeAlias = str | bool | int | float | bytes | list[str]
 """A list is homogeneous; bytes become `bytes_value` in OTLP."""
@@ -59,6 +59,9 @@ class Span:
 
 class SpanSink(Protocol):
     """Where finished spans go: an OTLP backend, a file, the console."""
+
+    name: ClassVar[str]
+    """What metrics call it: `otlp`, `file`, `console`."""
 
     def submit(self, span: Span) -> None:
         """Take a span. Never blocks on a network and never raises for a full queue: it drops and counts."""

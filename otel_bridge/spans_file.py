@@ -145,6 +145,8 @@ def spans_to_json_line(spans: Iterable[Span]) -> bytes:
 class SpansFileSink:
     """A `SpanSink` that appends to a file, or writes to standard output for `-`."""
 
+    name = "file"
+
     def __init__(self, path: str) -> None:
         self._name = "standard output" if path == "-" else path
         if path == "-":

@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from otel_bridge.export_options import ExportOptions, OtlpProtocol
-
 MAX_RESPONSE_BYTES = 64 * 1024
 """What is read of a backend's answer. A partial success or an error status is a few hundred bytes."""
 
@@ -59,17 +57,3 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Give up the connection; a `send` under way may end early with `TryAgain`."""
-
-
-def open_transport(options: ExportOptions) -> Transport:
-    """Return the transport that the options ask for. No connection is made yet.
-
-    Raises ExportConfigurationError when a certificate or key cannot be used.
-    """
-    if options.protocol is OtlpProtocol.GRPC:
-        from otel_bridge.grpc_transport import GrpcTransport
-
-        return GrpcTransport(options)
-    from otel_bridge.http_transport import HttpTransport
-
-    return HttpTransport(options)

@@ -43,6 +43,8 @@ Key: TypeAlias = tuple[str, str, int]
 class DemoSink:
     """Shows spans as they come and counts them by who saw what; asks for the stop when all are there."""
 
+    name = "console"
+
     def __init__(self, names: dict[int, str], expected: int, stop: StopRequest) -> None:
         self.seen: dict[str, Counter[Key]] = {}
         self._names = names

@@ -71,6 +71,8 @@ class Source:
 class Collected:
     """A sink that keeps its spans."""
 
+    name = "collected"
+
     def __init__(self) -> None:
         self.spans: list[Span] = []
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from otel_bridge.delivery import open_transport
 from otel_bridge.export_options import ExportOptions
 from otel_bridge.otlp import RequestEncoder, encode_span
-from otel_bridge.transport import Delivered, Outcome, Refused, TooLarge, Transport, TryAgain, open_transport
+from otel_bridge.transport import Delivered, Outcome, Refused, TooLarge, Transport, TryAgain
 from tests.otlp_receiver import Answer, Certificates, OtlpReceiver, free_port, make_certificates
 from tests.unit.otel_bridge.exchanges import RESOURCE, span
 
