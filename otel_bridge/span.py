@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import ClassVar, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 AttributeValue: TypeAlias = str | bool | int | float | bytes | list[str]
 """A list is homogeneous; bytes become `bytes_value` in OTLP."""
@@ -60,7 +60,7 @@ class Span:
 class SpanSink(Protocol):
     """Where finished spans go: an OTLP backend, a file, the console."""
 
-    name: ClassVar[str]
+    name: str
     """What metrics call it: `otlp`, `file`, `console`."""
 
     def submit(self, span: Span) -> None:
