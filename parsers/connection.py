@@ -432,6 +432,9 @@ class Connection:
         """Let what waits for a request go first: its request is among the lost ones, not behind them."""
         self._pairing.lose_requests(cause)
         self._release_stalled()
+        if self._streams[_INGRESS if self._role is _CLIENT else _EGRESS].is_waiting:
+            # Responses behind a jump could not go first; they may be those of the lost requests.
+            self._pairing.doubt(cause)
 
     def _take_response_outcome(self, outcome: Outcome) -> None:
         self._joining_response = False

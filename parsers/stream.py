@@ -78,9 +78,9 @@ class ByteStream:
         return not self._next and not self._held
 
     def follow(self, event: SocketEvent) -> bool:
-        """Take a DATA event whose payload is what comes next; False, nothing being taken, when it is not."""
+        """Take a DATA event whose payload, not empty, is what comes next; else False, nothing being taken."""
         length = event.length
-        if event.position != self._next or length != len(event.payload) or self._held:
+        if event.position != self._next or not length or length != len(event.payload) or self._held:
             return False
         self._next += length
         self._last_ktime_ns = event.ktime_ns
