@@ -36,6 +36,10 @@ static __always_inline int is_role_wanted(__u8 policy, __u8 role) {
     return policy & (role == ROLE_SERVER ? POLICY_CAPTURE_INGRESS : POLICY_CAPTURE_EGRESS);
 }
 
+static __always_inline __u8 provisional_flag(__u8 policy) {
+    return policy & POLICY_UNDECIDED ? RECORD_PROVISIONAL : 0;
+}
+
 /* A read returned 0. On a Unix socket that is the only sign that the other end is over. */
 static __always_inline void end_ingress(struct scratch *scratch, struct connection *connection,
                                         __u64 ktime_ns, __u32 tgid) {
@@ -82,6 +86,7 @@ static __always_inline void shut_unix_socket(void *task, __u32 fd, __u32 how, __
 
     if (!descriptor.sk || !scratch)
         return;
+    scratch->record.flags = 0;
     connection = find_connection(&descriptor);
     if (!connection || connection->socket.family != FAMILY_UNIX)
         return;
@@ -123,6 +128,7 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
         scratch = scratches.lookup(&zero);
         if (!scratch)
             return 0;
+        scratch->record.flags = provisional_flag(policy);
         if (movement->bytes == 0) {
             end_ingress(scratch, connection, bpf_ktime_get_ns(), tgid);
             return 0;
@@ -177,6 +183,7 @@ static __always_inline int handle_unjudged(void *ctx) {
     }
     if (connection->verdict != VERDICT_HTTP || !is_role_wanted(call->policy, connection->role))
         return 0;
+    scratch->record.flags = provisional_flag(call->policy);
     return capture_http(ctx, scratch, connection, &movement, call->tgid, ktime_ns);
 }
 

@@ -28,26 +28,14 @@ static __always_inline int deliver(void *record, __u64 size) {
     return failed;
 }
 
-static __always_inline __u8 policy_of(__u32 tgid) {
-    __u8 *policy = policy_by_tgid.lookup(&tgid);
-    return policy ? *policy : DEFAULT_POLICY;
-}
-
-static __always_inline __u8 record_flags(struct connection *connection, __u32 tgid) {
-    __u8 flags = connection->joined_late ? RECORD_JOINED_LATE : 0;
-#ifdef JUDGE_BY_EXECUTABLE
-    if (policy_of(tgid) == POLICY_UNDECIDED)
-        flags |= RECORD_PROVISIONAL;
-#endif
-    return flags;
-}
-
+/* Fills in everything but the payload. RECORD_PROVISIONAL stays as the entry point set it for the whole call.
+ */
 static __always_inline void begin_record(struct socket_record *record, struct connection *connection,
                                          __u8 kind, __u8 direction, __u64 ktime_ns, __u32 tgid) {
     record->kind = kind;
     record->direction = direction;
     record->role = connection->role;
-    record->flags = record_flags(connection, tgid);
+    record->flags = (record->flags & RECORD_PROVISIONAL) | (connection->joined_late ? RECORD_JOINED_LATE : 0);
     record->tgid = tgid;
     record->ktime_ns = ktime_ns;
     record->connection_id = connection->id;

@@ -12,6 +12,11 @@ static __always_inline void set_policy(__u32 tgid, __u8 policy) {
         count(COUNTER_POLICY_TABLE_FULL, 1);
 }
 
+static __always_inline __u8 policy_of(__u32 tgid) {
+    __u8 *policy = policy_by_tgid.lookup(&tgid);
+    return policy ? *policy : DEFAULT_POLICY;
+}
+
 /* A child starts with what its parent has, so that its first call is judged as the parent's would be. */
 static __always_inline void inherit_policy(void *parent, void *child) {
     __u32 parent_tgid = 0, child_tgid = 0;

@@ -32,7 +32,7 @@ enum direction { INGRESS = 0, EGRESS = 1 };
 enum role { ROLE_UNKNOWN = 0, ROLE_CLIENT = 1, ROLE_SERVER = 2 };
 
 enum record_flag {
-    RECORD_JOINED_LATE = 1,  /* the connection was in use before it was first seen */
+    RECORD_JOINED_LATE = 1, /* the connection was in use before it was first seen */
     RECORD_PROVISIONAL = 2, /* the process is POLICY_UNDECIDED: the agent keeps or drops it */
 };
 

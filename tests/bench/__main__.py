@@ -23,9 +23,11 @@ import click
 
 from tests.bench import subjects
 
-PAIR_ROUNDS = 200_000
-OTHER_ROUNDS = 2_000_000
+BURSTS_OF_CALLS = 12
 TURNS = 5
+BURSTS = 10
+POLL_SECONDS = 0.7
+BURST_REQUESTS = 2000
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ def measure_system_calls(folder: Path) -> list[Row]:
     program = subjects.build_program("socket_pair_cost", folder)
 
     def pair() -> float:
-        return number_printed_by(program, "pair", str(PAIR_ROUNDS))
+        return number_printed_by(program, "pair", str(BURSTS_OF_CALLS))
 
     def other() -> float:
-        return number_printed_by(program, "other", str(OTHER_ROUNDS))
+        return number_printed_by(program, "other", str(BURSTS_OF_CALLS))
 
     bare: dict[str, list[float]] = {"pair": [], "other": []}
     traced: dict[str, list[float]] = {"pair": [], "other": []}
@@ -137,6 +139,7 @@ def exported_spans(agent: subjects.Agent, expected: int) -> float:
         exported = metrics.get('wirespan_spans_total{fate="exported",sink="otlp"}', 0.0)
         if exported >= expected:
             break
+        time.sleep(POLL_SECONDS)  # answering costs the agent time, which is what is being measured
     return exported
 
 
@@ -146,12 +149,14 @@ def measure_load(port: int, folder: Path, endpoint: str, seconds: int) -> list[R
     options = (*options, "--otlp-protocol", "http/protobuf")
     rows = []
     with subjects.Agent(*options) as agent:
-        run_h2load(port, folder, "-c", "10", "-n", "2000")
+        served = run_h2load(port, folder, "-c", "10", "-n", str(BURST_REQUESTS))
+        exported_spans(agent, served)
         before = agent.cpu_seconds()
-        served = run_h2load(port, folder, "-c", "10", "--rps", "200", "-D", str(seconds))
-        exported_spans(agent, served + 2000)
-        cpu_us = (agent.cpu_seconds() - before) / served * 1e6
-        rows.append(Row("agent processor time per exchange at 2,000/s", "µs", None, cpu_us, 80.0))
+        for _ in range(BURSTS):
+            served += run_h2load(port, folder, "-c", "10", "-n", str(BURST_REQUESTS))
+            exported_spans(agent, served)
+        cpu_us = (agent.cpu_seconds() - before) / (BURSTS * BURST_REQUESTS) * 1e6
+        rows.append(Row("agent processor time per exchange, bursts", "µs", None, cpu_us, 80.0))
     with subjects.Agent(*options, core=0) as agent:
         before = agent.cpu_seconds()
         started = time.monotonic()
@@ -160,7 +165,7 @@ def measure_load(port: int, folder: Path, endpoint: str, seconds: int) -> list[R
         lost = served - exported_spans(agent, served)
         busy = (agent.cpu_seconds() - before) / served * 1e6
         rows.append(Row("load offered to the agent on one core", "exchanges/s", None, served / elapsed, None))
-        rows.append(Row("agent processor time per exchange at that load", "µs", None, busy, None))
+        rows.append(Row("agent processor time per exchange, cores shared", "µs", None, busy, None))
         rows.append(Row("lost exchanges at that load", "exchanges", None, lost, 0))
     with subjects.Agent(*options) as agent:
         served = run_h2load(port, folder, "-c", "1000", "--rps", "2", "-D", str(seconds))

@@ -4,8 +4,9 @@
  *   socket_pair_cost pair N     a 512-byte write and the read of it, over a Unix stream socket pair
  *   socket_pair_cost other N    getppid, a call that no tracer of sockets is interested in
  *
- * The bytes of the pair are requests, so that a capture judges the connection HTTP and takes every one of
- * them; the two ends take turns, as a client and a server do.
+ * N bursts, of which the quickest is printed. A burst of pairs fits into the ring buffer and is over before
+ * the agent's next drain: what is measured is the kernel side, not two programs in want of the same core. The
+ * bytes are requests and responses, so that a capture judges the connection HTTP and takes every one of them.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { message_bytes = 512 };
+enum { message_bytes = 512, pairs_in_a_burst = 3000, others_in_a_burst = 20000, pause_us = 150000 };
 
 static double now_ns(void) {
     struct timespec t;
@@ -45,19 +46,26 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: socket_pair_cost pair|other N\n");
         return 2;
     }
-    long rounds = atol(argv[2]);
     fill(request, "POST /bench HTTP/1.1\r\nHost: bench");
     fill(response, "HTTP/1.1 200 OK");
-    double start = now_ns();
-    if (strcmp(argv[1], "pair") == 0) {
-        for (long i = 0; i < rounds; i += 2) {
-            move(ends[0], ends[1], request);
-            move(ends[1], ends[0], response);
+    int is_pair = strcmp(argv[1], "pair") == 0;
+    int count = is_pair ? pairs_in_a_burst : others_in_a_burst;
+    double quickest = 1e18;
+    for (long bursts = atol(argv[2]); bursts > 0; bursts--) {
+        double start = now_ns();
+        for (int i = 0; i < count; i++) {
+            if (!is_pair)
+                getppid();
+            else if (i % 2 == 0)
+                move(ends[0], ends[1], request);
+            else
+                move(ends[1], ends[0], response);
         }
-    } else {
-        for (long i = 0; i < rounds; i++)
-            getppid();
+        double each = (now_ns() - start) / count;
+        if (each < quickest)
+            quickest = each;
+        usleep(pause_us);
     }
-    printf("%.1f\n", (now_ns() - start) / rounds);
+    printf("%.1f\n", quickest);
     return 0;
 }
