@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md is the map that a newcomer reads first: it names every source file, and none that is gone."""
+"""ARCHITECTURE.md is the map for newcomers: it names every source file, and none that is gone."""
 
 import re
 from pathlib import Path
