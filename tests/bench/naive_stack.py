@@ -1,8 +1,8 @@
 """The yardstick for the agent's processor time: the same exchange through the libraries, by their manuals.
 
-h11 parses request and response, the OpenTelemetry SDK makes the span, the official encoder makes the bytes. No
-capture, no pairing, no redaction, no delivery. Machines differ and drift; the ratio to this, from one run, does
-so far less.
+h11 parses request and response, the OpenTelemetry SDK makes the span, the official encoder makes the bytes.
+No capture, no pairing, no redaction, no delivery. Machines differ and drift; the ratio to this, from one
+run, does so far less.
 """
 
 from __future__ import annotations
