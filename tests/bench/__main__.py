@@ -189,7 +189,7 @@ def print_table(rows: list[Row]) -> None:
     click.echo(f"{'':{width}}  {'untraced':>10}  {'measured':>10}  {'bound':>6}")
     for row in rows:
         untraced = "" if row.without is None else f"{row.without:.2f}"
-        bound = "" if row.bound is None else f"{row.bound:g}"
+        bound = "" if row.bound is None else f"{row.bound:.3g}"
         verdict = {None: "", True: "holds", False: "EXCEEDED"}[row.holds]
         figures = f"{untraced:>10}  {row.measured:>10.2f}  {bound:>6}"
         click.echo(f"{row.what:{width}}  {figures}  {row.unit:11} {verdict}")
