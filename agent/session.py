@@ -49,8 +49,8 @@ log = logging.getLogger(__name__)
 def _spare_the_collector() -> None:
     """Let the cycle collector look at what a run allocates only, and less often.
 
-    Exchanges and spans form no cycles and die by reference count; walking the modules' objects for them every
-    few exchanges took a tenth of the run.
+    Exchanges and spans form no cycles and die by reference count; the modules' objects need no walk every few
+    exchanges.
     """
     gc.collect()
     gc.freeze()
@@ -73,16 +73,7 @@ def run_live(configuration: Configuration) -> None:
         closing.callback(source.close)
         selection = Selection(configuration.selection_rules(), source)
         selected = selection.apply_to_running()
-        pipeline = Pipeline(
-            source,
-            live_processes(options),
-            ConnectionTracker(configuration.parser_limits()),
-            RandomIdGenerator(),
-            options,
-            sinks,
-            selection=selection,
-            ktime_now=time.monotonic_ns,
-        )
+        pipeline = live_pipeline(configuration, options, source, selection, sinks)
         running.append(pipeline)
         _spare_the_collector()
         if configuration.capture.pids or configuration.capture.executables:
@@ -181,6 +172,26 @@ def _append(
             if seen_first:
                 writer.append_facts(facts)
         writer.append_records((record,))
+
+
+def live_pipeline(
+    configuration: Configuration,
+    options: SpanOptions,
+    source: LiveCapture,
+    selection: Selection,
+    sinks: Sequence[SpanSink],
+) -> Pipeline:
+    """Return all stages wired to the kernel of this host."""
+    return Pipeline(
+        source,
+        live_processes(options),
+        ConnectionTracker(configuration.parser_limits()),
+        RandomIdGenerator(),
+        options,
+        sinks,
+        selection=selection,
+        ktime_now=time.monotonic_ns,
+    )
 
 
 def live_processes(options: SpanOptions) -> ProcessTable:

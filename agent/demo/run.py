@@ -19,14 +19,11 @@ from agent.config import CaptureSection, Configuration
 from agent.demo.services import DemoUnavailableError, Services
 from agent.demo.traffic import route_of
 from agent.outputs import names_otlp, open_console, open_otlp, span_options
-from agent.pipeline import Pipeline
 from agent.selection import Selection
-from agent.session import describe_losses, live_processes
+from agent.session import describe_losses, live_pipeline
 from agent.stop import StopRequest
 from ebpf.capture import LiveCapture
 from otel_bridge.span import Span, SpanKind, SpanSink
-from otel_bridge.trace_context import RandomIdGenerator
-from parsers.tracker import ConnectionTracker
 
 PATIENCE_SECONDS = 4.0
 """How long after the last request missing spans are waited for."""
@@ -117,16 +114,7 @@ def _show(
     try:
         selection = Selection(rules.selection_rules(), source)
         selection.apply_to_running()
-        pipeline = Pipeline(
-            source,
-            live_processes(options),
-            ConnectionTracker(configuration.parser_limits()),
-            RandomIdGenerator(),
-            options,
-            sinks,
-            selection=selection,
-            ktime_now=time.monotonic_ns,
-        )
+        pipeline = live_pipeline(configuration, options, source, selection, sinks)
         _say(f"probes attached after {time.monotonic() - started_at:.1f} s; {requests} requests follow\n")
         services.begin()
         stop.after(seconds + PATIENCE_SECONDS)
