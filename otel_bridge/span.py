@@ -35,6 +35,16 @@ class Resource:
 
 
 @dataclass(slots=True)
+class SpanEvent:
+    """Something that happened at one moment of a span, such as a WebSocket message."""
+
+    name: str
+    unix_ns: int
+    attributes: dict[str, AttributeValue]
+    dropped_attributes_count: int = 0
+
+
+@dataclass(slots=True)
 class Span:
     """One exchange as an OpenTelemetry span."""
 
@@ -55,6 +65,9 @@ class Span:
     resource: Resource
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     dropped_attributes_count: int = 0
+    events: list[SpanEvent] | None = None
+    """In order of time; None instead of an empty list, which nearly every span would carry."""
+    dropped_events_count: int = 0
 
 
 class SpanSink(Protocol):

@@ -24,7 +24,7 @@ from otel_bridge.addresses import (
     parse_authority,
 )
 from otel_bridge.clock import ClockOffset
-from otel_bridge.message_text import FieldReader, Fields, read_content
+from otel_bridge.message_text import FieldReader, Fields, decode_value, read_content
 from otel_bridge.redaction import Redactor
 from otel_bridge.request_target import RequestTarget, TargetReader
 from otel_bridge.routes import infer_route
@@ -136,8 +136,9 @@ def build_span(
     target = None
     if request is not None:
         fields, request_headers, redacted = options.request_fields.read(request.headers)
-        target, count = options.targets.read(request.method, request.target)
-        redacted += count
+        if request.target is not None:
+            target, count = options.targets.read(request.method or b"", request.target)
+            redacted += count
     if response is not None:
         response_fields, response_headers, count = options.response_fields.read(response.headers)
         redacted += count
@@ -223,7 +224,7 @@ def _add_outline(
     """Add method and status; return the name of the span without its route."""
     request, response = exchange.request, exchange.response
     name = "HTTP"
-    if request is None:
+    if request is None or request.method is None:
         attributes["http.request.method"] = "_OTHER"
     else:
         method = request.method.decode("latin-1")
@@ -232,7 +233,7 @@ def _add_outline(
         else:
             attributes["http.request.method"] = "_OTHER"
             attributes["http.request.method_original"] = method
-    if response is not None:
+    if response is not None and response.status is not None:
         attributes["http.response.status_code"] = response.status
     return name
 
@@ -247,20 +248,27 @@ def _add_addresses(
 ) -> int:
     """Add URL, server and client; return how many values were redacted."""
     socket = exchange.socket
-    host = fields.get("host") or fields.get(":authority")
+    host = fields.get("host")
+    scheme = "http"
+    if (request := exchange.request) is not None:
+        # HTTP/2 says in pseudo-fields what HTTP/1 leaves to Host and to the connection (RFC 9113 §8.3.1).
+        if request.authority is not None:
+            host = [decode_value(request.authority)]
+        if request.scheme is not None:
+            scheme = decode_value(request.scheme)
     redacted = 0
     if kind is SpanKind.SERVER:
         server = _server(target, host, socket.local_address, socket.local_port)
         # CONNECT asks for a tunnel, not for a resource; its authority is in server.address and server.port.
         if target is not None and target.path:
-            attributes["url.scheme"] = forwarded_scheme(fields) or target.scheme or "http"
+            attributes["url.scheme"] = forwarded_scheme(fields) or target.scheme or scheme
             attributes["url.path"] = target.path
             if target.query:
                 attributes["url.query"] = target.query
     else:
         server = _server(target, host, socket.remote_address, socket.remote_port)
         if target is not None and target.path:
-            redacted = _add_url_full(attributes, target, host, server, rules)
+            redacted = _add_url_full(attributes, target, scheme, host, server, rules)
     if server is not None:
         attributes["server.address"] = server.host
         if server.port is not None:
@@ -292,6 +300,7 @@ def _server(
 def _add_url_full(
     attributes: dict[str, AttributeValue],
     target: RequestTarget,
+    default_scheme: str,
     host: list[str] | None,
     server: HostPort | None,
     rules: Redactor | None,
@@ -301,7 +310,7 @@ def _add_url_full(
     named = parse_authority(authority or (host[0] if host else "")) or server
     if named is None:
         return 0
-    origin, count = f"{scheme or 'http'}://{format_authority(named)}", 0
+    origin, count = f"{scheme or default_scheme}://{format_authority(named)}", 0
     if "@" in authority:
         origin = f"{scheme}://{authority}"
         if rules is not None:
@@ -316,16 +325,17 @@ def _add_outcome(attributes: dict[str, AttributeValue], exchange: HttpExchange, 
     if exchange.incomplete is Incomplete.CLOSED:
         attributes["error.type"] = "connection_closed"
         return True
-    response = exchange.response
-    if response is not None and response.status >= _ERROR_FROM_STATUS[kind]:
-        attributes["error.type"] = str(response.status)
+    status = exchange.response.status if exchange.response is not None else None
+    if status is not None and status >= _ERROR_FROM_STATUS[kind]:
+        attributes["error.type"] = str(status)
         return True
     return False
 
 
 def _route(attributes: dict[str, AttributeValue], response: HttpResponse | None) -> str | None:
     path = attributes.get("url.path")
-    return infer_route(path, response.status) if isinstance(path, str) and response is not None else None
+    status = response.status if response is not None else None
+    return infer_route(path, status) if isinstance(path, str) and status is not None else None
 
 
 def _add_body_facts(attributes: dict[str, AttributeValue], side: str, body: Body) -> None:

@@ -1,8 +1,9 @@
-"""The records the parsers emit: one request with its response.
+"""The records the parsers emit: one request with its response, and what more was understood of it.
 
 Contract: bytes stay bytes as they were on the wire, except the body, which is free of transfer coding and of
 content coding. None means unknown, never 0 or an empty value. An exchange that is not whole says so and why;
-what was seen of it is kept.
+what was seen of it is kept. What a protocol on top of HTTP adds (gRPC, WebSocket, GraphQL, JSON-RPC) stands
+beside the HTTP part and never changes it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from ebpf.events import Role, SocketInfo
+from ebpf.events import Direction, Role, SocketInfo
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Fields in wire order; names as sent, values without white space around, obs-fold already one space."""
@@ -54,6 +55,10 @@ class Incomplete(StrEnum):
     """The capture ended first."""
     INVALID = "invalid"
     """Bytes that no server would take for HTTP, or whose framing is ambiguous (request smuggling)."""
+    UNKNOWN_HEADERS = "unknown_headers"
+    """A head refers to compression state (HPACK) that was not seen: what it refers to is unknown."""
+    RESET = "reset"
+    """One end gave the HTTP/2 stream up (RST_STREAM, or GOAWAY before it was processed)."""
 
 
 @dataclass(slots=True)
@@ -78,12 +83,15 @@ class Body:
 class HttpRequest:
     """The request of an exchange."""
 
-    method: bytes
-    target: bytes
-    """Request target as sent: origin, absolute, authority or asterisk form."""
+    method: bytes | None
+    """None only over HTTP/2, where it may refer to compression state that was not seen."""
+    target: bytes | None
+    """Request target as sent: origin, absolute, authority or asterisk form. Over HTTP/2 `:path`, or
+    `:authority` of a CONNECT; None when that is unknown."""
     version: str
     """`1.0`, `1.1`, `2`."""
     headers: Headers
+    """Over HTTP/2 without pseudo-fields."""
     body: Body
     start_ktime_ns: int
     """When the call that moved the first byte returned."""
@@ -92,13 +100,22 @@ class HttpRequest:
     trailers: Headers = field(default_factory=list)
     dropped_headers: int = 0
     """Fields beyond `ParserLimits.max_headers`."""
+    unknown_headers: int = 0
+    """Fields of which the name or the value is unknown (HPACK state that was not seen); they are left out."""
+    scheme: bytes | None = None
+    """`:scheme` of HTTP/2."""
+    authority: bytes | None = None
+    """`:authority` of HTTP/2."""
+    protocol: bytes | None = None
+    """`:protocol` of an extended CONNECT (RFC 8441)."""
 
 
 @dataclass(slots=True)
 class HttpResponse:
     """The final response of an exchange."""
 
-    status: int
+    status: int | None
+    """None only over HTTP/2, where it may refer to compression state that was not seen."""
     reason: bytes
     version: str
     headers: Headers
@@ -109,6 +126,139 @@ class HttpResponse:
     dropped_headers: int = 0
     interim: tuple[int, ...] = ()
     """Status codes of the 1xx responses that came before it."""
+    unknown_headers: int = 0
+    """As for a request."""
+
+
+@dataclass(slots=True)
+class MessageFlow:
+    """The messages that one direction of a stream carried: of a gRPC call, or of a WebSocket."""
+
+    count: int = 0
+    """Messages that ended; those that a gap swallowed are not among them."""
+    size: int = 0
+    """Their bytes on the wire, without their framing."""
+    uncounted: bool = False
+    """A gap, or an end in the middle of a message: there were more messages or bytes than counted."""
+
+
+@dataclass(slots=True)
+class GrpcMessage:
+    """One length-prefixed message."""
+
+    size: int
+    """Length by its prefix, bytes on the wire."""
+    content: bytes
+    """Decompressed where it was compressed; cut to what the body limit leaves."""
+    compressed: bool
+    truncation: Truncation | None = None
+
+
+@dataclass(slots=True)
+class GrpcCall:
+    """What makes an exchange a gRPC call (unary and streaming; gRPC-Web when `web`)."""
+
+    method: str | None
+    """Full method name without the leading slash, `package.Service/Method`; None when unknown."""
+    status: int | None
+    """`grpc-status` of the trailers, or of a response of headers only; None when none was seen."""
+    status_message: str | None
+    """`grpc-message`, percent-decoded."""
+    request_messages: list[GrpcMessage]
+    """The first ones, within the body limit."""
+    response_messages: list[GrpcMessage]
+    request_flow: MessageFlow
+    response_flow: MessageFlow
+    web: bool = False
+    trailers: Headers = field(default_factory=list)
+    """Trailers of gRPC-Web, which travel in the body."""
+
+
+@dataclass(slots=True)
+class WebSocketMessage:
+    """One message, or one control frame, of a WebSocket (RFC 6455)."""
+
+    direction: Direction
+    """As the socket saw it."""
+    opcode: int
+    """1 text, 2 binary, 8 close, 9 ping, 10 pong."""
+    size: int
+    """Payload bytes on the wire, all fragments together, as compressed."""
+    content: bytes
+    """Unmasked and decompressed; cut to the bounds."""
+    ktime_ns: int
+    """When the call that moved its last byte returned."""
+    truncation: Truncation | None = None
+
+
+@dataclass(slots=True)
+class WebSocketSession:
+    """What passed over a connection after the handshake that the exchange describes."""
+
+    messages: list[WebSocketMessage]
+    """The first ones, within the bounds."""
+    ingress: MessageFlow
+    egress: MessageFlow
+    dropped_messages: int = 0
+    """Messages and control frames beyond the bounds: counted, not kept."""
+    subprotocol: str | None = None
+    close_code: int | None = None
+    """Of the first close frame; None when none was seen or it had no body."""
+    close_reason: str | None = None
+    closed_by: Direction | None = None
+    """Direction of the first close frame."""
+    end_ktime_ns: int = 0
+    """When the last byte passed."""
+
+
+@dataclass(slots=True)
+class GraphQlOperation:
+    """One GraphQL operation of a request."""
+
+    name: str | None
+    type: str | None
+    """`query`, `mutation` or `subscription`; None when only a persisted query's hash or a name was sent."""
+
+
+@dataclass(slots=True)
+class GraphQlRequest:
+    """The operations of a GraphQL request, several when batched."""
+
+    operations: list[GraphQlOperation]
+    """At most `ParserLimits.max_operations`."""
+    count: int
+    """All operations of the batch, also those beyond the bound."""
+    error_count: int | None = None
+    """`errors` of the response, all operations together; None when the response does not tell."""
+
+
+@dataclass(slots=True)
+class JsonRpcCall:
+    """One call of a JSON-RPC request."""
+
+    method: str
+    identity: str | None
+    """`id` as text; None for a notification."""
+    version: str
+    """`1.0` or `2.0`."""
+    error_code: int | None = None
+    """`error.code` of the response with the same id; None without an error."""
+    error_message: str | None = None
+
+
+@dataclass(slots=True)
+class JsonRpcBatch:
+    """The calls of a JSON-RPC request; one unless batched."""
+
+    calls: list[JsonRpcCall]
+    """At most `ParserLimits.max_operations`."""
+    count: int
+    """All calls of the batch, also those beyond the bound."""
+    batched: bool = False
+
+
+Application: TypeAlias = GrpcCall | WebSocketSession | GraphQlRequest | JsonRpcBatch
+"""What an exchange carries on top of HTTP."""
 
 
 @dataclass(slots=True)
@@ -131,4 +281,8 @@ class HttpExchange:
     anomalies: tuple[str, ...] = ()
     """What a strict parser would refuse although a server took it, e.g. `bare_lf`, `obs_fold`."""
     upgraded: bool = False
-    """The connection left HTTP with this exchange (101, or CONNECT with 2xx)."""
+    """The connection, or the HTTP/2 stream, left HTTP with this exchange (101, or CONNECT with 2xx)."""
+    application: Application | None = None
+    """What was understood of its content; None when nothing was, or it is plain HTTP."""
+    pushed: bool = False
+    """The server promised the request (HTTP/2 PUSH_PROMISE): no client sent it."""

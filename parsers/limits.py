@@ -41,3 +41,5 @@ class ParserLimits:
     """A connection without an event for this long is finished: what is pending is emitted flagged."""
     close_grace_ns: int = 1_000_000_000
     """After CLOSED, how long bytes already received may still be read by the application."""
+    max_operations: int = 16
+    """GraphQL operations or JSON-RPC calls named of one batch; the rest is counted. Clients batch a few."""
