@@ -29,7 +29,9 @@ _TUNNEL: Final = Framing.TUNNEL
 _STATUS_PREFIX = b"HTTP/1."
 # Shared, for every message replaces it when it ends.
 _BODY_TO_COME: Final = Body(None, b"", None)
-_HTTP2_PREFACE = b"PRI * HTTP/2.0"
+_HTTP2_START_LINE = b"PRI * HTTP/2.0"
+HTTP2_PREFACE = _HTTP2_START_LINE + b"\r\n\r\n"
+"""The beginning of the client's preface (RFC 9113 §3.4), which reads as the head of a request."""
 
 
 class RequestReader(DirectReader[HttpRequest]):
@@ -40,7 +42,7 @@ class RequestReader(DirectReader[HttpRequest]):
     def _open(self, block: bytes) -> Outcome:
         head = parse_request_head(block)
         if head is None:
-            if block.startswith(_HTTP2_PREFACE):
+            if block == _HTTP2_START_LINE:
                 self._leave_http()
                 return Outcome.HTTP2
             return self._refuse_head("invalid_heads")
@@ -66,7 +68,7 @@ class RequestReader(DirectReader[HttpRequest]):
         return self._start(Message(record, fields, size, self._start_tgid), framing, length)
 
     def _begins_message(self, data: bytes) -> bool:
-        return data.startswith(_HTTP2_PREFACE) or is_request_start(data, self._limits.max_header_block)
+        return data.startswith(_HTTP2_START_LINE) or is_request_start(data, self._limits.max_header_block)
 
     def _is_plausible(self, start: bytes) -> bool:
         return 0x21 <= start[0] <= 0x7E

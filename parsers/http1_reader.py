@@ -197,6 +197,17 @@ class MessageReader(ABC, Generic[RecordT]):
         self._at = 0
         self._partial.clear()
 
+    def take_unread(self) -> list[Piece]:
+        """Give up the input that no message has taken: bytes of another protocol, for its reader."""
+        piece = self._piece
+        unread = [piece._replace(data=piece.data[self._at :], starts_record=False), *self._queue]
+        if not self.has_input:
+            unread = unread[1:]
+        self._queue.clear()
+        self._queued_bytes = 0
+        self.has_input = False
+        return unread
+
     @abstractmethod
     def _open(self, block: bytes) -> Outcome:
         """Take the head of a message."""

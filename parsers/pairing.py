@@ -125,6 +125,14 @@ class Pairing:
         self._out = []
         return out
 
+    def take_handshake(self) -> HttpExchange | None:
+        """Take back the exchange that switched the protocol, if that is what was emitted last."""
+        return self._out.pop() if self._out and self._out[-1].upgraded else None
+
+    def emit(self, exchange: HttpExchange) -> None:
+        """Emit an exchange that was taken back."""
+        self._out.append(exchange)
+
     def next_turn(self) -> Turn | None:
         """Return the first turn whose response has not begun; those that have begun stand before it."""
         turns = self.turns

@@ -17,6 +17,7 @@ from ebpf.events import EventKind, SocketEvent
 from parsers.connection import NEVER_NS, Connection
 from parsers.counters import new_counters
 from parsers.exchange import HttpExchange, Incomplete
+from parsers.http1_connection import Http1Connection
 from parsers.limits import ParserLimits
 
 QUIET_NS = 100_000_000
@@ -60,13 +61,16 @@ class ConnectionTracker:
         if connection is None:
             if event.kind is EventKind.CLOSED or event.kind is EventKind.ENDED:
                 return []
-            connection = Connection(event, self._limits, self._counts)
+            connection = Http1Connection(event, self._limits, self._counts)
             connections[identity] = connection
             self._counts["connections"] += 1
         else:
             connections.move_to_end(identity)
         try:
             exchanges = connection.feed(event)
+            if connection.successor is not None:
+                connection, more = self._succeed(identity, connection.successor)
+                exchanges = exchanges + more
         except Exception:  # noqa: BLE001 - whatever the bug is, the other connections go on
             exchanges = self._quarantine(connection)
         held = connection.held_bytes
@@ -131,6 +135,9 @@ class ConnectionTracker:
         if connection.due_ktime_ns <= ktime_ns:
             try:
                 exchanges = connection.expire(ktime_ns)
+                if connection.successor is not None:
+                    connection, more = self._succeed(identity, connection.successor)
+                    exchanges = exchanges + more
             except Exception:  # noqa: BLE001 - as in feed
                 exchanges = self._quarantine(connection)
             if connection.is_finished:
@@ -151,6 +158,11 @@ class ConnectionTracker:
             # Never again at the same time, whatever a bug leaves due.
             self._set_alarm(identity, connection, max(due, ktime_ns + 1))
         return exchanges
+
+    def _succeed(self, identity: int, successor: Connection) -> tuple[Connection, list[HttpExchange]]:
+        """Put what the connection goes over to in its place; return it and what it completes at once."""
+        self._connections[identity] = successor
+        return successor, successor.begin()
 
     def _set_alarm(self, identity: int, connection: Connection, due_ktime_ns: int) -> None:
         connection.alarm_ktime_ns = due_ktime_ns

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import EventKind, Missing, Role, SocketEvent
-from parsers.connection import Connection
 from parsers.exchange import HttpExchange
+from parsers.http1_connection import Http1Connection
 from parsers.limits import ParserLimits
 from parsers.tracker import QUIET_NS, ConnectionTracker
 from tests.builders import SECOND_NS, Conversation
@@ -20,7 +20,7 @@ Step = tuple[list[HttpExchange], int, list[tuple[int, int]]]
 LIMITS = ParserLimits(max_body=40)
 
 
-def take_long_way(_: Connection, *__: object) -> None:
+def take_long_way(_: Http1Connection, *__: object) -> None:
     """Expect nothing, so that nothing is read directly."""
 
 
@@ -30,7 +30,7 @@ def follow(events: list[SocketEvent], *, directly: bool) -> tuple[list[Step], di
     steps: list[Step] = []
     with pytest.MonkeyPatch.context() as patch:
         if not directly:
-            patch.setattr(Connection, "_expect_next", take_long_way)
+            patch.setattr(Http1Connection, "_expect_next", take_long_way)
         for event in events:
             exchanges = tracker.feed(event)
             steps.append((exchanges, tracker.buffered_bytes, []))

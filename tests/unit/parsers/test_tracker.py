@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Missing, SocketEvent
-from parsers.connection import Connection
 from parsers.counters import COUNTERS, INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, Incomplete
+from parsers.http1_connection import Http1Connection
 from parsers.limits import ParserLimits
 from parsers.tracker import ASK_AGAIN_NS, QUIET_NS, ConnectionTracker
 from tests.builders import SECOND_NS, Conversation
@@ -174,13 +174,13 @@ def test_a_connection_alone_beyond_the_bound_is_evicted_itself() -> None:
 
 def test_time_costs_nothing_for_connections_that_nothing_is_due_for(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
-    original = Connection.expire
+    original = Http1Connection.expire
 
-    def expire(self: Connection, ktime_ns: int) -> list[HttpExchange]:
+    def expire(self: Http1Connection, ktime_ns: int) -> list[HttpExchange]:
         looked_at.append(self.cookie)
         return original(self, ktime_ns)
 
-    monkeypatch.setattr(Connection, "expire", expire)
+    monkeypatch.setattr(Http1Connection, "expire", expire)
     tracker = ConnectionTracker(ParserLimits())
     talks = [Conversation(number) for number in range(50)]
     for talk in talks:
@@ -233,9 +233,9 @@ def test_the_first_thing_due_sounds_the_alarm() -> None:
 def test_a_bug_in_one_connection_leaves_the_others_alone(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = getattr(Connection, method)
+    original = getattr(Http1Connection, method)
 
-    def fail(self: Connection, argument: object) -> list[HttpExchange]:
+    def fail(self: Http1Connection, argument: object) -> list[HttpExchange]:
         if (
             self.cookie == 7
             and not self.is_ignored
@@ -245,7 +245,7 @@ def test_a_bug_in_one_connection_leaves_the_others_alone(
         result: list[HttpExchange] = original(self, argument)
         return result
 
-    monkeypatch.setattr(Connection, method, fail)
+    monkeypatch.setattr(Http1Connection, method, fail)
     tracker = ConnectionTracker(ParserLimits())
     broken, sound = Conversation(1), Conversation(2)
     exchanges = []
