@@ -18,7 +18,9 @@ _TYPE = struct.Struct("<III")
 _MEMBER = struct.Struct("<III")
 
 _MAGIC = 0xEB9F
-_STRUCT, _UNION, _TYPEDEF = 4, 5, 8
+_STRUCT, _UNION, _TYPEDEF, _FUNCTION = 4, 5, 8, 12
+_NAMED_KINDS = frozenset({_STRUCT, _TYPEDEF, _FUNCTION})
+"""What is looked up by name."""
 _TRANSPARENT = frozenset({_TYPEDEF, 9, 10, 11, 18})
 """Typedef, volatile, const, restrict and type tag: what they name is laid out as what they refer to."""
 
@@ -73,7 +75,7 @@ class KernelTypes:
         while offset < end:
             name, info, _size = unpack(data, offset)
             kind = info >> 24 & 0x1F
-            if name and kind in (_STRUCT, _TYPEDEF):
+            if name and kind in _NAMED_KINDS:
                 # the first of several of one name; the kernel has duplicates only of what drivers keep
                 # private
                 named.setdefault((kind, name), len(offsets))
@@ -104,6 +106,14 @@ class KernelTypes:
     def typedef_number(self, name: str) -> int:
         """Return the number of a typedef, as the bpf system call wants it for `attach_btf_id`."""
         return self._find(_TYPEDEF, name)
+
+    def struct_number(self, name: str) -> int:
+        """Return the number of a struct, as bpf_rdonly_cast wants it. Raises BtfError."""
+        return self._find(_STRUCT, name)
+
+    def function_number(self, name: str) -> int:
+        """Return the number of a function, by which a program calls it. Raises BtfError."""
+        return self._find(_FUNCTION, name)
 
     def member_offset(self, struct_name: str, member: str) -> int:
         """Return where `member` starts in `struct struct_name`, in bytes.

@@ -38,6 +38,9 @@ it."""
 
 CONTINUATIONS = ("continue_transfer", "continue_judging", "continue_life")
 """Programs that sys_exit tail-calls, in the order of `enum continuation` in bpf/records.h."""
+_CALL_HELPER = b"\x85\x00\x00\x00"
+_CALL_KERNEL_FUNCTION = b"\x85\x20\x00\x00"
+
 MAX_MESSAGE_BYTES = 1 << 16
 """Of a request or manifest; a compiler's complaint is cut to fit."""
 
@@ -83,9 +86,22 @@ class _Variant:
     """Loaded as BTF-typed programs, which are entered more cheaply, rather than as plain raw tracepoints."""
     wants: str | None = None
     """Kernel function without which there is no use in trying."""
+    structs: tuple[str, ...] = ()
+    """Those whose numbers the program text wants, as TYPE_<name>."""
 
+
+_CAST = "bpf_rdonly_cast"
+_CAST_PLACEHOLDER = 0x7FFF0001
+"""Stands in the program text for the number of _CAST; the number of no helper."""
 
 _VARIANTS = (
+    # loads through every pointer on the way to the socket: Linux 6.2 and later
+    _Variant(
+        ("-DTYPED", "-DCASTS", f"-DCAST_PLACEHOLDER={_CAST_PLACEHOLDER}"),
+        typed=True,
+        wants=_CAST,
+        structs=("list_head", "file", "socket"),
+    ),
     # loads through typed pointers instead of calling a helper for each: Linux 6.1 and later
     _Variant(("-DTYPED",), typed=True, wants="bpf_get_current_task_btf"),
     _Variant((), typed=True),
@@ -104,6 +120,8 @@ class _Module:
     def load(self, name: str, tracepoint: str, *, typed: bool) -> int:
         """Load a program and return its descriptor. Raises OSError."""
         instructions = self._functions[name]
+        if self._types.has_name(_CAST):
+            instructions = link_function(instructions, _CAST_PLACEHOLDER, self._types.function_number(_CAST))
         if not typed:
             return bpf_syscalls.load_program(name, instructions, bpf_syscalls.PROGRAM_RAW_TRACEPOINT)
         return bpf_syscalls.load_program(
@@ -131,6 +149,20 @@ class _Module:
             programs["on_sys_exit"], None if typed else "sys_exit"
         )
         return links
+
+
+def link_function(instructions: bytes, placeholder: int, number: int) -> bytes:
+    """Return the program with each call of `placeholder` made one of the kernel function of this number.
+
+    The numbers are a helper's and a BTF function's; the instruction says by its source register which of them
+    it has (Documentation/bpf/standardization/instruction-set.rst of the kernel, "Helper functions").
+    """
+    linked = bytearray(instructions)
+    wanted = _CALL_HELPER + placeholder.to_bytes(4, "little")
+    for offset in range(0, len(linked), len(wanted)):
+        if linked[offset : offset + len(wanted)] == wanted:
+            linked[offset : offset + len(wanted)] = _CALL_KERNEL_FUNCTION + number.to_bytes(4, "little")
+    return bytes(linked)
 
 
 def _compile(flags: list[str]) -> tuple[dict[str, bytes], dict[str, int], object]:
@@ -184,7 +216,8 @@ def compile_and_attach(request: Request) -> tuple[dict[str, int], object]:
     for variant in _VARIANTS:
         if variant.wants and not types.has_name(variant.wants):
             continue
-        module = _Module([*flags, *variant.flags], types)
+        numbers = [f"-DTYPE_{name}={types.struct_number(name)}" for name in variant.structs]
+        module = _Module([*flags, *variant.flags, *numbers], types)
         ports = bpf_syscalls.Map(module.maps["ports"], 2, 1)
         for port in request.ports:
             ports.update(port.to_bytes(2, "little"), b"\1")

@@ -110,17 +110,40 @@ struct descriptor {
     __u16 type;
 };
 
-/* The caller's call on fd succeeded, so fd lies within its table. */
-static __always_inline struct descriptor resolve_descriptor(void *task, __u32 fd) {
+#ifdef CASTS
+/* bpf_rdonly_cast: the address of a struct as a pointer that may be loaded from, for no instruction at all.
+ * It is not a helper but a function of the kernel, which bcc can't call: the loader puts its number in place
+ * of this one. */
+static void *(*cast)(void *address, __u64 type) = (void *)CAST_PLACEHOLDER;
+
+static __always_inline struct descriptor resolve_file(void **slot) {
     struct descriptor found = {};
-    void *files = NULL, *fdt = NULL, *table = NULL, *file = NULL, *inode = NULL, *socket = NULL;
+    __u64 mode = 0, type = 0, inode_number = 0;
+    void *file = NULL, *inode = NULL, *socket = NULL;
+
+    READ_TYPED(64, file, cast(slot, TYPE_list_head), 0); /* any struct that begins with a pointer */
+    file = cast(file, TYPE_file);
+    READ_TYPED(64, inode, file, OFFSET_file_f_inode);
+    READ_TYPED(16, mode, inode, OFFSET_inode_i_mode);
+    if ((mode & FILE_TYPE_MASK) != FILE_TYPE_SOCKET)
+        return found;
+    READ_TYPED(64, inode_number, inode, OFFSET_inode_i_ino);
+    READ_TYPED(64, socket, file, OFFSET_file_private_data);
+    socket = cast(socket, TYPE_socket);
+    READ_TYPED(16, type, socket, OFFSET_socket_type);
+    READ_TYPED(64, found.sk, socket, OFFSET_socket_sk);
+    found.inode = inode_number;
+    found.type = type;
+    return found;
+}
+#else
+static __always_inline struct descriptor resolve_file(void **slot) {
+    struct descriptor found = {};
+    void *file = NULL, *inode = NULL, *socket = NULL;
     __u8 inode_head[OFFSET_inode_i_ino + 8];
     __u8 socket_head[OFFSET_socket_sk + 8];
 
-    READ_TYPED(64, files, task, OFFSET_task_struct_files);
-    READ_TYPED(64, fdt, files, OFFSET_files_struct_fdt);
-    READ_TYPED(64, table, fdt, OFFSET_fdtable_fd);
-    bpf_probe_read_kernel(&file, sizeof(file), table + fd * sizeof(void *));
+    bpf_probe_read_kernel(&file, sizeof(file), slot);
     READ_KERNEL(inode, file, file, f_inode);
     if (bpf_probe_read_kernel(inode_head, sizeof(inode_head), inode) != 0)
         return found;
@@ -134,6 +157,17 @@ static __always_inline struct descriptor resolve_descriptor(void *task, __u32 fd
     found.type = *(__u16 *)(socket_head + OFFSET_socket_type);
     found.sk = *(void **)(socket_head + OFFSET_socket_sk);
     return found;
+}
+#endif
+
+/* The caller's call on fd succeeded, so fd lies within its table. */
+static __always_inline struct descriptor resolve_descriptor(void *task, __u32 fd) {
+    void *files = NULL, *fdt = NULL, *table = NULL;
+
+    READ_TYPED(64, files, task, OFFSET_task_struct_files);
+    READ_TYPED(64, fdt, files, OFFSET_files_struct_fdt);
+    READ_TYPED(64, table, fdt, OFFSET_fdtable_fd);
+    return resolve_file((void **)table + fd);
 }
 
 /* Family, addresses and ports. Returns whether the family is one that is captured. */

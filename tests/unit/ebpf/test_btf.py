@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ebpf.btf import KERNEL_BTF_PATH, BtfError, KernelTypes
 from ebpf.program import offset_flags
 
-INT, ARRAY, STRUCT, UNION, FWD, TYPEDEF, CONST = 1, 3, 4, 5, 7, 8, 10
+INT, ARRAY, STRUCT, UNION, FWD, TYPEDEF, CONST, FUNCTION = 1, 3, 4, 5, 7, 8, 10, 12
 
 
 class Blob:
@@ -57,6 +57,7 @@ def example() -> bytes:
     blob.add(blob.name("sample"), STRUCT, 24, [(count, 1, 0), (0, 3, 64), (blob.name("tail"), 1, 128)])
     blob.add(blob.name("flags"), STRUCT, 4, [(bits, 1, 3 << 24 | 5), (blob.name("whole"), 1, 16)], flag=1)
     blob.add(blob.name("btf_trace_sample"), TYPEDEF, 1)
+    blob.add(blob.name("cast_sample"), FUNCTION, 1)
     return blob.data()
 
 
@@ -68,6 +69,8 @@ def test_members_are_found_also_inside_anonymous_parts() -> None:
     assert types.member_offset("sample", "tail") == 16
     assert types.member_offset("flags", "whole") == 2
     assert types.typedef_number("btf_trace_sample") == 6
+    assert types.struct_number("sample") == 4
+    assert types.function_number("cast_sample") == 7
     assert types.has_name("inner")
     assert not types.has_name("inn")
     assert types.offset_flags([("sample", "tail")]) == ["-DOFFSET_sample_tail=16"]
