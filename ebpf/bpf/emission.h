@@ -15,8 +15,7 @@ static __always_inline __u64 ring_wakeup(void) {
     return waiting > RING_BYTES / 2 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-static __always_inline int deliver(void *record, __u64 size) {
-    __u64 wakeup = ring_wakeup();
+static __always_inline int deliver_waking(void *record, __u64 size, __u64 wakeup) {
     int failed;
 
     asm volatile("" : "+r"(size));
@@ -26,6 +25,10 @@ static __always_inline int deliver(void *record, __u64 size) {
     if (failed)
         count(COUNTER_RING_FULL_RECORDS, 1);
     return failed;
+}
+
+static __always_inline int deliver(void *record, __u64 size) {
+    return deliver_waking(record, size, ring_wakeup());
 }
 
 /* Fills in everything but the payload. RECORD_PROVISIONAL stays as the entry point set it for the whole call.

@@ -60,7 +60,12 @@ static __always_inline void deliver_executed(struct scratch *scratch, void *task
         length = 0;
     record->path_length = path_length;
     record->arguments_length = length;
+#ifdef JUDGE_BY_EXECUTABLE
+    /* until the agent has judged it, all that it says is captured: that should not last for a whole drain */
+    deliver_waking(record, sizeof(*record) + path_length + length, BPF_RB_FORCE_WAKEUP);
+#else
     deliver(record, sizeof(*record) + path_length + length);
+#endif
 }
 
 static __always_inline void deliver_exited(__u32 tgid) {

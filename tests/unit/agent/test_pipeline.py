@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from agent.metrics import build_registry
-from agent.pipeline import Pipeline
+from agent.pipeline import EXCHANGES_AT_ONCE, Pipeline
 from agent.processes import ProcessTable
 from agent.selection import Selection, SelectionRules
 from agent.stop import StopRequest
@@ -170,6 +170,26 @@ def test_a_later_clock_sample_moves_later_spans_only() -> None:
     source = Source([CLOCK, *exchange()], [later, *second_exchange()])
     pipeline(source, sink).run(StopRequest())
     assert [span.start_unix_ns - CLOCK.unix_ns for span in sink.spans] == [1_000, 19_077]
+
+
+def test_stages_that_work_on_many_exchanges_at_once_keep_their_order_and_their_process() -> None:
+    sink = Collected()
+    count = EXCHANGES_AT_ONCE * 2 + 3
+    step = len(REQUEST)
+    events: list[CaptureEvent] = [CLOCK, ProcessFacts(1_500, TGID, 1, "/bin/before", (), None)]
+    for number in range(count):
+        ktime_ns = 2_000 + number * 10
+        events += [
+            moved(Direction.INGRESS, REQUEST, ktime_ns, position=number * step),
+            moved(Direction.EGRESS, RESPONSE + b"hello", ktime_ns + 5, position=number * (len(RESPONSE) + 5)),
+        ]
+        if number == count - 2:
+            events.append(ProcessExecuted(ktime_ns + 6, TGID, "/bin/after", ()))
+    pipeline(Source(events), sink).run(StopRequest())
+    assert [span.start_unix_ns for span in sink.spans] == [
+        CLOCK.unix_ns + 1_000 + number * 10 for number in range(count)
+    ]
+    assert [span.resource.service_name for span in sink.spans[-2:]] == ["/bin/before", "/bin/after"]
 
 
 def second_exchange() -> list[CaptureEvent]:
