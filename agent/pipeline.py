@@ -39,7 +39,7 @@ from parsers.tracker import ConnectionTracker
 POLL_SECONDS = 0.1
 """Longest wait for events: how late a stop, an expiry and the liveness mark may be."""
 EXCHANGES_AT_ONCE = 100
-"""Exchanges that wait for the others of their poll before they are built and handed over. More gain nothing."""
+"""Exchanges that wait for the others of their poll before they are built. More gain nothing."""
 MAX_LAST_POLLS = 100
 """Polls after a stop was asked for: what the ring holds is drained; a busy host can't hold up the end."""
 
