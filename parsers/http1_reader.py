@@ -25,14 +25,13 @@ from enum import Enum
 from typing import Final, Generic
 
 from parsers.exchange import Incomplete
+from parsers.http1_chunked import ChunkedLines
 from parsers.http1_framing import Framing
-from parsers.http1_head import parse_trailers
 from parsers.http1_message import Message, RecordT
 from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING, Piece
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-_CHUNK_LENGTH = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
 class Outcome(Enum):
@@ -93,6 +92,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "_at",
         "_counts",
         "_limits",
+        "_lines",
         "_needed",
         "_partial",
         "_piece",
@@ -101,8 +101,6 @@ class MessageReader(ABC, Generic[RecordT]):
         "_skipped_lines",
         "_start_ktime_ns",
         "_start_tgid",
-        "_trailer_bytes",
-        "_trailer_lines",
         "finished_by_inference",
         "gated",
         "has_input",
@@ -128,8 +126,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self._skipped_lines = False
         self._start_ktime_ns = 0
         self._start_tgid = 0
-        self._trailer_lines: list[bytes] = []
-        self._trailer_bytes = 0
+        self._lines = ChunkedLines(limits)
         self.message: Message[RecordT] | None = None
         self.loss = Incomplete.LOST_BYTES
         self.loss_missing = NOTHING_MISSING
@@ -148,7 +145,8 @@ class MessageReader(ABC, Generic[RecordT]):
     @property
     def buffered_bytes(self) -> int:
         """Bytes held that no message has taken yet."""
-        return self._queued_bytes + len(self._piece.data) - self._at + len(self._partial)
+        held = self._lines.held_bytes + len(self._partial)
+        return self._queued_bytes + len(self._piece.data) - self._at + held
 
     def add(self, piece: Piece) -> None:
         """Take the next piece of the stream."""
@@ -196,6 +194,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
         self._at = 0
         self._partial.clear()
+        self._lines.clear()
 
     def take_unread(self) -> list[Piece]:
         """Give up the input that no message has taken: bytes of another protocol, for its reader."""
@@ -253,7 +252,7 @@ class MessageReader(ABC, Generic[RecordT]):
             and not message.size
             and self._at == 0
             and piece.starts_record
-            and not self._partial
+            and not self._lines.held_bytes
             and self._begins_message(piece.data)
         ):
             message.fields.anomalies.append("body_not_sent")
@@ -381,6 +380,7 @@ class MessageReader(ABC, Generic[RecordT]):
             self.message.fail(cause, self._limits)
         self.state = _LOST
         self._partial.clear()
+        self._lines.clear()
         self.loss = cause
         if cause is Incomplete.INVALID:
             self.loss_missing = NOTHING_MISSING
@@ -398,20 +398,21 @@ class MessageReader(ABC, Generic[RecordT]):
         return None if self._needed else self._finish(message)
 
     def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
-        """Read a line of the chunked coding (RFC 9112 §7.1): a size, the end of a chunk, or a trailer."""
-        line = self._take_line(piece, message)
+        """Read a line of the chunked coding: a size, the end of a chunk, or a trailer."""
+        lines = self._lines
         state = self.state
+        line, self._at = lines.take(piece.data, self._at, message.fields)
         if line is None:
-            limit = self._limits.max_header_block if state == _TRAILERS else self._limits.max_chunk_line
-            return self._lose(Incomplete.INVALID) if len(self._partial) > limit else None
+            in_bounds = lines.is_within_bounds(in_trailers=state == _TRAILERS)
+            return None if in_bounds else self._lose(Incomplete.INVALID)
         if piece.ktime_ns > message.record.end_ktime_ns:
             message.record.end_ktime_ns = piece.ktime_ns
         if state == _CHUNK_SIZE:
-            size = line.partition(b";")[0].strip(b" \t")
-            if _CHUNK_LENGTH.fullmatch(size) is None or len(line) > self._limits.max_chunk_line:
+            size = lines.parse_size(line)
+            if size is None:
                 return self._lose(Incomplete.INVALID)
-            self._needed = int(size, 16)
-            self.state = _CHUNK_DATA if self._needed else _TRAILERS
+            self._needed = size
+            self.state = _CHUNK_DATA if size else _TRAILERS
             return None
         if state == _CHUNK_END:
             if line:
@@ -419,40 +420,13 @@ class MessageReader(ABC, Generic[RecordT]):
             self.state = _CHUNK_SIZE
             return None
         if line:
-            self._trailer_lines.append(line)
-            self._trailer_bytes += len(line)
-            return self._lose_trailers() if self._trailer_bytes > self._limits.max_header_block else None
-        if self._trailer_lines:
-            trailers = parse_trailers(b"\r\n".join(self._trailer_lines))
-            self._trailer_lines = []
-            self._trailer_bytes = 0
+            lines.add_trailer(line)
+            return None if lines.is_within_bounds(in_trailers=True) else self._lose(Incomplete.INVALID)
+        trailers = lines.take_trailers()
+        if trailers is not None:
             message.record.trailers = trailers.headers[: self._limits.max_headers]
             message.fields.anomalies += trailers.anomalies
         return self._finish(message)
-
-    def _lose_trailers(self) -> Outcome:
-        self._trailer_lines = []
-        self._trailer_bytes = 0
-        return self._lose(Incomplete.INVALID)
-
-    def _take_line(self, piece: Piece, message: Message[RecordT]) -> bytes | None:
-        """Return the next line without its end; None, what there is set aside, when its end is missing."""
-        data = piece.data
-        end = data.find(b"\n", self._at)
-        if end < 0:
-            self._partial += data[self._at :]
-            self._at = len(data)
-            return None
-        line = data[self._at : end]
-        if self._partial:
-            line = bytes(self._partial) + line
-            self._partial.clear()
-        self._at = end + 1
-        if not line.endswith(b"\r"):
-            if "bare_lf" not in message.fields.anomalies:
-                message.fields.anomalies.append("bare_lf")
-            return line
-        return line[:-1]
 
     def _pass_gap(self, piece: Piece) -> Outcome | None:
         state = self.state
@@ -492,7 +466,7 @@ class MessageReader(ABC, Generic[RecordT]):
             if self.state == _UNTIL_END:
                 return self._finish(message)
             message.fail(Incomplete.CLOSED, self._limits)
-            self._partial.clear()
+            self._lines.clear()
             self.state = BETWEEN
             return _FINISHED
         if self.state == _HEAD:
