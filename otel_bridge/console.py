@@ -16,7 +16,7 @@ from typing import TextIO
 
 import click
 
-from otel_bridge.span import Span, SpanKind
+from otel_bridge.span import Span, SpanEvent, SpanKind
 
 MAX_BODY_CHARACTERS = 2000
 """Of a body in verbose output; a screen shows about as many. Other outputs have all of it."""
@@ -116,12 +116,15 @@ class ConsoleSink:
             for name, key in (("incomplete", "wirespan.incomplete"), ("error", "error.type"))
             if key in attributes and attributes[key] != status
         ]
+        if "wirespan.websocket.sent.count" in attributes:
+            line += f"  {_session(span)}"
         if notes:
             line += "  " + self._style(" ".join(notes), fg="yellow")
         lines = [line.rstrip()]
         if self._verbose:
             lines += self._details(span, ">", "request", _REQUEST_HEADER)
             lines += self._details(span, "<", "response", _RESPONSE_HEADER)
+            lines += [self._message(span, event) for event in span.events or ()]
         return "\n".join(lines) + "\n"
 
     def _details(self, span: Span, mark: str, side: str, prefix: str) -> list[str]:
@@ -141,10 +144,41 @@ class ConsoleSink:
                 lines.append(f"{_INDENT}{mark} {self._style(note, dim=True)}")
         return lines
 
+    def _message(self, span: Span, event: SpanEvent) -> str:
+        """Return the line of a WebSocket message, marked as the request or the response by its direction."""
+        attributes = event.attributes
+        is_sent = attributes.get("wirespan.websocket.direction") == "sent"
+        mark = ">" if is_sent == (span.kind is SpanKind.CLIENT) else "<"
+        notes = [
+            str(attributes.get("wirespan.websocket.opcode", "?")),
+            _size(attributes.get("wirespan.websocket.size")),
+        ]
+        reason = attributes.get("wirespan.websocket.truncated")
+        if isinstance(reason, str):
+            notes.append(f"cut: {reason}")
+        content = attributes.get("wirespan.websocket.content")
+        shown = ""
+        if isinstance(content, str):
+            shown = " " + printable(content[:MAX_BODY_CHARACTERS])
+            if len(content) > MAX_BODY_CHARACTERS:
+                notes.append(f"{len(content) - MAX_BODY_CHARACTERS} more characters")
+        note = self._style(f"({', '.join(notes)})", dim=True)
+        return f"{_INDENT}{mark} {note}{shown}"
+
     def _style(
         self, text: str, *, fg: str | None = None, bold: bool | None = None, dim: bool | None = None
     ) -> str:
         return click.style(text, fg=fg, bold=bold or None, dim=dim) if self._color else text
+
+
+def _session(span: Span) -> str:
+    """Return what a WebSocket carried: messages sent and received, and how it was closed."""
+    shown = "ws"
+    for side, arrow in (("sent", "↑"), ("received", "↓")):
+        more = "+" if f"wirespan.websocket.{side}.uncounted" in span.attributes else ""
+        shown += f" {_shown(span, f'wirespan.websocket.{side}.count', '?')}{more}{arrow}"
+    code = _shown(span, "wirespan.websocket.close.code")
+    return f"{shown} close {code}" if code else shown
 
 
 def _cut_note(span: Span, side: str, content: str) -> str:
@@ -182,7 +216,8 @@ def _endpoints(span: Span) -> tuple[str, str]:
     if span.kind is SpanKind.CLIENT:
         return service, _address(span, "server") or peer
     port = _shown(span, "network.local.port")
-    return peer, f"{service}:{port}" if port else service
+    names_port = not port or service.endswith(f":{port}")
+    return peer, service if names_port else f"{service}:{port}"
 
 
 def _address(span: Span, prefix: str) -> str:

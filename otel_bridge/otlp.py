@@ -33,7 +33,7 @@ from otel_bridge.protobuf_wire import (
     varint_tag,
 )
 from otel_bridge.scope import SCOPE_NAME, scope_version
-from otel_bridge.span import AttributeValue, Resource, Span, SpanKind
+from otel_bridge.span import AttributeValue, Resource, Span, SpanEvent, SpanKind
 
 EncodedSpan: TypeAlias = tuple[Resource, bytes]
 """A resource and one serialised `opentelemetry.proto.trace.v1.Span` of it."""
@@ -80,6 +80,13 @@ _pack_fixed_fields = struct.Struct(
 _PARENT_SPAN_ID = length_delimited_tag(SpanMessage.PARENT_SPAN_ID_FIELD_NUMBER)
 _TRACE_STATE = length_delimited_tag(SpanMessage.TRACE_STATE_FIELD_NUMBER)
 _DROPPED_ATTRIBUTES = varint_tag(SpanMessage.DROPPED_ATTRIBUTES_COUNT_FIELD_NUMBER)
+_EVENTS = length_delimited_tag(SpanMessage.EVENTS_FIELD_NUMBER)
+_DROPPED_EVENTS = varint_tag(SpanMessage.DROPPED_EVENTS_COUNT_FIELD_NUMBER)
+_EVENT_NAME = length_delimited_tag(SpanMessage.Event.NAME_FIELD_NUMBER)
+_EVENT_ATTRIBUTES = length_delimited_tag(SpanMessage.Event.ATTRIBUTES_FIELD_NUMBER)
+_EVENT_DROPPED_ATTRIBUTES = varint_tag(SpanMessage.Event.DROPPED_ATTRIBUTES_COUNT_FIELD_NUMBER)
+_EVENT_TIME = fixed64_tag(SpanMessage.Event.TIME_UNIX_NANO_FIELD_NUMBER)
+_pack_event_time = struct.Struct(f"<{len(_EVENT_TIME)}sQ").pack
 _NAME = length_delimited_tag(SpanMessage.NAME_FIELD_NUMBER)
 _KIND = varint_tag(SpanMessage.KIND_FIELD_NUMBER)
 _STATUS = length_delimited_tag(SpanMessage.STATUS_FIELD_NUMBER)
@@ -126,6 +133,19 @@ def encode_span(span: Span) -> bytes:
             pieces.append(_remembered_item(name, value[0]))
             continue
         pieces.append(_encode_attribute(_SPAN_ATTRIBUTES, name, value))
+    if span.events is not None:
+        pieces += [encode_field(_EVENTS, _encode_event(event)) for event in span.events]
+    if span.dropped_events_count:
+        pieces.append(_DROPPED_EVENTS + encode_varint(span.dropped_events_count))
+    return b"".join(pieces)
+
+
+def _encode_event(event: SpanEvent) -> bytes:
+    """Return the content of an `opentelemetry.proto.trace.v1.Span.Event`."""
+    pieces = [_pack_event_time(_EVENT_TIME, event.unix_ns), encode_field(_EVENT_NAME, event.name.encode())]
+    pieces += [_encode_attribute(_EVENT_ATTRIBUTES, name, value) for name, value in event.attributes.items()]
+    if event.dropped_attributes_count:
+        pieces.append(_EVENT_DROPPED_ATTRIBUTES + encode_varint(event.dropped_attributes_count))
     return b"".join(pieces)
 
 

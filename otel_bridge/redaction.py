@@ -10,6 +10,7 @@ length.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import unquote_plus
 
@@ -30,6 +31,9 @@ _CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
 _COOKIES = frozenset({"cookie", "cookie2"})
 _SET_COOKIES = frozenset({"set-cookie", "set-cookie2"})
 _WHOLE_VALUE = frozenset({"x-forwarded-client-cert"})
+# Browsers can send no header with a WebSocket, so Kubernetes takes the token as a subprotocol.
+_BEARER_SUBPROTOCOL = "base64url.bearer.authorization.k8s.io."
+_BEARER_SUBPROTOCOL_TOKEN = re.compile(re.escape(_BEARER_SUBPROTOCOL) + r"[^\s,]+")
 
 
 class Redactor:
@@ -68,6 +72,9 @@ class Redactor:
     def header(self, value: str) -> tuple[str, int]:
         """Redact what any header's value may hold: URLs with credentials, tokens, card numbers."""
         redacted, count = redact_url_parameters(value, self._names)
+        if _BEARER_SUBPROTOCOL in redacted:
+            redacted, found = _BEARER_SUBPROTOCOL_TOKEN.subn(_BEARER_SUBPROTOCOL + REDACTED, redacted)
+            count += found
         if "%" in redacted:
             return self._percent_encoded(redacted, count)
         redacted, found = redact_shapes(redacted)

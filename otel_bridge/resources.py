@@ -41,20 +41,23 @@ class ResourceBuilder:
     `redactor` is for command lines; None leaves them as they are.
     """
 
-    __slots__ = ("_host", "_redactor", "_shared")
+    __slots__ = ("_host", "_redactor", "_shared", "_telemetry")
 
     def __init__(
         self, environ: Mapping[str, str] = os.environ, *, redactor: Redactor | None = _DEFAULT_REDACTOR
     ) -> None:
         self._redactor = redactor
         self._host = socket.gethostname()
-        self._shared: dict[str, AttributeValue] = {
-            "host.name": self._host,
+        self._telemetry: dict[str, AttributeValue] = {
             "telemetry.sdk.language": "python",
             "telemetry.sdk.name": "opentelemetry",
             "telemetry.sdk.version": sdk_version,
             "telemetry.distro.name": SCOPE_NAME,
             "telemetry.distro.version": scope_version(),
+        }
+        self._shared: dict[str, AttributeValue] = {
+            "host.name": self._host,
+            **self._telemetry,
             **_shared_attributes(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")),
         }
 
@@ -80,6 +83,14 @@ class ResourceBuilder:
                 redacted = self._redactor.command_line(facts.command_line)
             attributes["process.command_line"] = _text(redacted)
         return Resource(attributes | self._shared)
+
+    def build_endpoint(self, address: str, port: int) -> Resource:
+        """Return the resource of a server of which only the endpoint is known: it goes by that.
+
+        Nothing of this host is in it, for the server may have run anywhere.
+        """
+        host = f"[{address}]" if ":" in address else address
+        return Resource({"service.name": f"{host}:{port}", **self._telemetry})
 
 
 def _text(name: str) -> str:

@@ -23,14 +23,25 @@ from otel_bridge.addresses import (
     network_attributes,
     parse_authority,
 )
+from otel_bridge.application import add_application_attributes
 from otel_bridge.clock import ClockOffset
 from otel_bridge.message_text import FieldReader, Fields, decode_value, read_content
 from otel_bridge.redaction import Redactor
 from otel_bridge.request_target import RequestTarget, TargetReader
 from otel_bridge.routes import infer_route
+from otel_bridge.rpc import CallDescription, CallReader
+from otel_bridge.secret_shapes import REDACTED
 from otel_bridge.span import AttributeValue, Resource, Span, SpanKind
+from otel_bridge.span_events import (
+    DEFAULT_MAX_EVENT_ATTRIBUTES,
+    DEFAULT_MAX_EVENTS,
+    EventOptions,
+    SessionEvents,
+    add_websocket_attributes,
+    build_websocket_events,
+)
 from otel_bridge.trace_context import SAMPLED, IdGenerator, read_trace_context
-from parsers.exchange import Body, HttpExchange, HttpResponse, Incomplete
+from parsers.exchange import Body, GrpcCall, HttpExchange, HttpResponse, Incomplete, WebSocketSession
 
 KNOWN_METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
@@ -41,12 +52,22 @@ OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS says other."""
 DEFAULT_MAX_ATTRIBUTES = 128
 """The specification's default of OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT; many backends keep no more."""
 
+# The conversation ended before the response did: with the connection, or with its HTTP/2 stream.
+_CUT_SHORT = frozenset({Incomplete.CLOSED, Incomplete.RESET})
 _ERROR_FROM_STATUS = {SpanKind.SERVER: 500, SpanKind.CLIENT: 400}
 
 # A sender may announce any size; an attribute holds 64 bits.
 _MAX_INT64 = 2**63 - 1
 
 _NO_FIELDS: Fields = {}
+
+_LIMIT_VARIABLES = {
+    "max_attributes": ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
+    "max_value_length": ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
+    "max_events": ("OTEL_SPAN_EVENT_COUNT_LIMIT",),
+    "max_event_attributes": ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",),
+}
+"""The variables that set each limit, by argument; the first one that is set counts."""
 
 
 class SpanOptionsError(ValueError):
@@ -63,6 +84,8 @@ class SpanOptions:
     max_value_length: int | None = None
     """Characters (bytes of a bytes value) of one attribute value; None for no limit, as the specification's
     default."""
+    max_events: int = DEFAULT_MAX_EVENTS
+    max_event_attributes: int = DEFAULT_MAX_EVENT_ATTRIBUTES
     known_methods: frozenset[str] = KNOWN_METHODS
     redaction: bool = True
     redacted_names: tuple[str, ...] = ()
@@ -72,14 +95,21 @@ class SpanOptions:
     request_fields: FieldReader = field(init=False, compare=False, repr=False)
     response_fields: FieldReader = field(init=False, compare=False, repr=False)
     targets: TargetReader = field(init=False, compare=False, repr=False)
+    events: EventOptions = field(init=False, compare=False, repr=False)
+    calls: CallReader = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         redactor = Redactor(self.redacted_names) if self.redaction else None
+        events = EventOptions(
+            self.capture_bodies, self.max_events, self.max_event_attributes, self.max_value_length
+        )
         for name, value in (
             ("redactor", redactor),
             ("request_fields", FieldReader("http.request.header.", redactor)),
             ("response_fields", FieldReader("http.response.header.", redactor)),
             ("targets", TargetReader(redactor)),
+            ("events", events),
+            ("calls", CallReader(redactor)),
         ):
             object.__setattr__(self, name, value)
 
@@ -88,12 +118,12 @@ def span_limits_from_environment(environ: Mapping[str, str]) -> dict[str, int]:
     """Return the `SpanOptions` arguments that the standard OTEL variables for span limits set.
 
     The variables are OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, or the same
-    for all signals (OTEL_ATTRIBUTE_COUNT_LIMIT, …). Raises SpanOptionsError when a value is not a whole
-    number from 0.
+    for all signals (OTEL_ATTRIBUTE_COUNT_LIMIT, …), and those for events. Raises SpanOptionsError when a
+    value is not a whole number from 0.
     """
     limits = {}
-    for argument, suffix in (("max_attributes", "COUNT_LIMIT"), ("max_value_length", "VALUE_LENGTH_LIMIT")):
-        for variable in (f"OTEL_SPAN_ATTRIBUTE_{suffix}", f"OTEL_ATTRIBUTE_{suffix}"):
+    for argument, variables in _LIMIT_VARIABLES.items():
+        for variable in variables:
             value = environ.get(variable, "").strip()
             if value:
                 if not value.isdecimal():
@@ -156,14 +186,41 @@ def build_span(
     attributes["network.protocol.name"] = "http"
     version = request.version if request is not None else response.version if response is not None else ""
     attributes["network.protocol.version"] = version
+    redacted += add_application_attributes(attributes, exchange, options.redactor)
+    anomalies = exchange.anomalies
+    call: CallDescription | None = None
+    if isinstance(exchange.application, GrpcCall):
+        call = options.calls.read(
+            exchange,
+            exchange.application,
+            kind,
+            capture_headers=options.capture_headers,
+            capture_bodies=options.capture_bodies,
+        )
+        name = call.name
+        attributes.update(call.attributes)
+        if call.error is not None:
+            attributes["error.type"] = call.error
+            is_error = True
+        anomalies += exchange.application.anomalies
+        redacted += call.redacted
 
+    session = exchange.application if isinstance(exchange.application, WebSocketSession) else None
+    messages: SessionEvents | None = None
+    if session is not None:
+        redacted += add_websocket_attributes(attributes, session, options.redactor)
+        messages = build_websocket_events(session, clock, options.redactor, options.events)
+        redacted += messages.redacted
     contents: dict[str, AttributeValue] = {}
     for side, message, its_fields in (("request", request, fields), ("response", response, response_fields)):
         if message is None:
             continue
         body = message.body
         _add_body_facts(attributes, side, body)
-        if options.capture_bodies and body.content:
+        if call is not None and side in call.withheld:
+            contents[f"http.{side}.body.content"] = REDACTED
+            redacted += 1
+        elif options.capture_bodies and body.content:
             content_type = its_fields["content-type"][0] if "content-type" in its_fields else ""
             content, count = read_content(
                 body, content_type, options.redactor, unfinished=exchange.incomplete is not None
@@ -172,11 +229,14 @@ def build_span(
             redacted += count
     if exchange.incomplete is not None:
         attributes["wirespan.incomplete"] = exchange.incomplete.value
-    if exchange.anomalies:
-        attributes["wirespan.anomalies"] = list(exchange.anomalies)
+    if anomalies:
+        attributes["wirespan.anomalies"] = list(anomalies)
     if redacted:
         attributes["wirespan.redacted"] = redacted
     attributes.update(contents)
+    if call is not None:
+        attributes.update(call.contents)
+        attributes.update(call.metadata)
     if options.capture_headers:
         attributes.update(request_headers)
         attributes.update(response_headers)
@@ -191,6 +251,8 @@ def build_span(
         counters.dropped_attributes += dropped
     context = reading.context
     start, end = _times(exchange)
+    if session is not None:
+        end = max(end, session.end_ktime_ns)
     return Span(
         trace_id=ids.trace_id() if context is None else context.trace_id,
         span_id=ids.span_id(),
@@ -205,6 +267,8 @@ def build_span(
         resource=resource,
         attributes=attributes,
         dropped_attributes_count=dropped,
+        events=None if messages is None else messages.events or None,
+        dropped_events_count=0 if messages is None else messages.dropped,
     )
 
 
@@ -322,7 +386,7 @@ def _add_url_full(
 
 def _add_outcome(attributes: dict[str, AttributeValue], exchange: HttpExchange, kind: SpanKind) -> bool:
     """Add `error.type` where the exchange failed (conventions, HTTP "Status"); return whether it did."""
-    if exchange.incomplete is Incomplete.CLOSED:
+    if exchange.incomplete in _CUT_SHORT:
         attributes["error.type"] = "connection_closed"
         return True
     status = exchange.response.status if exchange.response is not None else None

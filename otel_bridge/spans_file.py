@@ -22,7 +22,7 @@ from time import monotonic
 from typing import BinaryIO
 
 from otel_bridge.scope import SCOPE_NAME, scope_version
-from otel_bridge.span import AttributeValue, Resource, Span
+from otel_bridge.span import AttributeValue, Resource, Span, SpanEvent
 
 MAX_BATCH_SPANS = 64
 """Spans of one line; lines stay readable for `jq`, and their overhead small."""
@@ -68,12 +68,31 @@ def encode_span_json(span: Span) -> str:
         optional += f',"traceState":{_quote(span.trace_state)}'
     if span.dropped_attributes_count:
         optional += f',"droppedAttributesCount":{span.dropped_attributes_count}'
+    if span.events is not None:
+        optional += f',"events":[{",".join([_event(event) for event in span.events])}]'
+    if span.dropped_events_count:
+        optional += f',"droppedEventsCount":{span.dropped_events_count}'
     return (
         f'{{"traceId":"{span.trace_id.hex()}","spanId":"{span.span_id.hex()}"{optional},"flags":{flags},'
         f'"name":{_quote(span.name)},"kind":{span.kind.value},'
         f'"startTimeUnixNano":"{span.start_unix_ns}","endTimeUnixNano":"{span.end_unix_ns}",'
         f'"attributes":{_attributes(span.attributes)},'
         f'"status":{_STATUS_ERROR if span.is_error else _STATUS_UNSET}}}'
+    )
+
+
+def _event(event: SpanEvent) -> str:
+    """Return a Span.Event."""
+    optional = f',"attributes":{_attributes(event.attributes)}' if event.attributes else ""
+    if event.dropped_attributes_count:
+        optional += f',"droppedAttributesCount":{event.dropped_attributes_count}'
+    return f'{{"timeUnixNano":"{event.unix_ns}","name":{_quote(event.name)}{optional}}}'
+
+
+def _content_length(event: SpanEvent) -> int:
+    """Return the length of the longest value of an event: its content, when it has any."""
+    return max(
+        (len(value) for value in event.attributes.values() if isinstance(value, str | bytes)), default=0
     )
 
 
@@ -184,6 +203,8 @@ class SpansFileSink:
                 content = span.attributes.get(name)
                 if isinstance(content, str | bytes):
                     self._batch_bytes += len(content)
+            if span.events is not None:
+                self._batch_bytes += sum(_content_length(event) for event in span.events)
             if len(self._batch) >= MAX_BATCH_SPANS or self._batch_bytes >= MAX_BATCH_BYTES:
                 self._write_batch()
 

@@ -114,7 +114,7 @@ def _is_textual(content_type: bytes) -> bool:
     kind, _, subtype = media_type.partition(b"/")
     return (
         kind == b"text"
-        or subtype in (b"json", b"xml", b"yaml", b"x-www-form-urlencoded")
+        or subtype in (b"json", b"xml", b"yaml", b"x-www-form-urlencoded", b"graphql")
         or subtype.endswith((b"+json", b"+xml", b"+yaml"))
     )
 

@@ -172,6 +172,8 @@ class GrpcCall:
     web: bool = False
     trailers: Headers = field(default_factory=list)
     """Trailers of gRPC-Web, which travel in the body."""
+    anomalies: tuple[str, ...] = ()
+    """As for the exchange: `grpc_status_invalid`."""
 
 
 @dataclass(slots=True)
@@ -202,13 +204,15 @@ class WebSocketSession:
     dropped_messages: int = 0
     """Messages and control frames beyond the bounds: counted, not kept."""
     subprotocol: str | None = None
+    compression: str | None = None
+    """`permessage-deflate`; None when messages are as they are, or coded in a way that is not known."""
     close_code: int | None = None
     """Of the first close frame; None when none was seen or it had no body."""
     close_reason: str | None = None
     closed_by: Direction | None = None
     """Direction of the first close frame."""
     end_ktime_ns: int = 0
-    """When the last byte passed."""
+    """When the last byte passed, or the connection ended."""
 
 
 @dataclass(slots=True)
@@ -227,7 +231,7 @@ class GraphQlRequest:
     operations: list[GraphQlOperation]
     """At most `ParserLimits.max_operations`."""
     count: int
-    """All operations of the batch, also those beyond the bound."""
+    """All operations of the batch, also those beyond the bound; of a cut batch, those seen."""
     error_count: int | None = None
     """`errors` of the response, all operations together; None when the response does not tell."""
 
@@ -238,7 +242,7 @@ class JsonRpcCall:
 
     method: str
     identity: str | None
-    """`id` as text; None for a notification."""
+    """`id` as text; None for a notification, and when it was cut off or is a fraction."""
     version: str
     """`1.0` or `2.0`."""
     error_code: int | None = None
@@ -253,7 +257,7 @@ class JsonRpcBatch:
     calls: list[JsonRpcCall]
     """At most `ParserLimits.max_operations`."""
     count: int
-    """All calls of the batch, also those beyond the bound."""
+    """All calls of the batch, also those beyond the bound; of a cut batch, those seen."""
     batched: bool = False
 
 

@@ -43,3 +43,25 @@ class ParserLimits:
     """After CLOSED, how long bytes already received may still be read by the application."""
     max_operations: int = 16
     """GraphQL operations or JSON-RPC calls named of one batch; the rest is counted. Clients batch a few."""
+    max_document: int = 16_384
+    """Characters of GraphQL documents read of one request; beyond, a document counts as cut. Generated ones
+    reach 10 to 30 KiB with the operation first; reading this much takes a few milliseconds."""
+    max_websocket_messages: int = 128
+    """Messages and control frames kept of one WebSocket; the rest is counted. As many events as a span has by
+    default (OTEL_SPAN_EVENT_COUNT_LIMIT)."""
+    max_http2_streams: int = 1_024
+    """Streams in flight on one HTTP/2 connection; the oldest is given up. Servers allow 100 to 256, gRPC any
+    number."""
+    max_ended_streams: int = 1_024
+    """Ended streams remembered per connection, so that what still comes of them begins no new one."""
+    max_header_table: int = 65_536
+    """HPACK table kept per direction, as RFC 7541 §4.1 counts. Peers use 4 KiB, browsers and nginx up to 64;
+    entries beyond it are unknown."""
+    max_header_list: int = 131_072
+    """Fields of one decoded block, as RFC 9113 §6.5.2 counts: an index of one byte may stand for a table's
+    worth."""
+    max_http2_content: int = 8_388_608
+    """Body content held for all streams of one connection; beyond it bodies are cut. 64 whole ones."""
+    max_grpc_messages: int = 64
+    """Messages kept of one direction of a gRPC call; the rest is counted. Empty ones cost no body content,
+    and a stream may bring any number."""

@@ -6,9 +6,12 @@ Owns that choice. It must not read what is spoken then.
 from __future__ import annotations
 
 from parsers.connection import Connection
-from parsers.exchange import HttpExchange
+from parsers.exchange import HttpExchange, HttpResponse
+from parsers.http2_connection import Http2Connection
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
+from parsers.websocket import opens_websocket
+from parsers.websocket_connection import WebSocketConnection
 
 
 def choose_successor(
@@ -25,5 +28,21 @@ def choose_successor(
     preface is among them.
     """
     if handshake is None:
-        counts["connections_http2"] += 1
+        return Http2Connection(connection, limits, counts, joined_late=False, unread=unread)
+    response = handshake.response
+    if response is None:
+        return None
+    if opens_websocket(handshake.request, response):
+        return WebSocketConnection(connection, limits, counts, handshake, response, unread)
+    if opens_http2(response):
+        return Http2Connection(
+            connection, limits, counts, joined_late=False, unread=unread, handshake=handshake
+        )
     return None
+
+
+def opens_http2(response: HttpResponse) -> bool:
+    """Whether a response switches to HTTP/2 over cleartext TCP (RFC 7540 §3.2)."""
+    return response.status == 101 and any(
+        name.lower() == b"upgrade" and value.lower() == b"h2c" for name, value in response.headers
+    )

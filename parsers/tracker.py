@@ -14,10 +14,12 @@ import traceback
 from collections import OrderedDict
 
 from ebpf.events import EventKind, SocketEvent
-from parsers.connection import NEVER_NS, Connection
+from parsers.application import recognise
+from parsers.connection import NEVER_NS, Connection, begins_late
 from parsers.counters import new_counters
 from parsers.exchange import HttpExchange, Incomplete
 from parsers.http1_connection import Http1Connection
+from parsers.http2_connection import Http2Connection
 from parsers.limits import ParserLimits
 
 QUIET_NS = 100_000_000
@@ -61,7 +63,7 @@ class ConnectionTracker:
         if connection is None:
             if event.kind is EventKind.CLOSED or event.kind is EventKind.ENDED:
                 return []
-            connection = Http1Connection(event, self._limits, self._counts)
+            connection = self._open(event)
             connections[identity] = connection
             self._counts["connections"] += 1
         else:
@@ -86,7 +88,7 @@ class ConnectionTracker:
             or len(connections) > self._limits.max_connections
         ):
             exchanges = exchanges + self._evict()
-        return exchanges
+        return self._complete(exchanges) if exchanges else exchanges
 
     def advance(self, ktime_ns: int) -> list[HttpExchange]:
         """Let time pass up to `ktime_ns`; return what reordering, closing and idleness decide."""
@@ -106,7 +108,7 @@ class ConnectionTracker:
             if ktime_ns - connection.last_ktime_ns < self._limits.idle_ns:
                 break
             exchanges += self._finish(identity, connection, Incomplete.TIMED_OUT)
-        return exchanges
+        return self._complete(exchanges)
 
     def awaiting(self) -> list[tuple[int, int]]:
         """Return (cookie, connection id) of connections that may have an uncaptured tail to be asked for.
@@ -123,11 +125,21 @@ class ConnectionTracker:
         exchanges: list[HttpExchange] = []
         for identity, connection in list(self._connections.items()):
             exchanges += self._finish(identity, connection, Incomplete.STOPPED)
-        return exchanges
+        return self._complete(exchanges)
 
     def counters(self) -> dict[str, int]:
         """Return the counters, from the start; `counters.py` says what each counts. All are present."""
         return dict(self._counts)
+
+    def _complete(self, exchanges: list[HttpExchange]) -> list[HttpExchange]:
+        """Recognise what the exchanges carry; a bug in that costs what it would have told."""
+        for exchange in exchanges:
+            try:
+                recognise(exchange, self._limits, self._counts)
+            except Exception:  # noqa: BLE001 - as in feed
+                self.last_bug = traceback.format_exc(limit=-_BUG_FRAMES)
+                self._counts["unrecognised"] += 1
+        return exchanges
 
     def _attend(self, identity: int, connection: Connection, ktime_ns: int) -> list[HttpExchange]:
         """Do what is due for a connection, and set the alarm for what is not."""
@@ -158,6 +170,12 @@ class ConnectionTracker:
             # Never again at the same time, whatever a bug leaves due.
             self._set_alarm(identity, connection, max(due, ktime_ns + 1))
         return exchanges
+
+    def _open(self, event: SocketEvent) -> Connection:
+        """Return what reads a connection from its first event on: HTTP/1 unless the source knows better."""
+        if event.socket.is_http2:
+            return Http2Connection(event, self._limits, self._counts, joined_late=begins_late(event))
+        return Http1Connection(event, self._limits, self._counts)
 
     def _succeed(self, identity: int, successor: Connection) -> tuple[Connection, list[HttpExchange]]:
         """Put what the connection goes over to in its place; return it and what it completes at once."""

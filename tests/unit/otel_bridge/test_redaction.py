@@ -236,3 +236,11 @@ def test_any_text_can_be_redacted_and_redacting_twice_changes_nothing(text: str,
     ):
         once, _ = REDACTOR.text(text, media_type, truncated=truncated)
         assert REDACTOR.text(once, media_type, truncated=truncated)[0] == once
+
+
+def test_a_token_that_travels_as_a_websocket_subprotocol_goes() -> None:
+    value = "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0LXRva2Vu, v4.channel.k8s.io"
+    assert Redactor().header(value) == (
+        "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.REDACTED, v4.channel.k8s.io",
+        1,
+    )

@@ -115,7 +115,7 @@ def test_the_status_follows_the_conventions(
     given.incomplete = incomplete
     span = span_of(given)
     error: str | None = None
-    if incomplete is Incomplete.CLOSED:
+    if incomplete in (Incomplete.CLOSED, Incomplete.RESET):
         error = "connection_closed"
     elif status is not None and status >= (500 if role is Role.SERVER else 400):
         error = str(status)
@@ -441,6 +441,8 @@ def test_values_are_cut_to_a_configured_length_after_redaction() -> None:
         ),
         ({"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": " 100 "}, {"max_value_length": 100}),
         ({"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": ""}, {}),
+        ({"OTEL_SPAN_EVENT_COUNT_LIMIT": "9"}, {"max_events": 9}),
+        ({"OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "3"}, {"max_event_attributes": 3}),
     ],
 )
 def test_span_limits_come_from_the_standard_variables(

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from ebpf.events import Role
 from otel_bridge.otlp import RequestEncoder, encode_span
-from otel_bridge.span import Span
+from otel_bridge.span import Span, SpanEvent
 from otel_bridge.spans_file import (
     MAX_ATTRIBUTES_REMEMBERED,
     MAX_BATCH_BYTES,
@@ -62,6 +62,8 @@ def test_a_line_equals_protobufs_own_json_with_hexadecimal_ids() -> None:
         span(3),
     ]
     spans[2].dropped_attributes_count = 4
+    spans[1].events = [SpanEvent("message", 5, {"size": 3, "content": b"\x00"}), SpanEvent("é", 6, {}, 2)]
+    spans[1].dropped_events_count = 7
     line = spans_to_json_line(spans)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -160,6 +162,15 @@ def test_large_bodies_fill_a_batch(tmp_path: Path) -> None:
     large.attributes["http.response.body.content"] = "x" * MAX_BATCH_BYTES
     sink.submit(large)
     assert len(read_spans(path)) == 1
+    large = span()
+    messages = [
+        {"size": 9, "content": "x" * (MAX_BATCH_BYTES // 2)},
+        {"size": 0},
+        {"content": b"x" * 600_000},
+    ]
+    large.events = [SpanEvent("message", number, dict(values)) for number, values in enumerate(messages)]
+    sink.submit(large)
+    assert len(read_spans(path)) == 2
     sink.close(1)
 
 

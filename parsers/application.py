@@ -1,0 +1,161 @@
+"""What an HTTP exchange carries where only its content tells: GraphQL, JSON-RPC, gRPC-Web over HTTP/1.
+
+Owns the question which of them it may be, asked so that every other exchange pays next to nothing. It must
+not know their shapes (`graphql`, `json_rpc`), and leaves alone what another protocol has claimed.
+
+Contract: called once for each exchange that is emitted. It sets `application` and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+
+from parsers.exchange import Body, GraphQlRequest, Headers, HttpExchange, HttpRequest, JsonRpcBatch
+from parsers.graphql import count_errors, parse_graphql_json, parse_graphql_parameters, parse_graphql_text
+from parsers.grpc import build_grpc_call, is_grpc
+from parsers.json_rpc import parse_json_rpc
+from parsers.json_text import JsonReading, read_json
+from parsers.limits import ParserLimits
+
+MAX_PART_HEAD = 1_024
+"""Bytes from the beginning of a multipart body within which the head of its first part ends: it holds a
+name and perhaps a content type."""
+
+_JSON_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\n\r]*+[{\[]")
+_QUERY_MEMBER = re.compile(rb'"query"[ \t\n\r]*+:[ \t\n\r]*+"')
+# A selection set that is no JSON object, a keyword, or what may stand before them.
+_DOCUMENT_BEGINNING = re.compile(
+    rb"(?:\xef\xbb\xbf)?[\t\n\r ,]*+"
+    rb"(?:[#\"]|\{[\t\n\r ,]*+[#._A-Za-z]|(?:query|mutation|subscription|fragment)\b)"
+)
+# JSON-RPC over HTTP has two types of its own; bitcoind and others are sent `text/plain` or none.
+_JSON_TYPES = frozenset(
+    (b"", b"text/plain", b"application/json", b"application/json-rpc", b"application/jsonrequest")
+)
+# The flags of a first message, or as base64 has them (gRPC-Web; over HTTP/2 its messages were read already).
+_GRPC_BEGINNINGS = b"\x00\x01A"
+_FORM_FIELD = b'name="operations"'
+
+
+def recognise(exchange: HttpExchange, limits: ParserLimits, counts: dict[str, int]) -> None:
+    """Set what the exchange carries, when it is GraphQL or JSON-RPC."""
+    request = exchange.request
+    if request is None or exchange.application is not None:
+        return
+    application: GraphQlRequest | JsonRpcBatch | None = None
+    if request.method == b"POST":
+        content = request.body.content
+        if content and content[0] in _GRPC_BEGINNINGS and is_grpc(request.headers):
+            exchange.application = build_grpc_call(request, exchange.response, None, None, limits, counts)
+            return
+        if content:
+            application = _recognise_body(exchange, request, limits, counts)
+    elif request.method == b"GET":
+        target = request.target or b""
+        if b"query=" in target or b"persistedQuery" in target or b"documentId=" in target:
+            application = parse_graphql_parameters(_query_string(target), limits, counts)
+    if application is None:
+        return
+    if isinstance(application, GraphQlRequest):
+        counts["graphql_requests"] += 1
+        body = _response_body(exchange)
+        if body is not None:
+            cut = body.truncation is not None
+            application.error_count = count_errors(body.content, body.charset or "utf-8", cut=cut)
+    else:
+        counts["json_rpc_requests"] += 1
+    exchange.application = application
+
+
+def _recognise_body(
+    exchange: HttpExchange, request: HttpRequest, limits: ParserLimits, counts: dict[str, int]
+) -> GraphQlRequest | JsonRpcBatch | None:
+    content = request.body.content
+    cut = exchange.incomplete is not None or request.body.truncation is not None
+    if _JSON_BEGINNING.match(content) is not None:
+        says_json_rpc = b'"jsonrpc"' in content
+        may_be_json_rpc = says_json_rpc or (b'"method"' in content and b'"params"' in content)
+        # One look for "query" and for "persistedQuery".
+        may_be_graphql = (
+            b'uery"' in content
+            and (_QUERY_MEMBER.search(content) is not None or b'"persistedQuery"' in content)
+        ) or b'"documentId"' in content
+        if (may_be_json_rpc or may_be_graphql) and _is_json(_media_type(request.headers)):
+            reading = _read_body(request.body, content, counts, cut=cut)
+            if reading is None:
+                return None
+            if may_be_json_rpc:
+                response = _read_response(exchange, counts, only_errors=says_json_rpc)
+                calls = parse_json_rpc(reading, response, limits, counts)
+                if calls is not None:
+                    return calls
+            return parse_graphql_json(reading, limits, counts) if may_be_graphql else None
+    if content.startswith(b"--"):
+        operations = _operations_part(content)
+        if operations is None or not _media_type(request.headers).startswith(b"multipart/"):
+            return None
+        reading = _read_body(request.body, operations, counts, cut=cut)
+        return None if reading is None else parse_graphql_json(reading, limits, counts)
+    if (
+        _DOCUMENT_BEGINNING.match(content) is not None
+        and _media_type(request.headers) == b"application/graphql"
+    ):
+        text = content.decode(request.body.charset or "utf-8", "replace")
+        return parse_graphql_text(text, _query_string(request.target or b""), limits, counts, cut=cut)
+    return None
+
+
+def _read_body(body: Body, content: bytes, counts: dict[str, int], *, cut: bool) -> JsonReading | None:
+    reading = read_json(content.decode(body.charset or "utf-8", "replace"), cut=cut)
+    if reading is not None and reading.too_large:
+        counts["json_cut"] += 1
+    return reading
+
+
+def _response_body(exchange: HttpExchange) -> Body | None:
+    """Return the body of the response that surely belongs to the request; None when there is none."""
+    response = exchange.response
+    if response is None or exchange.incomplete is not None or not response.body.content:
+        return None
+    return response.body
+
+
+def _read_response(
+    exchange: HttpExchange, counts: dict[str, int], *, only_errors: bool
+) -> JsonReading | None:
+    """Return the response as JSON, where it is whole; with `only_errors` not one that can't hold an error."""
+    body = _response_body(exchange)
+    if body is None or body.truncation is not None or (only_errors and b'"error"' not in body.content):
+        return None
+    reading = _read_body(body, body.content, counts, cut=False)
+    return reading if reading is not None and reading.whole else None
+
+
+def _media_type(headers: Headers) -> bytes:
+    for name, value in headers:
+        if len(name) == len(b"content-type") and name.lower() == b"content-type":
+            return value.partition(b";")[0].strip().lower()
+    return b""
+
+
+def _is_json(media_type: bytes) -> bool:
+    return media_type in _JSON_TYPES or media_type.endswith(b"+json")
+
+
+def _query_string(target: bytes) -> str:
+    return target.partition(b"?")[2].decode("latin-1")
+
+
+def _operations_part(content: bytes) -> bytes | None:
+    """Return the first part of a multipart body when it holds GraphQL operations.
+
+    The specification of GraphQL multipart requests puts them first, so that a server can begin before the
+    files came.
+    """
+    boundary_end = content.find(b"\r\n", 0, MAX_PART_HEAD)
+    name = content.find(_FORM_FIELD, 0, MAX_PART_HEAD)
+    head_end = content.find(b"\r\n\r\n", 0, MAX_PART_HEAD)
+    if not 0 < boundary_end < name < head_end:
+        return None
+    part_end = content.find(b"\r\n" + content[:boundary_end], head_end)
+    return content[head_end + 4 :] if part_end < 0 else content[head_end + 4 : part_end]
