@@ -28,6 +28,9 @@ class ExportedSpan:
     end_unix_ns: int
     attributes: Attributes
     resource: Attributes
+    events: list[Attributes]
+    """Their attributes, in order."""
+    dropped_events: int
 
 
 SERVER, CLIENT = 2, 3
@@ -99,10 +102,10 @@ def server() -> Iterator[Callable[..., Server]]:
     """Start a server on `127.0.0.1`, `::1` or a path, and wait until it listens."""
     with contextlib.ExitStack() as closing:
 
-        def start(address: str = "127.0.0.1") -> Server:
+        def start(address: str = "127.0.0.1", program: str = "threaded_server") -> Server:
             process = closing.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-m", "tests.e2e.servers.threaded_server", address],
+                    [sys.executable, "-m", f"tests.e2e.servers.{program}", address],
                     stdout=subprocess.PIPE,
                 )
             )
@@ -150,6 +153,8 @@ def _exported(span: dict[str, Any], resource: Attributes) -> ExportedSpan:
         int(span["endTimeUnixNano"]),
         _attributes(span["attributes"]),
         resource,
+        [_attributes(event.get("attributes", [])) for event in span.get("events", [])],
+        span.get("droppedEventsCount", 0),
     )
 
 
