@@ -25,7 +25,7 @@ from parsers.counters import COUNTERS
 EXCHANGE_REASON_PREFIX = "incomplete_"
 VERDICT_PREFIX = "connections_"
 OBSERVATIONS = {
-    "budget_bytes": "Bytes beyond the budget of their direction and turn: counted, not copied.",
+    "budget_bytes": "Bytes beyond the budget of their direction: counted, not copied.",
     "sendfile_bytes": "Bytes that never were in user memory (sendfile, splice).",
     "ring_records": "Records taken from the ring buffer.",
     "ring_bytes": "Bytes taken from the ring buffer.",

@@ -52,7 +52,7 @@ class CaptureOptions:
     named."""
     turn_budget: int = 131_072 + 65_536
     """Bytes captured of one direction until the other direction speaks: the default body limit and a header
-    block."""
+    block. Over HTTP/2 of the content of DATA frames, until the next message begins at either end."""
     ring_bytes: int = 8_388_608
     """Size of the ring buffer: a power of two, at least a page."""
     default_policy: Policy = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS

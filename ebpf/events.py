@@ -90,6 +90,8 @@ class SocketInfo:
     """Inode number of the socket in sockfs, as `ss -e` and /proc/PID/fd show it."""
     cookie: int
     """Opaque key under which the source can still find the live connection; see `EventSource.inspect`."""
+    is_http2: bool = False
+    """The source judged that HTTP/2 is spoken from the first captured byte on; False: the bytes tell."""
 
 
 @dataclass(slots=True)

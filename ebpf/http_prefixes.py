@@ -21,7 +21,7 @@ HTTP_PREFIXES: tuple[tuple[bytes, str], ...] = (
     # a status line (RFC 9112 section 4)
     (b"HTTP/1.", "INFERENCE_RESPONSE"),
     # the HTTP/2 preface (RFC 9113 section 3.4)
-    (b"PRI * HT", "INFERENCE_HTTP2"),
+    (b"PRI * HT", "INFERENCE_HTTP2_REQUEST"),
 )
 """Prefix and its meaning (`enum inference` in bpf/inference.h). At most 8 bytes each, none a prefix of
 another."""

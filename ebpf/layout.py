@@ -34,12 +34,13 @@ SOCKET_RECORD = struct.Struct("<BBBBIQQQQII")
 """kind, direction, role, flags, tgid, ktime_ns, connection_id, position, length, missing,
 payload_length."""
 SOCKET_FACTS = struct.Struct("<QIIHHHH16s16s")
-"""cookie, inode, network_namespace, family, local_port, remote_port, reserved, local_address,
+"""cookie, inode, network_namespace, family, local_port, remote_port, is_http2, local_address,
 remote_address."""
 PROCESS_RECORD = struct.Struct("<BxxxIQII")
 """kind, tgid, ktime_ns, path_length, arguments_length."""
-STREAM_STATE = struct.Struct("<QQQQIIII16s")
-"""position, reported, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, held."""
+STREAM_STATE = struct.Struct("<QQQQIIIIHHIII16s")
+"""position, reported, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, framed,
+header_length, keep_left, skip_left, kept, held."""
 CONNECTION = struct.Struct(f"<Q8B{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
 """id, verdict, role, joined_late, opened, closed, turn, turns, ended, streams, socket."""
 
@@ -106,11 +107,11 @@ def record_tgid(record: bytes) -> int:
 
 
 def _decode_socket(facts: bytes, offset: int) -> SocketInfo:
-    cookie, inode, namespace, family, local_port, remote_port, _reserved, local, remote = (
+    cookie, inode, namespace, family, local_port, remote_port, is_http2, local, remote = (
         SOCKET_FACTS.unpack_from(facts, offset)
     )
     if family == _FAMILY_UNIX:
-        return SocketInfo("unix", None, None, None, None, namespace, inode, cookie)
+        return SocketInfo("unix", None, None, None, None, namespace, inode, cookie, is_http2 != 0)
     if family == _FAMILY_IPV4:
         name, kernel_family, size = "ipv4", socket.AF_INET, 4
     elif family == _FAMILY_IPV6:
@@ -126,6 +127,7 @@ def _decode_socket(facts: bytes, offset: int) -> SocketInfo:
         namespace,
         inode,
         cookie,
+        is_http2 != 0,
     )
 
 

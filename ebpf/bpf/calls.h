@@ -8,8 +8,8 @@
 
 #include <asm/unistd.h>
 
+#include "frames.h"
 #include "processes.h"
-#include "transfer.h"
 
 #define ERROR_IN_PROGRESS 115   /* EINPROGRESS */
 #define FLAG_PEEK 0x2           /* MSG_PEEK: the bytes will be read again */
@@ -65,6 +65,7 @@ static __always_inline void end_ingress(struct scratch *scratch, struct connecti
 /* Unix sockets have no handshake event: who connected or accepted is learnt from the call. */
 static __always_inline void meet_unix_socket(void *task, __u32 fd, __u8 role) {
     struct descriptor descriptor = resolve_descriptor(task, fd);
+    struct connection draft;
     __u16 family = 0;
 
     if (!descriptor.sk || descriptor.type != TYPE_STREAM)
@@ -73,7 +74,7 @@ static __always_inline void meet_unix_socket(void *task, __u32 fd, __u8 role) {
     if (family != FAMILY_UNIX)
         return;
     if (!find_connection(&descriptor))
-        make_connection(descriptor.sk, descriptor.inode, role, 0, NUMBERED_BY_CALL);
+        make_connection(&draft, descriptor.sk, descriptor.inode, role, 0, NUMBERED_BY_CALL);
 }
 
 /* shutdown on TCP shows as a change of state; on a Unix socket only here. */
@@ -117,14 +118,14 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     if (!descriptor.sk || descriptor.type != TYPE_STREAM)
         return 0;
     connection = find_connection(&descriptor);
-    if (connection && (connection->verdict > VERDICT_HTTP || !is_role_wanted(policy, connection->role)))
+    if (connection && (connection->verdict >= VERDICT_NOT_HTTP || !is_role_wanted(policy, connection->role)))
         return 0;
     if (is_compat_call(task))
         return 0;
     if (movement->form == FORM_MMSGHDR)
         movement->bytes = sum_messages(movement);
 
-    if (connection && connection->verdict == VERDICT_HTTP) {
+    if (connection && (connection->verdict == VERDICT_HTTP || (connection->verdict && !movement->bytes))) {
         scratch = scratches.lookup(&zero);
         if (!scratch)
             return 0;
@@ -151,16 +152,19 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     return 0;
 }
 
-/* sys_exit goes on here when the connection is new or undecided. */
+/* sys_exit goes on here when the connection is new or undecided, or speaks HTTP/2. */
 static __always_inline int handle_unjudged(void *ctx) {
-    __u32 zero = 0, length;
+    __u32 zero = 0;
     struct unjudged_call *call = unjudged_calls.lookup(&zero);
     struct scratch *scratch = scratches.lookup(&zero);
     struct connection *connection;
     __u64 ktime_ns = bpf_ktime_get_ns();
+    struct stream_state *stream;
+    struct window *window;
 
     if (!call || !scratch)
         return 0;
+    window = (struct window *)scratch->payload;
     struct descriptor descriptor = {.sk = (void *)call->sk, .inode = call->inode};
     struct movement movement = {.direction = call->direction & 1,
                                 .form = call->form,
@@ -169,21 +173,31 @@ static __always_inline int handle_unjudged(void *ctx) {
                                 .bytes = call->bytes};
     connection = find_connection(&descriptor);
     if (!connection)
-        connection = make_connection(descriptor.sk, descriptor.inode, ROLE_UNKNOWN, 1, NUMBERED_BY_CALL);
+        connection = make_connection((struct connection *)scratch->payload, descriptor.sk, descriptor.inode,
+                                     ROLE_UNKNOWN, 1, NUMBERED_BY_CALL);
     if (!connection)
         return 0;
+    stream = &connection->streams[movement.direction & 1];
+    if (connection->verdict == VERDICT_UNDECIDED || seeks_frames(connection, stream)) {
+        __builtin_memset(window, 0, sizeof(*window));
+        window->length = read_first_bytes(scratch, &movement);
+        walk_frames(window, &movement);
+    }
     if (connection->verdict == VERDICT_UNDECIDED) { /* no other thread was first */
-        length = read_first_bytes(scratch, &movement);
-        if (length == 0) { /* nothing to judge by: from here on its beginning is unknown */
+        if (window->length == 0) { /* nothing to judge by: from here on its beginning is unknown */
             connection->joined_late = 1;
             return 0;
         }
-        judge(connection, movement.direction, (__u64 *)scratch->payload, length, movement.bytes, ktime_ns,
-              call->tgid);
+        judge(connection, movement.direction, window, movement.bytes, ktime_ns, call->tgid);
+    } else if (seeks_frames(connection, stream)) {
+        find_frames(stream, window, movement.bytes);
     }
-    if (connection->verdict != VERDICT_HTTP || !is_role_wanted(call->policy, connection->role))
+    if (connection->verdict >= VERDICT_NOT_HTTP || connection->verdict == VERDICT_UNDECIDED ||
+        !is_role_wanted(call->policy, connection->role))
         return 0;
     scratch->record.flags = provisional_flag(call->policy);
+    if (follows_frames(connection, &movement))
+        return capture_frames(ctx, scratch, connection, &movement, ktime_ns, call->tgid);
     return capture_http(ctx, scratch, connection, &movement, call->tgid, ktime_ns);
 }
 
@@ -330,20 +344,22 @@ static __always_inline int handle_continuation(void *ctx) {
     connection = connections.lookup(&transfer->cookie);
     if (!connection)
         return 0;
-    if (run_steps(scratch, connection, transfer))
+    if (run_all_steps(scratch, connection, transfer))
         continuations.call(ctx, CONTINUE_TRANSFER);
+    abandon_frames(connection, transfer);
     finish_transfer(scratch, connection, transfer);
     return 0;
 }
 
 static __always_inline int handle_tcp_state(void *sk, int old, int new) {
     struct socket_record record = {};
+    struct connection draft;
     __u64 key = (__u64)sk;
     struct connection *connection;
 
     if (new == TCP_STATE_ESTABLISHED) {
         if (old == TCP_STATE_SYN_SENT || old == TCP_STATE_SYN_RECV)
-            make_connection(sk, 0, old == TCP_STATE_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER, 0,
+            make_connection(&draft, sk, 0, old == TCP_STATE_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER, 0,
                             NUMBERED_BY_STATE);
         return 0;
     }

@@ -31,17 +31,22 @@ static __always_inline int is_port_wanted(struct socket_facts *facts) {
 #endif
 }
 
-static __always_inline struct connection *make_connection(void *sk, __u32 inode, __u8 role, __u8 joined_late,
-                                                          __u32 numbering) {
-    struct connection connection = {.role = role, .joined_late = joined_late, .turn = 0xff};
+/* `draft` is room for the entry: on the stack in a softirq, where a per-CPU scratch could belong to the
+ * interrupted program; in a scratch where the stack is short. */
+static __always_inline struct connection *make_connection(struct connection *draft, void *sk, __u32 inode,
+                                                          __u8 role, __u8 joined_late, __u32 numbering) {
     __u64 key = (__u64)sk;
 
-    if (!describe_socket(&connection.socket, sk, inode))
+    __builtin_memset(draft, 0, sizeof(*draft));
+    draft->role = role;
+    draft->joined_late = joined_late;
+    draft->turn = 0xff;
+    if (!describe_socket(&draft->socket, sk, inode))
         return NULL;
-    connection.id = next_connection_id(numbering);
-    if (!is_port_wanted(&connection.socket))
-        connection.verdict = VERDICT_PORT;
-    if (connections.update(&key, &connection) != 0) {
+    draft->id = next_connection_id(numbering);
+    if (!is_port_wanted(&draft->socket))
+        draft->verdict = VERDICT_PORT;
+    if (connections.update(&key, draft) != 0) {
         count(COUNTER_CONNECTION_TABLE_FULL, 1);
         return NULL;
     }
@@ -104,8 +109,9 @@ static __always_inline void remember_excluded(void *task, __u32 fd) {
 
 static __always_inline void become_http(struct connection *connection, __u32 direction,
                                         enum inference inference) {
-    __u8 requester = inference == INFERENCE_REQUEST ? ROLE_CLIENT : ROLE_SERVER;
-    __u8 answerer = inference == INFERENCE_REQUEST ? ROLE_SERVER : ROLE_CLIENT;
+    int is_request = inference == INFERENCE_REQUEST || inference == INFERENCE_HTTP2_REQUEST;
+    __u8 requester = is_request ? ROLE_CLIENT : ROLE_SERVER;
+    __u8 answerer = is_request ? ROLE_SERVER : ROLE_CLIENT;
 
     if (is_excluded(&connection->socket)) {
         set_verdict(connection, VERDICT_EXCLUDED, COUNTER_CONNECTIONS_EXCLUDED);
@@ -113,20 +119,43 @@ static __always_inline void become_http(struct connection *connection, __u32 dir
     }
     if (connection->role == ROLE_UNKNOWN)
         connection->role = direction == EGRESS ? requester : answerer;
-    set_verdict(connection, VERDICT_HTTP, COUNTER_CONNECTIONS_HTTP);
+    if (inference == INFERENCE_HTTP2_REQUEST || inference == INFERENCE_HTTP2_RESPONSE) {
+        connection->socket.is_http2 = 1;
+        set_verdict(connection, VERDICT_HTTP2, COUNTER_CONNECTIONS_HTTP2);
+    } else {
+        set_verdict(connection, VERDICT_HTTP, COUNTER_CONNECTIONS_HTTP);
+    }
 }
 
-/* Judges an undecided connection by `window`: the first `length` (at most HELD_BYTES) bytes of a call that
- * moved `moved`. Bytes that can still become a match are held, up to HELD_BYTES in all. Afterwards the
- * verdict is HTTP and the stream's position that of the call's first byte, or the call carries nothing to
- * capture. */
-static __always_inline void judge(struct connection *connection, __u32 direction, __u64 *window, __u32 length,
+/* An HTTP/2 connection begins, in `direction` behind the bytes held of it. Frames follow one another from the
+ * beginning on; on a connection that was joined late, only in the direction where one was seen to begin. */
+static __always_inline void begin_frames(struct connection *connection, __u32 direction, int is_preface) {
+    struct stream_state *stream = &connection->streams[direction & 1];
+    struct stream_state *other = &connection->streams[!direction];
+
+    stream->framed = 1;
+    if (is_preface)
+        stream->keep_left = PREFACE_BYTES - stream->position;
+    else
+        stream->header_length = stream->position;
+    if (connection->joined_late || other->position > 0)
+        return;
+    other->framed = 1;
+    if (!is_preface)
+        other->keep_left = PREFACE_BYTES;
+}
+
+/* Judges an undecided connection by `window`, which holds the first bytes of a call that moved `moved`. Bytes
+ * that can still become a match are held, up to HELD_BYTES in all. Afterwards the verdict is HTTP and the
+ * stream's position that of the call's first byte, or the call carries nothing to capture. */
+static __always_inline void judge(struct connection *connection, __u32 direction, struct window *window,
                                   __u64 moved, __u64 ktime_ns, __u32 tgid) {
     struct stream_state *stream = &connection->streams[direction & 1];
     __u64 *held = (__u64 *)stream->held;
     __u32 held_length = stream->held_length;
-    __u64 low = length < 8 ? window[0] & low_bytes(length) : window[0];
-    __u64 high = length > 8 ? window[1] & low_bytes(length - 8) : 0;
+    __u32 length = window->length;
+    __u64 low = length < 8 ? window->first[0] & low_bytes(length) : window->first[0];
+    __u64 high = length > 8 ? window->first[1] & low_bytes(length - 8) : 0;
     enum inference inference;
 
     if (connection->joined_late && connection->turn != direction) {
@@ -147,6 +176,12 @@ static __always_inline void judge(struct connection *connection, __u32 direction
     if (length > HELD_BYTES)
         length = HELD_BYTES;
     inference = infer(low, high, length);
+    if (inference == INFERENCE_NO_MATCH) {
+        if (connection->joined_late)
+            inference = held_length > 0 ? INFERENCE_NO_MATCH : infer_frames(window, moved);
+        else if (connection->role != (direction == EGRESS ? ROLE_CLIENT : ROLE_SERVER))
+            inference = infer_settings(low, high, length);
+    }
 
     if (inference == INFERENCE_NEED_MORE) {
         held[0] = low;
@@ -165,16 +200,22 @@ static __always_inline void judge(struct connection *connection, __u32 direction
     switch (inference) {
     case INFERENCE_REQUEST:
     case INFERENCE_RESPONSE:
+    case INFERENCE_HTTP2_REQUEST:
+    case INFERENCE_HTTP2_RESPONSE:
         become_http(connection, direction, inference);
         stream->position = held_length;
+        if (connection->verdict == VERDICT_HTTP2)
+            begin_frames(connection, direction, window->frames == 0 && inference == INFERENCE_HTTP2_REQUEST);
         if (connection->joined_late) {
             /* both streams are numbered from the first message start */
             connection->streams[!direction].position = 0;
             connection->streams[!direction].held_length = 0;
         }
         break;
-    case INFERENCE_HTTP2:
-        set_verdict(connection, VERDICT_HTTP2, COUNTER_CONNECTIONS_HTTP2);
+    case INFERENCE_HTTP2_FRAMES:
+        /* HTTP/2 surely, but nothing to begin with: the next head is, and says who is the client. A stream of
+         * messages may go back and forth for hours before it. */
+        connection->turns = 0;
         break;
     case INFERENCE_TLS:
         set_verdict(connection, VERDICT_TLS, COUNTER_CONNECTIONS_TLS);

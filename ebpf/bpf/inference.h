@@ -13,7 +13,9 @@ enum inference {
     INFERENCE_NEED_MORE,
     INFERENCE_REQUEST,
     INFERENCE_RESPONSE,
-    INFERENCE_HTTP2,
+    INFERENCE_HTTP2_REQUEST,  /* a client speaks HTTP/2 */
+    INFERENCE_HTTP2_RESPONSE, /* a server does */
+    INFERENCE_HTTP2_FRAMES,   /* either does */
     INFERENCE_TLS,
     INFERENCES, /* how many there are */
 };
@@ -71,11 +73,151 @@ static __always_inline enum inference infer(__u64 low, __u64 high, __u64 length)
         return INFERENCE_REQUEST;
     if (matched[INFERENCE_RESPONSE])
         return INFERENCE_RESPONSE;
-    if (matched[INFERENCE_HTTP2])
-        return INFERENCE_HTTP2;
+    if (matched[INFERENCE_HTTP2_REQUEST])
+        return INFERENCE_HTTP2_REQUEST;
     if (matched[INFERENCE_TLS])
         return INFERENCE_TLS;
     return incomplete ? INFERENCE_NEED_MORE : INFERENCE_NO_MATCH;
+}
+
+#define PREFACE_BYTES 24 /* "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" (RFC 9113 section 3.4) */
+#define FRAME_HEADER_BYTES 9
+#define MAX_FRAME_PAYLOAD 16384 /* SETTINGS_MAX_FRAME_SIZE unless an end asks for more */
+#define SETTING_BYTES 6
+#define MAX_SETTINGS_BYTES 60 /* ten settings: two more than are registered */
+#define FRAMES_BELIEVED 2     /* in a row, in the middle of a connection */
+#define MAX_LEADING_FIELDS 4  /* an HTTP/2 request has four fields before its ordinary ones */
+
+/* RFC 9113 section 6. PRIORITY, PUSH_PROMISE and CONTINUATION are left out: they are rare, and never where a
+ * message starts. */
+enum frame_type {
+    FRAME_DATA = 0,
+    FRAME_HEADERS = 1,
+    FRAME_RST_STREAM = 3,
+    FRAME_SETTINGS = 4,
+    FRAME_PING = 6,
+    FRAME_GOAWAY = 7,
+    FRAME_WINDOW_UPDATE = 8,
+};
+
+enum frame_flag {
+    FRAME_END_STREAM = 0x01,
+    FRAME_ACK = 0x01,
+    FRAME_END_HEADERS = 0x04,
+    FRAME_PADDED = 0x08,
+    FRAME_PRIORITY = 0x20,
+};
+
+/* Whether a connection begins as a server's HTTP/2 does: with a SETTINGS frame (RFC 9113 section 3.4), which
+ * may come before the client's preface. `low` and `high` as for infer. */
+static __always_inline enum inference infer_settings(__u64 low, __u64 high, __u64 length) {
+    __u64 known = low_bytes(length < 8 ? length : 8);
+    __u64 size = low >> 16 & 0xff;
+
+    /* all but the size's last byte: type 4, no flags, stream 0 */
+    if ((low ^ FRAME_SETTINGS << 24) & 0xffffffffff00ffffULL & known)
+        return INFERENCE_NO_MATCH;
+    if (size > MAX_SETTINGS_BYTES || size % SETTING_BYTES != 0)
+        return INFERENCE_NO_MATCH;
+    if (length < FRAME_HEADER_BYTES)
+        return INFERENCE_NEED_MORE;
+    return (high & 0xff) == 0 ? INFERENCE_HTTP2_RESPONSE : INFERENCE_NO_MATCH;
+}
+
+/* Bytes of the frame that begins with these 16, its header included; 0 when no frame of HTTP/2 begins so.
+ * Flags, stream and length must be those that the type allows, because what is no HTTP/2 must not pass for
+ * it. */
+static __always_inline __u64 frame_bytes(__u64 low, __u64 high) {
+    __u64 length = (low & 0xff) << 16 | (low >> 8 & 0xff) << 8 | (low >> 16 & 0xff);
+    __u64 type = low >> 24 & 0xff;
+    __u64 flags = low >> 32 & 0xff;
+    __u64 stream = (low >> 40 & 0xff) << 24 | (low >> 48 & 0xff) << 16 | (low >> 56) << 8 | (high & 0xff);
+    __u64 of_connection = is_zero(stream);
+    /* clients open the odd ones; the highest bit is reserved */
+    __u64 of_client = stream & 1 & ~(stream >> 31);
+    __u64 holds_any = is_zero(length) ^ 1;
+    __u64 flagged_ack = is_zero(flags ^ FRAME_ACK);
+    __u64 unflagged = is_zero(flags);
+    __u64 legal;
+
+    /* DATA is empty only at the end of a stream */
+    legal = is_zero(type ^ FRAME_DATA) & of_client & is_zero(flags & ~(FRAME_END_STREAM | FRAME_PADDED)) &
+            (holds_any | (flags & FRAME_END_STREAM));
+    legal |= is_zero(type ^ FRAME_HEADERS) & of_client & holds_any &
+             is_zero(flags & ~(FRAME_END_STREAM | FRAME_END_HEADERS | FRAME_PADDED | FRAME_PRIORITY));
+    legal |= is_zero(type ^ FRAME_RST_STREAM) & of_client & unflagged & is_zero(length ^ 4);
+    legal |= is_zero(type ^ FRAME_SETTINGS) & of_connection &
+             ((flagged_ack & is_zero(length)) | (unflagged & holds_any & is_zero(length % SETTING_BYTES)));
+    legal |= is_zero(type ^ FRAME_PING) & of_connection & (unflagged | flagged_ack) & is_zero(length ^ 8);
+    legal |= is_zero(type ^ FRAME_GOAWAY) & of_connection & unflagged & (is_zero(length >> 3) ^ 1);
+    legal |=
+        is_zero(type ^ FRAME_WINDOW_UPDATE) & (of_client | of_connection) & unflagged & is_zero(length ^ 4);
+    legal &= is_zero(length >> 14) | is_zero(length ^ MAX_FRAME_PAYLOAD);
+    return legal * (FRAME_HEADER_BYTES + length);
+}
+
+/* Who sent a HEADERS frame, by the pseudo-field that its block begins with: those of requests and of
+ * responses have fixed numbers (RFC 7541 appendix A). Numbers beyond that table were given out earlier, and
+ * say nothing. */
+static __always_inline enum inference infer_sender(__u64 low, __u64 high) {
+    __u64 flags = low >> 32 & 0xff;
+    __u64 block = high >> 8;
+    __u64 is_request = 0, is_response = 0;
+    __u64 undecided = is_zero((low >> 24 & 0xff) ^ FRAME_HEADERS);
+
+    /* behind the length of the padding, and behind the priority (section 6.2 of RFC 9113) */
+    block >>= (flags & FRAME_PADDED) / FRAME_PADDED * 8 + (flags & FRAME_PRIORITY) / FRAME_PRIORITY * 40;
+#pragma unroll
+    for (int i = 0; i < MAX_LEADING_FIELDS; i++) {
+        __u64 form = block >> 4 & 0xf, number = block & 0xf;
+        /* a whole field, or a literal value that is indexed, is not, or never may be (section 6) */
+        __u64 named = is_zero(form ^ 0x8) | is_zero(form ^ 0x4) | is_zero(form) | is_zero(form ^ 0x1);
+        /* :authority, :method, :path, :scheme are 1 to 7, :status is 8 to 14 */
+        is_request |= undecided & named & is_zero(number >> 3) & (is_zero(number) ^ 1);
+        is_response |= undecided & named & (number >> 3) & (is_zero(number ^ 0xf) ^ 1);
+        /* one number above 61, and in one byte: the next field may tell */
+        undecided &= (((block & 0xff) + 0x42) >> 8) & (is_zero(~block & 0xff) ^ 1);
+        block >>= 8;
+    }
+    if (is_request)
+        return INFERENCE_HTTP2_REQUEST;
+    return is_response ? INFERENCE_HTTP2_RESPONSE : INFERENCE_HTTP2_FRAMES;
+}
+
+/* What judging looks at: the first bytes of a call, and a walk over the HTTP/2 frames that it may consist of.
+ * The walk is kept in memory: once it is read back, the verifier no longer follows each way that led to it.
+ */
+struct window {
+    __u64 first[2];        /* zero where the call ends, as is `frame` */
+    __u64 frame[2];        /* the bytes at `at` */
+    volatile __u64 length; /* of `first` */
+    volatile __u64 at;
+    volatile __u64 frames; /* before `at` */
+    volatile __u64 sender; /* enum inference, as far as they told it */
+};
+
+/* Goes past the frame at `at` of a call of `moved` bytes. Returns whether there may be another. */
+static __always_inline int walk_frame(struct window *window, __u64 moved) {
+    __u64 low = window->frame[0], high = window->frame[1];
+    __u64 length = frame_bytes(low, high);
+    __u64 sender = infer_sender(low, high);
+
+    if (length == 0 || moved - window->at < FRAME_HEADER_BYTES)
+        return 0;
+    if (window->frames == 0 || window->sender == INFERENCE_HTTP2_FRAMES)
+        window->sender = sender;
+    window->frames++;
+    window->at += length;
+    return window->at < moved;
+}
+
+/* Whether the call that was walked over is HTTP/2 in the middle of a connection. One frame that is exactly
+ * the call, or two in a row, are believed: a length that comes first and is right to the byte, and a type,
+ * flags and stream that go together, are more than chance gives. */
+static __always_inline enum inference infer_frames(struct window *window, __u64 moved) {
+    if (window->frames == 0 || (window->frames < FRAMES_BELIEVED && window->at != moved))
+        return INFERENCE_NO_MATCH;
+    return window->sender;
 }
 
 #endif

@@ -53,14 +53,14 @@ enum policy {
 
 enum socket_family { FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
 
-/* What the first bytes of a connection said of it. Decided once; everything but HTTP costs one lookup
- * afterwards. */
+/* What the first bytes of a connection said of it. Decided once; everything but HTTP/1 and HTTP/2 costs one
+ * lookup afterwards. */
 enum verdict {
     VERDICT_UNDECIDED = 0,
     VERDICT_HTTP = 1,
-    VERDICT_NOT_HTTP = 2,
-    VERDICT_TLS = 3,
-    VERDICT_HTTP2 = 4,
+    VERDICT_HTTP2 = 2,
+    VERDICT_NOT_HTTP = 3, /* from here on nothing is captured */
+    VERDICT_TLS = 4,
     VERDICT_EXCLUDED = 5, /* the agent's own connection, seen from its other end */
     VERDICT_PORT = 6,     /* neither port is one of those asked for */
 };
@@ -100,7 +100,7 @@ struct socket_facts {
     __u16 family; /* enum socket_family; an IPv4-mapped IPv6 socket is FAMILY_IPV4 */
     __u16 local_port;
     __u16 remote_port;
-    __u16 reserved;
+    __u16 is_http2;         /* judged to speak HTTP/2 from the first captured byte on */
     __u8 local_address[16]; /* network order; IPv4 fills the first four */
     __u8 remote_address[16];
 };
@@ -142,6 +142,11 @@ struct stream_state {
     __u32 missing;       /* causes since the last delivered record */
     __u32 held_length;   /* bytes of `held`, while undecided */
     __u32 held_tgid;
+    __u16 framed;        /* HTTP/2: where frames begin and end is known, by the fields that follow */
+    __u16 header_length; /* bytes in `held` of a frame's header that was cut by the end of a call */
+    __u32 keep_left;     /* bytes of the current frame still to be captured */
+    __u32 skip_left;     /* and those behind them that are counted only */
+    __u32 kept;          /* payload of DATA frames captured since the budget was refilled */
     __u8 held[HELD_BYTES];
 };
 

@@ -198,17 +198,6 @@ static __always_inline int step_transfer(struct scratch *scratch, struct connect
     return 1;
 }
 
-/* Runs up to STEPS steps. Returns whether the call is not finished. */
-static __always_inline int run_steps(struct scratch *scratch, struct connection *connection,
-                                     struct transfer *transfer) {
-#pragma nounroll
-    for (int i = 0; i < STEPS; i++) {
-        if (!step_transfer(scratch, connection, transfer))
-            return 0;
-    }
-    return 1;
-}
-
 /* Delivers what is still gathered, and says what became of the rest: over the budget, or beyond what one call
  * is followed for. */
 static __always_inline void finish_transfer(struct scratch *scratch, struct connection *connection,

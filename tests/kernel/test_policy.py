@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from ebpf.events import Direction, EventKind, Policy, ProcessExecuted, ProcessExited, SocketEvent
-from tests.kernel.conftest import BOTH, REQUEST, Tap, connect_pair, inode_of, receive_exactly
+from tests.kernel.conftest import BOTH, PREFACE, REQUEST, Tap, connect_pair, inode_of, receive_exactly
 
 pytestmark = pytest.mark.kernel
 
@@ -144,9 +144,13 @@ with socket.socket(family) as listener:
 """
 
 
-@pytest.mark.parametrize("way", ["tcp", "tcp-nonblocking", "unix"])
+@pytest.mark.parametrize(
+    ("way", "first"),
+    [("tcp", REQUEST), ("tcp", PREFACE), ("tcp-nonblocking", REQUEST), ("unix", REQUEST), ("unix", PREFACE)],
+    ids=["tcp", "tcp-http2", "tcp-nonblocking", "unix", "unix-http2"],
+)
 def test_the_agent_and_the_other_end_of_its_export_are_never_captured(
-    open_tap: OpenTap, tmp_path: os.PathLike[str], way: str
+    open_tap: OpenTap, tmp_path: os.PathLike[str], way: str, first: bytes
 ) -> None:
     tap = open_tap(agent_tgid=os.getpid())
     host = f"{tmp_path}/collector.sock" if way == "unix" else "127.0.0.1"
@@ -160,7 +164,7 @@ def test_the_agent_and_the_other_end_of_its_export_are_never_captured(
             export.connect_ex(place if way == "unix" else (host, int(place)))
             export.setblocking(True)
             for _ in range(3):
-                export.sendall(REQUEST)
+                export.sendall(first)
                 assert export.recv(65_536).startswith(b"HTTP/1.1 200")
         collector.wait()
     assert [event for event in tap.drain() if isinstance(event, SocketEvent)] == []

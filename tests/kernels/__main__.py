@@ -13,64 +13,112 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from ebpf.capture import CaptureOptions, LiveCapture
 from ebpf.events import Direction, EventKind, Policy, SocketEvent
 
 REQUESTS = 211
+OLDER_CONNECTIONS = 3
+"""Open before the capture, and speaking HTTP/2."""
 RESPONSE_BODY = bytes(range(256)) * 79
 REQUEST = b"GET /known HTTP/1.1\r\nHost: guest\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(RESPONSE_BODY)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return a frame of HTTP/2 (RFC 9113 section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+
+
+SETTINGS = frame(4, 0, 0, b"\0\3\0\0\0\x64")
+HTTP2_HEAD = frame(1, 5, 1, b"\x82\x84\x86\x41\5guest")
+HTTP2_REQUEST = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS + HTTP2_HEAD
+HTTP2_RESPONSE = frame(1, 4, 1, b"\x88") + frame(0, 0, 1, RESPONSE_BODY[:16_384])
+HTTP2_BODY = frame(0, 1, 1, RESPONSE_BODY[16_384:])
+HTTP1, HTTP2 = (REQUEST, RESPONSE, RESPONSE_BODY), (HTTP2_REQUEST, HTTP2_RESPONSE, HTTP2_BODY)
+Messages = tuple[bytes, bytes, bytes]
+"""A request, and its response in two segments."""
+
+EXPECTED = {
+    # two ends, and for HTTP/1 two families
+    REQUEST: 4 * REQUESTS,
+    RESPONSE + RESPONSE_BODY: 4 * REQUESTS,
+    HTTP2_REQUEST: 2 * REQUESTS,
+    HTTP2_HEAD: 2 * OLDER_CONNECTIONS,
+    HTTP2_RESPONSE + HTTP2_BODY: 2 * (REQUESTS + OLDER_CONNECTIONS),
+}
+"""Streams, and how often each is captured."""
 QUIET_SECONDS = 1.0
 """Without an event for this long after the traffic, nothing more comes."""
 
 
-def answer(listener: socket.socket, connections: int) -> None:
-    """Answer one request on each connection, its body as a second segment."""
-    for _ in range(connections):
-        endpoint, _address = listener.accept()
-        with endpoint:
-            received = b""
-            while len(received) < len(REQUEST):
-                received += endpoint.recv(65_536)
-            endpoint.sendmsg([RESPONSE, RESPONSE_BODY])
+def exchange(client: socket.socket, server: socket.socket, messages: Messages) -> None:
+    """Send a request and answer it, its body as a second segment."""
+    request, response, body = messages
+    client.sendall(request)
+    receive(server, len(request))
+    server.sendmsg([response, body])
+    receive(client, len(response) + len(body))
 
 
-def ask(family: socket.AddressFamily, address: object) -> None:
-    """Make one request and read until the end."""
-    with socket.socket(family) as endpoint:
-        endpoint.connect(address)  # type: ignore[arg-type]  # whatever the listener said
-        endpoint.sendall(REQUEST)
-        while endpoint.recv(65_536):
-            pass
+def end(client: socket.socket, server: socket.socket) -> None:
+    """End a connection from the server's side, which either end then sees."""
+    with client, server:
+        server.shutdown(socket.SHUT_WR)
+        client.recv(1)
 
 
-def converse(family: socket.AddressFamily, address: object) -> None:
-    """Make all requests of one family."""
+def receive(endpoint: socket.socket, left: int) -> None:
+    """Read this many bytes."""
+    while left:
+        left -= len(endpoint.recv(min(left, 65_536)))
+
+
+def connect(listener: socket.socket) -> tuple[socket.socket, socket.socket]:
+    """Return both ends of a new connection."""
+    client = socket.socket(listener.family)
+    client.connect(listener.getsockname())
+    return client, listener.accept()[0]
+
+
+def converse(family: socket.AddressFamily, address: object, messages: Messages) -> None:
+    """Make all requests of one family, each on a connection of its own."""
     with socket.socket(family) as listener:
-        listener.bind(address)  # type: ignore[arg-type]  # as above
+        listener.bind(address)  # type: ignore[arg-type]  # of either family
         listener.listen()
-        server = threading.Thread(target=answer, args=(listener, REQUESTS))
-        server.start()
         for _ in range(REQUESTS):
-            ask(family, listener.getsockname())
-        server.join()
+            client, server = connect(listener)
+            exchange(client, server, messages)
+            end(client, server)
 
 
-def converse_over_both() -> None:
-    """Make all requests over TCP, then over a Unix socket."""
+def converse_in_all_ways(older: list[tuple[socket.socket, socket.socket]]) -> None:
+    """Make all requests over TCP, then over a Unix socket, then on the connections that are older."""
     with tempfile.TemporaryDirectory() as directory:
-        converse(socket.AF_INET, ("127.0.0.1", 0))
-        converse(socket.AF_UNIX, str(Path(directory) / "socket"))
+        converse(socket.AF_INET, ("127.0.0.1", 0), HTTP1)
+        converse(socket.AF_UNIX, str(Path(directory) / "socket"), HTTP1)
+        converse(socket.AF_INET, ("127.0.0.1", 0), HTTP2)
+    for client, server in older:
+        exchange(client, server, (HTTP2_HEAD, HTTP2_RESPONSE, HTTP2_BODY))
+        end(client, server)
 
 
-def check(capture: LiveCapture) -> list[str]:
+def open_older_connections() -> list[tuple[socket.socket, socket.socket]]:
+    """Return connections on which HTTP/2 was spoken already."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        older = [connect(listener) for _ in range(OLDER_CONNECTIONS)]
+    for client, server in older:
+        exchange(client, server, HTTP2)
+    return older
+
+
+def check(capture: LiveCapture, older: list[tuple[socket.socket, socket.socket]]) -> list[str]:
     """Return what is not as it must be."""
     streams: dict[tuple[int, Direction], bytes] = defaultdict(bytes)
     ended: set[tuple[int, Direction]] = set()
-    traffic = threading.Thread(target=converse_over_both)
+    traffic = threading.Thread(target=converse_in_all_ways, args=(older,))
     traffic.start()
     while (busy := traffic.is_alive()) or (events := capture.poll(QUIET_SECONDS)):
         if busy:
@@ -84,15 +132,12 @@ def check(capture: LiveCapture) -> list[str]:
                     ended.add(key)
     losses = capture.losses()
     problems = [f"{cause}: {count}" for cause, count in losses.items() if count]
-    whole = {REQUEST: 0, RESPONSE + RESPONSE_BODY: 0}
-    for stream in streams.values():
-        whole[stream] = whole.get(stream, 0) + 1
-    expected = 4 * REQUESTS  # two families, two ends
-    if list(whole.values()) != [expected, expected]:
+    seen = Counter(streams.values())
+    if seen != EXPECTED:
         problems.append(
-            f"streams seen, by length: { {len(stream): count for stream, count in whole.items()} }"
+            f"streams seen, by length: { {len(stream): count for stream, count in seen.items()} }"
         )
-    if len(ended) < expected:
+    if len(ended) < sum(EXPECTED.values()) // 2:  # at least one way of each connection at each end
         problems.append(f"{len(ended)} ends seen")
     return problems
 
@@ -100,15 +145,18 @@ def check(capture: LiveCapture) -> list[str]:
 def main() -> int:
     """Capture, compare, report."""
     kernel = f"Linux {platform.release()}"
+    older = open_older_connections()
     started = time.monotonic()
     # this process alone is captured, although it also is the agent
     capture = LiveCapture(CaptureOptions(agent_tgid=0x7FFF_FFFF, default_policy=Policy.IGNORE))
     capture.set_policy(os.getpid(), Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS)
     lines = [f"loaded and attached in {time.monotonic() - started:.1f} s"]
-    problems = check(capture)
+    problems = check(capture, older)
     capture.close()
     lines += problems
-    lines.append(f"{2 * REQUESTS} requests at both ends, {'FAILED' if problems else 'passed'}")
+    lines.append(
+        f"{3 * REQUESTS + OLDER_CONNECTIONS} requests at both ends, {'FAILED' if problems else 'passed'}"
+    )
     sys.stdout.writelines(f"{kernel}: {line}\n" for line in lines)
     return 1 if problems else 0
 

@@ -20,7 +20,7 @@ def run_c(tmp_path: Path) -> Callable[..., list[str]]:
         source.write_text(text)
         program = tmp_path / "program"
         # the unrolling hints are for clang alone
-        flags = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-D__always_inline=inline"]
+        flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-D__always_inline=inline"]
         subprocess.run(["cc", *flags, f"-I{SOURCE_DIRECTORY}", "-o", program, source], check=True)
         finished = subprocess.run([program, *arguments], check=True, capture_output=True, text=True)
         return finished.stdout.splitlines()

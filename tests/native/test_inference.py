@@ -15,15 +15,21 @@ PROGRAM = """
 #include "inference.h"
 
 int main(int count, char **arguments) {
-    static const char *names[] = {"no_match", "need_more", "request", "response", "http2", "tls"};
+    static const char *names[] = {"no_match",      "need_more",      "request",      "response",
+                                  "http2_request", "http2_response", "http2_frames", "tls"};
     for (int i = 1; i < count; i++) {
         unsigned char bytes[16] = {0};
         __u64 words[2];
         unsigned length = strlen(arguments[i]) / 2;
+        enum inference inference;
         for (unsigned j = 0; j < length && j < 16; j++)
             sscanf(arguments[i] + 2 * j, "%%2hhx", &bytes[j]);
         memcpy(words, bytes, sizeof(words));
-        puts(names[infer(words[0], words[1], length < 16 ? length : 16)]);
+        length = length < 16 ? length : 16;
+        inference = infer(words[0], words[1], length);
+        if (inference == INFERENCE_NO_MATCH)
+            inference = infer_settings(words[0], words[1], length);
+        puts(names[inference]);
     }
     return 0;
 }
@@ -32,6 +38,8 @@ int main(int count, char **arguments) {
 
 @pytest.fixture
 def infer(run_c: RunC) -> Callable[[list[bytes]], list[str]]:
+    """Judge these as the first bytes of a connection."""
+
     def run(cases: list[bytes]) -> list[str]:
         return run_c(PROGRAM % prefix_table(), *(case.hex() for case in cases))
 
@@ -41,7 +49,6 @@ def infer(run_c: RunC) -> Callable[[list[bytes]], list[str]]:
 def test_every_prefix_is_recognised_and_every_beginning_of_it_awaits_more(
     infer: Callable[..., list[str]],
 ) -> None:
-    meanings = {"INFERENCE_REQUEST": "request", "INFERENCE_RESPONSE": "response", "INFERENCE_HTTP2": "http2"}
     cases, expected = [], []
     for prefix, meaning in HTTP_PREFIXES:
         for end in range(1, len(prefix)):
@@ -49,13 +56,22 @@ def test_every_prefix_is_recognised_and_every_beginning_of_it_awaits_more(
             expected.append("need_more")
         for rest in (b"", b"/", b"/index.html HTTP/1.1\r\n"):
             cases.append(prefix + rest)
-            expected.append(meanings[meaning])
+            expected.append(meaning.removeprefix("INFERENCE_").lower())
     assert infer(cases) == expected
 
 
 @pytest.mark.parametrize("breaks", [b"\r\n", b"\n", b"\r\n\r\n", b"\r\n" * 4])
 def test_line_breaks_before_a_request_are_skipped(infer: Callable[..., list[str]], breaks: bytes) -> None:
     assert infer([breaks, breaks + b"G", breaks + b"GET / HTTP/1.1"]) == ["need_more", "need_more", "request"]
+
+
+@pytest.mark.parametrize("size", [0, 6, 18, 60])
+def test_a_server_that_begins_with_its_settings_is_recognised(
+    infer: Callable[..., list[str]], size: int
+) -> None:
+    header = size.to_bytes(3, "big") + b"\x04\0\0\0\0\0"
+    cases = [header[:end] for end in range(1, 9)] + [header, header + bytes(size)]
+    assert infer(cases) == ["need_more"] * 8 + ["http2_response"] * 2
 
 
 @pytest.mark.parametrize(
@@ -75,6 +91,12 @@ def test_line_breaks_before_a_request_are_skipped(infer: Callable[..., list[str]
         (b"\0GET / H", "no_match"),
         (b"\r\n" * 8, "no_match"),
         (b"220 smtp", "no_match"),
+        (b"\0\0\x07\x04\0\0\0\0\0", "no_match"),  # not whole settings
+        (b"\0\0\x42\x04\0\0\0\0\0", "no_match"),  # more than there are
+        (b"\0\0\x06\x04\x01\0\0\0\0", "no_match"),  # an acknowledgement comes later
+        (b"\0\0\x06\x04\0\0\0\0\x01", "no_match"),  # of one stream
+        (b"\0\0\x06\x06\0\0\0\0\0", "no_match"),  # another type
+        (b"\0\x01\0\x04\0\0\0\0\0", "no_match"),
     ],
 )
 def test_what_is_not_http_is_told_apart(infer: Callable[..., list[str]], first: bytes, meaning: str) -> None:

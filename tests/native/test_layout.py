@@ -14,11 +14,14 @@ STRUCTS = {
         layout.SOCKET_RECORD,
     ),
     "socket_facts": (
-        "cookie inode network_namespace family local_port remote_port reserved local_address remote_address",
+        "cookie inode network_namespace family local_port remote_port is_http2 local_address remote_address",
         layout.SOCKET_FACTS,
     ),
     "stream_state": (
-        "position reported lost_ktime_ns held_ktime_ns spent missing held_length held_tgid held",
+        (
+            "position reported lost_ktime_ns held_ktime_ns spent missing held_length held_tgid framed "
+            "header_length keep_left skip_left kept held"
+        ),
         layout.STREAM_STATE,
     ),
     "connection": (

@@ -132,7 +132,7 @@ def connection(
     *, opened: int = 1, ingress: tuple[int, int] = (0, 0), egress: tuple[int, int] = (0, 0)
 ) -> bytes:
     streams = b"".join(
-        layout.STREAM_STATE.pack(position, reported, 555, 0, 0, Missing.BUDGET, 0, 0, b"")
+        layout.STREAM_STATE.pack(position, reported, 555, 0, 0, Missing.BUDGET, *[0] * 7, b"")
         for position, reported in (ingress, egress)
     )
     return layout.CONNECTION.pack(9, 1, 2, 1, opened, 0, 1, 0, 0, streams, facts())
