@@ -31,6 +31,7 @@ from agent.config_sources import (
 from agent.logs import configure_logging
 from agent.selection import NoSuchProcessError
 from ebpf.capture import CaptureUnavailable
+from ebpf.packet_file import PacketFileError
 from ebpf.recording import RecordingError
 
 EXIT_FAILURE = 1
@@ -209,7 +210,7 @@ class OneMessageGroup(click.Group):
         except BrokenPipeError:
             # The reader of the output has seen enough. Python's flush at exit must not complain of it either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (ConfigurationError, NoSuchProcessError, RecordingError) as error:
+        except (ConfigurationError, NoSuchProcessError, RecordingError, PacketFileError) as error:
             _end(ctx, str(error), EXIT_USAGE)
         except CaptureUnavailable as error:
             _end(ctx, f"this host cannot capture: {error.cause}\n{error.remedy}", EXIT_HOST)
@@ -262,7 +263,11 @@ def record(configuration: Configuration, file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @configured(*CONTENT, *OUT, SHUTDOWN)
 def replay(configuration: Configuration, file: Path) -> None:
-    """Export the recording in FILE as `run` would have. Needs neither root nor bcc."""
+    """Export what FILE holds as `run` would have. Needs neither root nor bcc.
+
+    FILE is a recording made by `record`, or a packet capture (pcap or pcapng, gzipped or not). A packet
+    capture says nothing of processes: a service goes by the address and port of its server.
+    """
     from agent.session import replay_recording
 
     replay_recording(configuration, file)

@@ -20,6 +20,7 @@ from pathlib import Path
 from agent import procfs
 from agent.config import Configuration
 from agent.config_sources import ConfigurationError
+from agent.endpoints import EndpointTable
 from agent.logs import announce_ready
 from agent.outputs import open_sinks, span_options, uses_standard_output
 from agent.pipeline import POLL_SECONDS, Pipeline
@@ -30,6 +31,8 @@ from ebpf.capture import LiveCapture
 from ebpf.clocks import read_clocks
 from ebpf.events import CaptureEvent, ProcessExecuted, ProcessExited, SocketEvent
 from ebpf.layout import RecordDecoder
+from ebpf.packet_capture import PacketCapture
+from ebpf.packet_file import is_packet_capture
 from ebpf.recording import RecordedCapture, RecordingWriter
 from otel_bridge.resources import ResourceBuilder
 from otel_bridge.span import SpanSink
@@ -85,25 +88,37 @@ def run_live(configuration: Configuration) -> None:
 
 
 def replay_recording(configuration: Configuration, file: Path) -> None:
-    """Export a recording as a run would have."""
+    """Export a recording, or a packet capture, as a run would have."""
     stop = StopRequest()
     stop.on_signals()
     with contextlib.ExitStack() as closing:
         options = span_options(configuration)
-        source = RecordedCapture(file)
+        source = _open_capture(file)
         closing.callback(source.close)
         sinks = _open_sinks(configuration, stop, closing)
+        resources = ResourceBuilder(redactor=options.redactor)
+        is_packets = isinstance(source, PacketCapture)
         Pipeline(
             source,
-            ProcessTable(ResourceBuilder(redactor=options.redactor).build),
+            ProcessTable(resources.build),
             ConnectionTracker(configuration.parser_limits()),
             RandomIdGenerator(),
             options,
             sinks,
+            endpoints=EndpointTable(resources.build_endpoint) if is_packets else None,
         ).run(stop)
-        if source.cut_bytes:
-            log.warning("%s is cut: its last %d bytes hold no whole record", file, source.cut_bytes)
+        if source.damage:
+            log.warning("%s %s", file, source.damage)
+        if is_packets:
+            log.info("read: %s", describe_losses(source.observations()))
         _report_losses(source.losses())
+
+
+def _open_capture(file: Path) -> RecordedCapture | PacketCapture:
+    """Open a file by what it holds, whatever its name."""
+    if is_packet_capture(file):
+        return PacketCapture(file)
+    return RecordedCapture(file)
 
 
 def record_live(configuration: Configuration, file: Path) -> None:

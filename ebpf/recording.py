@@ -155,7 +155,8 @@ class RecordedCapture:
     def _read_preamble(self) -> dict[str, str | int]:
         if self._file.read(len(MAGIC)) != MAGIC:
             raise RecordingError(
-                f"{self._path} is no recording of wirespan. Name a file made by `wirespan record`."
+                f"{self._path} is no recording of wirespan, nor a packet capture (pcap, pcapng). "
+                "Name a file made by `wirespan record` or tcpdump."
             )
         frame = self._read_frame()
         try:
@@ -192,6 +193,11 @@ class RecordedCapture:
                 self._note_cut(start)
                 return
             start = self._file.tell()
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the file, as the rest of a sentence; None as far as it is whole."""
+        return f"is cut: its last {self.cut_bytes} bytes hold no whole record" if self.cut_bytes else None
 
     @property
     def exhausted(self) -> bool:

@@ -1,0 +1,55 @@
+"""Captures made by tcpdump in the end-to-end tests, and the comparison of their replay with a live run."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.conftest import END_SECONDS, ExportedSpan, read_spans, wirespan
+
+STAMPED_APART_NS = 50_000_000
+"""A packet is stamped when it passes the interface, a call when it returns."""
+
+
+@contextmanager
+def capturing(file: Path, port: int, *options: str, interface: str = "lo") -> Iterator[None]:
+    """Run tcpdump on a port; the file is whole afterwards."""
+    command = ["tcpdump", "--immediate-mode", "-Z", "root", "-i", interface, "-B", "65536", *options]
+    with subprocess.Popen(
+        [*command, "-w", str(file), "tcp", "port", str(port)], stderr=subprocess.PIPE, text=True
+    ) as tcpdump:
+        assert tcpdump.stderr is not None
+        for line in tcpdump.stderr:
+            if "listening on" in line:
+                break
+        try:
+            yield
+        finally:
+            tcpdump.terminate()
+        summary = tcpdump.communicate(timeout=END_SECONDS)[1]
+    dropped = re.search(r"(\d+) packets? dropped by kernel", summary)
+    assert dropped is not None, summary
+    assert dropped[1] == "0"
+
+
+def comparable(spans: list[ExportedSpan]) -> list[tuple[Any, ...]]:
+    """Return what is compared: everything but process names, ids and times."""
+    return sorted(
+        (span.kind, span.name, str(sorted(span.attributes.items())), str(span.events)) for span in spans
+    )
+
+
+def assert_equal(live: list[ExportedSpan], replayed: list[ExportedSpan]) -> None:
+    assert comparable(live) == comparable(replayed)
+    for ours, theirs in zip(live, replayed, strict=True):
+        assert abs(ours.start_unix_ns - theirs.start_unix_ns) < STAMPED_APART_NS
+        assert abs(ours.end_unix_ns - theirs.end_unix_ns) < STAMPED_APART_NS
+
+
+def replay(capture: Path, spans_file: Path) -> list[ExportedSpan]:
+    ended = wirespan("replay", str(capture), "--spans-file", str(spans_file))
+    assert ended.returncode == 0, ended.stderr
+    assert "lost:" not in ended.stderr
+    return read_spans(spans_file)
