@@ -12,7 +12,7 @@ import re
 
 from parsers.exchange import Body, GraphQlRequest, Headers, HttpExchange, HttpRequest, JsonRpcBatch
 from parsers.graphql import count_errors, parse_graphql_json, parse_graphql_parameters, parse_graphql_text
-from parsers.grpc import build_grpc_call, is_grpc
+from parsers.grpc import build_grpc_call, is_grpc_web
 from parsers.json_rpc import parse_json_rpc
 from parsers.json_text import JsonReading, read_json
 from parsers.limits import ParserLimits
@@ -32,20 +32,21 @@ _DOCUMENT_BEGINNING = re.compile(
 _JSON_TYPES = frozenset(
     (b"", b"text/plain", b"application/json", b"application/json-rpc", b"application/jsonrequest")
 )
-# The flags of a first message, or as base64 has them (gRPC-Web; over HTTP/2 its messages were read already).
+# The flags of a first message of gRPC-Web, or as base64 has them.
 _GRPC_BEGINNINGS = b"\x00\x01A"
 _FORM_FIELD = b'name="operations"'
 
 
 def recognise(exchange: HttpExchange, limits: ParserLimits, counts: dict[str, int]) -> None:
-    """Set what the exchange carries, when it is GraphQL or JSON-RPC."""
+    """Set what the exchange carries, when it is GraphQL, JSON-RPC or gRPC-Web."""
     request = exchange.request
     if request is None or exchange.application is not None:
         return
     application: GraphQlRequest | JsonRpcBatch | None = None
     if request.method == b"POST":
         content = request.body.content
-        if content and content[0] in _GRPC_BEGINNINGS and is_grpc(request.headers):
+        if content and content[0] in _GRPC_BEGINNINGS and is_grpc_web(request.headers):
+            # Over HTTP/2 its messages were read already, as they passed.
             exchange.application = build_grpc_call(request, exchange.response, None, None, limits, counts)
             return
         if content:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from ebpf.events import Direction, Role, SocketInfo
+from ebpf.events import Direction, Missing, Role, SocketInfo
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Fields in wire order; names as sent, values without white space around, obs-fold already one space."""
@@ -34,6 +34,23 @@ class Truncation(StrEnum):
     """The content coding did not decode; the content is what decoded before, else the coded bytes."""
     BOMB = "bomb"
     """Decoding would exceed the bound by far (ratio); stopped."""
+
+
+_BY_DESIGN: Final = Missing.BUDGET | Missing.SENDFILE
+
+
+def truncation_of(missing: Missing) -> Truncation:
+    """Return what bytes missing for these causes do to content: GAP unless it is by design alone."""
+    if not missing or missing & ~_BY_DESIGN:
+        return Truncation.GAP
+    return Truncation.SENDFILE if missing & Missing.SENDFILE else Truncation.LIMIT
+
+
+def missing_of(truncation: Truncation | None) -> Missing:
+    """Return why what is behind the end of content is missing; no cause unless it is by design."""
+    if truncation is Truncation.LIMIT:
+        return Missing.BUDGET
+    return Missing.SENDFILE if truncation is Truncation.SENDFILE else Missing(0)
 
 
 class Incomplete(StrEnum):

@@ -19,8 +19,10 @@ from parsers.exchange import (
     Headers,
     HttpRequest,
     HttpResponse,
+    Incomplete,
     MessageFlow,
     Truncation,
+    missing_of,
 )
 from parsers.grpc_reader import GrpcReader
 from parsers.limits import ParserLimits
@@ -37,6 +39,12 @@ _NO_HEADERS: Headers = []
 def is_grpc(headers: Headers) -> bool:
     """Whether the content type of a message with these headers is one of gRPC or gRPC-Web."""
     return _media_type(headers) is not None
+
+
+def is_grpc_web(headers: Headers) -> bool:
+    """Whether that content type is one of gRPC-Web, which is not bound to HTTP/2."""
+    media_type = _media_type(headers)
+    return media_type is not None and media_type[1] is not None
 
 
 def open_reader(headers: Headers, limits: ParserLimits, counts: dict[str, int]) -> GrpcReader | None:
@@ -64,17 +72,16 @@ class GrpcDialogue:
         self.response: GrpcReader | None = None
         """Likewise of the response."""
 
-    @property
-    def failure(self) -> None:
-        """Nothing: what is missing of a call shows in its flows, and in the bodies."""
-        return
-
     def open_readers(self, request: HttpRequest | None, response: HttpResponse | None) -> None:
         """Open the readers of those heads that are known by now."""
         if self.request is None and request is not None:
             self.request = open_reader(request.headers, self._limits, self._counts)
         if self.response is None and response is not None:
             self.response = open_reader(response.headers, self._limits, self._counts)
+
+    def judge(self, cause: Incomplete | None) -> Incomplete | None:
+        """Return `cause`: what is missing of a call shows in its flows, and in the bodies."""
+        return cause
 
     def build(self, request: HttpRequest | None, response: HttpResponse | None) -> GrpcCall | None:
         """Return the call, once both messages are over or given up."""
@@ -151,15 +158,16 @@ def _read_messages(
     if reader is None:
         reader = _build_reader(message.headers, limits, counts)
         if reader is None:
-            # A plain answer, such as a proxy's; or its content type is unknown.
-            return [], MessageFlow(uncounted=message.unknown_headers > 0), None
+            # A plain answer, such as a proxy's; or its head, or its content type, is unknown.
+            start = message.status if isinstance(message, HttpResponse) else message.method
+            return [], MessageFlow(uncounted=start is None or message.unknown_headers > 0), None
         body = message.body
         if body.truncation is Truncation.DECODE_ERROR:
             reader.miss(None, Missing(0), message.end_ktime_ns)
         else:
             reader.receive(body.content, message.end_ktime_ns)
             if body.truncation is not None or body.captured_size != body.size:
-                reader.miss(None, Missing(0), message.end_ktime_ns)
+                reader.miss(None, missing_of(body.truncation), message.end_ktime_ns)
     reader.end(message.end_ktime_ns)
     return reader.messages, reader.flow, reader.trailers
 

@@ -21,7 +21,7 @@ from typing import Final
 
 from ebpf.events import Missing
 from parsers.content import build_body
-from parsers.exchange import GrpcMessage, Headers, MessageFlow, Truncation
+from parsers.exchange import GrpcMessage, Headers, MessageFlow, Truncation, truncation_of
 from parsers.grpc_web import Base64Decoder, parse_trailers
 from parsers.limits import ParserLimits
 
@@ -30,7 +30,6 @@ _PREFIX_BYTES: Final = _PREFIX.size
 _COMPRESSED: Final = 0x01
 _TRAILERS: Final = 0x80
 """Flag of the frame that ends a response of gRPC-Web."""
-_BY_DESIGN: Final = Missing.BUDGET | Missing.SENDFILE
 
 
 class GrpcReader:
@@ -47,6 +46,7 @@ class GrpcReader:
         "_cut",
         "_encoding",
         "_flag",
+        "_is_full",
         "_is_over",
         "_keeps",
         "_kept_bytes",
@@ -85,6 +85,7 @@ class GrpcReader:
         self._content = bytearray()
         self._cut: Truncation | None = None
         self._kept_bytes = 0
+        self._is_full = False
         self._is_over = False
         self.flow = MessageFlow()
         """What passed so far."""
@@ -135,7 +136,7 @@ class GrpcReader:
             return
         if self._needed and self._base64 is None and count is not None:
             if self._cut is None:
-                self._cut = _truncation_of(missing)
+                self._cut = truncation_of(missing)
             step = min(count, self._needed)
             self._needed -= step
             if not self._needed:
@@ -143,6 +144,12 @@ class GrpcReader:
             if count == step or self._is_over:
                 return
         self._lose_place(missing)
+
+    def keep_no_more(self) -> None:
+        """Keep no more content, for want of room; messages are still counted."""
+        self._is_full = True
+        if self._needed and self._cut is None and not self._flag & _TRAILERS:
+            self._cut = Truncation.LIMIT
 
     def end(self, ktime_ns: int) -> None:  # noqa: ARG002 - likewise
         """Take the end of the direction; nothing when it has ended."""
@@ -164,6 +171,7 @@ class GrpcReader:
             self._room = limits.max_body - self._kept_bytes
             self._keeps = (
                 limits.capture_bodies
+                and not self._is_full
                 and len(self.messages) < limits.max_grpc_messages
                 and (self._room > 0 or not size)
             )
@@ -220,7 +228,7 @@ class GrpcReader:
 
     def _lose_place(self, missing: Missing) -> None:
         self._counts["grpc_places_lost"] += 1
-        self._stop_counting(_truncation_of(missing))
+        self._stop_counting(truncation_of(missing))
 
     def _fail(self) -> None:
         self._counts["grpc_invalid_messages"] += 1
@@ -238,9 +246,3 @@ class GrpcReader:
         self._prefix = b""
         self.flow.uncounted = True
         self._is_over = True
-
-
-def _truncation_of(missing: Missing) -> Truncation:
-    if not missing or missing & ~_BY_DESIGN:
-        return Truncation.GAP
-    return Truncation.SENDFILE if missing & Missing.SENDFILE else Truncation.LIMIT

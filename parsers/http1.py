@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ebpf.http_prefixes import HTTP_PREFIXES
 from parsers.exchange import Body, HttpRequest, HttpResponse
 from parsers.http1_direct import DirectReader
 from parsers.http1_framing import Framing, decide_request_framing, decide_response_framing
@@ -21,7 +22,7 @@ from parsers.http1_head import (
     parse_response_head,
 )
 from parsers.http1_message import Message
-from parsers.http1_reader import Outcome
+from parsers.http1_outcome import Outcome
 from parsers.limits import ParserLimits
 
 _NO_BODY: Final = Framing.NO_BODY
@@ -32,6 +33,8 @@ _BODY_TO_COME: Final = Body(None, b"", None)
 _HTTP2_START_LINE = b"PRI * HTTP/2.0"
 HTTP2_PREFACE = _HTTP2_START_LINE + b"\r\n\r\n"
 """The beginning of the client's preface (RFC 9113 §3.4), which reads as the head of a request."""
+
+_KNOWN_BEGINNINGS = tuple(prefix for prefix, meaning in HTTP_PREFIXES if meaning != "INFERENCE_RESPONSE")
 
 
 class RequestReader(DirectReader[HttpRequest]):
@@ -69,6 +72,10 @@ class RequestReader(DirectReader[HttpRequest]):
 
     def _begins_message(self, data: bytes) -> bool:
         return data.startswith(_HTTP2_START_LINE) or is_request_start(data, self._limits.max_header_block)
+
+    def _surely_begins_message(self, data: bytes) -> bool:
+        # `ET / HTTP/1.1` is a request line too, of a method that nobody uses.
+        return data.startswith(_KNOWN_BEGINNINGS) and self._begins_message(data)
 
     def _is_plausible(self, start: bytes) -> bool:
         return 0x21 <= start[0] <= 0x7E
@@ -116,6 +123,9 @@ class ResponseReader(DirectReader[HttpResponse]):
 
     def _begins_message(self, data: bytes) -> bool:
         return is_response_start(data)
+
+    def _surely_begins_message(self, data: bytes) -> bool:
+        return self._begins_message(data)
 
     def _is_plausible(self, start: bytes) -> bool:
         return _STATUS_PREFIX.startswith(start[:7])

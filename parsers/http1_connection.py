@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
+from ebpf.events import Direction, EventKind, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, Incomplete
 from parsers.http1 import HTTP2_PREFACE, RequestReader, ResponseReader, detect_side
 from parsers.http1_message import Message
-from parsers.http1_reader import BETWEEN, IN_LENGTH, Outcome
+from parsers.http1_outcome import BETWEEN, IN_LENGTH, IN_TAIL, Outcome
+from parsers.http1_tail_end import TailEnds
 from parsers.limits import ParserLimits
 from parsers.pairing import Pairing, Step
 from parsers.protocol_switch import choose_successor
@@ -40,9 +41,6 @@ _WAITING: Final = Outcome.WAITING
 _STARTED: Final = Outcome.STARTED
 _FINISHED: Final = Outcome.FINISHED
 
-_BY_DESIGN = Missing.BUDGET | Missing.SENDFILE
-"""Causes that leave a gap inside one turn of one direction, and lose nothing else."""
-
 
 class Http1Connection(Connection):
     """One connection that speaks HTTP/1, from the first event seen of it."""
@@ -56,6 +54,7 @@ class Http1Connection(Connection):
         "_requests",
         "_responses",
         "_stalled_since_ktime_ns",
+        "_tail_ends",
         "_undecided",
     )
 
@@ -67,6 +66,7 @@ class Http1Connection(Connection):
         self._responses = ResponseReader(limits, counts, joined_late=joined_late)
         self._readers: tuple[RequestReader | ResponseReader, ...] = ()
         self._pairing = Pairing(event.connection_id, event.socket, limits, counts, joined_late=joined_late)
+        self._tail_ends = TailEnds(self._requests, self._responses, self._pairing, limits, counts)
         self._joining_response = joined_late
         self._releasing = False
         self._stalled_since_ktime_ns: int | None = None
@@ -82,8 +82,8 @@ class Http1Connection(Connection):
 
     @property
     def due_ktime_ns(self) -> int:
-        """As for every connection, and when responses wait for a request."""
-        due = super().due_ktime_ns
+        """As for every connection, and when responses wait for a request, or an unseen tail is quiet."""
+        due = min(super().due_ktime_ns, self._tail_ends.due_ktime_ns(self.last_ktime_ns, self.asked_ktime_ns))
         if self._stalled_since_ktime_ns is not None:
             due = min(due, self._stalled_since_ktime_ns + self._limits.reorder_ns)
         return due
@@ -101,9 +101,13 @@ class Http1Connection(Connection):
         stalled = self._stalled_since_ktime_ns
         if stalled is not None and ktime_ns - stalled >= self._limits.reorder_ns:
             self._release_stalled()
+        if self._tail_ends.due_ktime_ns(self.last_ktime_ns, self.asked_ktime_ns) <= ktime_ns:
+            self._tail_ends.end_quiet()
 
     def _finish(self, cause: Incomplete) -> None:
         self._release_stalled()
+        is_closed = cause is Incomplete.CLOSED or self.closed_ktime_ns is not None
+        self._tail_ends.end_for_good(is_closed=is_closed)
         if cause is Incomplete.CLOSED:
             self._end_directions()
         self._requests.abort(cause)
@@ -247,6 +251,7 @@ class Http1Connection(Connection):
             progress = False
             if requests.has_input:
                 requests.gated = bool(self._pairing.turns) and self._awaits_switch()
+                requests.may_resynchronise = requests.state != IN_TAIL or self._tail_ends.may_upload_be_over()
                 outcome = requests.advance()
                 if outcome is not _NEED_MORE and outcome is not _WAITING:
                     self._take_request_outcome(outcome)
@@ -267,6 +272,7 @@ class Http1Connection(Connection):
         awaited = turn is not None
         responses.gated = not awaited and self._pairing.step is _CERTAIN and not self._releasing
         responses.may_resynchronise = awaited or self._joining_response or self._releasing
+        responses.is_next_due = awaited
         if turn is not None and turn.request is not None:
             responses.request_method = turn.request.record.method
             current = self._pairing.turns[0]
@@ -325,7 +331,11 @@ class Http1Connection(Connection):
                 pairing.become_unsure(Incomplete.INVALID)
                 pairing.doubt(Incomplete.INVALID)
             pairing.emit_done()
-        elif outcome is Outcome.LOST:
+        elif outcome is Outcome.TAIL:
+            if not pairing.begin_tail():
+                requests.lose_tail()
+                self._lose_requests(requests.loss)
+        elif outcome is Outcome.LOST or outcome is Outcome.TAIL_LOST:
             self._lose_requests(requests.loss)
         elif outcome is Outcome.HTTP2:
             self._leave_http(HTTP2_PREFACE)
@@ -345,12 +355,20 @@ class Http1Connection(Connection):
         if outcome is _STARTED:
             self._answer_turn()
         elif outcome is _FINISHED:
+            if self._requests.state == IN_TAIL:
+                self._tail_ends.end_answered_upload()
             pairing.finish_response(inferred=responses.finished_by_inference)
         elif outcome is Outcome.INTERIM:
             pairing.note_interim(responses.interim_status)
+        elif outcome is Outcome.TAIL:
+            if not pairing.begin_tail():
+                responses.lose_tail()
+                pairing.lose_responses(responses.loss)
         elif outcome is Outcome.LOST:
-            missing = responses.loss_missing
-            pairing.lose_responses(responses.loss, by_design=bool(missing) and not missing & ~_BY_DESIGN)
+            pairing.lose_responses(responses.loss)
+        elif outcome is Outcome.TAIL_LOST:
+            pairing.lose_responses(responses.loss)
+            pairing.doubt(responses.loss)
         elif outcome is Outcome.ENDED:
             pairing.end_responses()
 
@@ -365,11 +383,13 @@ class Http1Connection(Connection):
             # RFC 9110 §10.1.1: a client that waits for 100 may leave out the body after a final status.
             self._requests.may_lack_body = b"expect" in request.fields.framing
         if message.failure is not None:
-            pairing.lose_responses(message.failure, by_design=False)
+            pairing.lose_responses(message.failure)
         elif message.tunnel:
             self._counts["connections_upgraded"] += 1
             self._leave_http(b"")
         elif message.done:
+            if self._requests.state == IN_TAIL:
+                self._tail_ends.end_answered_upload()
             pairing.finish_response(inferred=False)
 
     def _leave_http(self, preface: bytes) -> None:

@@ -10,13 +10,14 @@ from abc import abstractmethod
 from typing import Final
 
 from parsers.http1_message import RecordT
-from parsers.http1_reader import BETWEEN, IN_LENGTH, MessageReader, Outcome
+from parsers.http1_outcome import BETWEEN, IN_LENGTH, Outcome
+from parsers.http1_tail import TailReader
 from parsers.stream import NOTHING_MISSING, Piece
 
 _NEED_MORE: Final = Outcome.NEED_MORE
 
 
-class DirectReader(MessageReader[RecordT]):
+class DirectReader(TailReader[RecordT]):
     """A reader that can be handed the bytes of a call when it is between messages or in a plain body."""
 
     __slots__ = ()

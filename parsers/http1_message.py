@@ -18,6 +18,12 @@ from parsers.limits import ParserLimits
 RecordT = TypeVar("RecordT", bound=HttpRequest | HttpResponse)
 
 _LOST = Missing.RING_FULL | Missing.UNREADABLE | Missing.IOVEC_BOUND
+_EVENT_STREAM = b"text/event-stream"
+
+
+def is_by_design(missing: Missing) -> bool:
+    """Whether a gap of these causes was left on purpose: it lies inside one turn, nothing being lost."""
+    return bool(missing) and not missing & _LOST
 
 
 @dataclass(slots=True)
@@ -41,11 +47,19 @@ class Message(Generic[RecordT]):
     gap_cause: Truncation | None = None
     """Why the content stops early; nothing behind a gap is kept, because content with a hole would
     mislead."""
+    in_tail: bool = False
+    """The rest of its chunked body passes unseen: what is content and what is coding, nobody can tell."""
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes held on behalf of this message."""
         return self.head_size + (len(self.record.body.content) if self.done else len(self.kept))
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether it is a stream of server-sent events, which may be quiet for as long as it likes."""
+        media_type = self.fields.framing.get(b"content-type", b"").partition(b";")[0]
+        return media_type.strip().lower() == _EVENT_STREAM
 
     def keep(self, data: bytes, start: int, count: int, ktime_ns: int, limits: ParserLimits) -> None:
         """Note that `count` bytes of the body passed, and keep as many as the bound allows."""
@@ -79,7 +93,7 @@ class Message(Generic[RecordT]):
         if ktime_ns > self.record.end_ktime_ns:
             self.record.end_ktime_ns = ktime_ns
         if self.gap_cause is None:
-            if not missing or missing & _LOST:
+            if not is_by_design(missing):
                 self.gap_cause = Truncation.GAP
             else:
                 self.gap_cause = Truncation.SENDFILE if missing & Missing.SENDFILE else Truncation.LIMIT
@@ -115,4 +129,6 @@ class Message(Generic[RecordT]):
             # What a cut coding lacks is no decoding error.
             cut = Truncation.GAP
         content_type = framing.get(b"content-type")
+        if self.in_tail:
+            size = None
         self.record.body = build_body(kept, size, cut, codings, content_type, limits.max_body)

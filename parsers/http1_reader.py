@@ -13,6 +13,7 @@ What a gap does, by what it lies in:
 | in | then |
 |---|---|
 | a body of known length, a chunk, a body until the end | stepped over: the size counts, the content stops |
+| elsewhere in a chunked body, left on purpose | the message goes on in its unseen tail (`http1_tail`) |
 | everything else | the place is lost: bytes are passed over up to a record that begins like a message |
 """
 
@@ -21,61 +22,36 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import deque
-from enum import Enum
 from typing import Final, Generic
 
 from parsers.exchange import Incomplete
-from parsers.http1_chunked import ChunkedLines
+from parsers.http1_chunked import ChunkedLines, Found
 from parsers.http1_framing import Framing
-from parsers.http1_message import Message, RecordT
+from parsers.http1_message import Message, RecordT, is_by_design
+from parsers.http1_outcome import (
+    BETWEEN,
+    IN_CHUNK,
+    IN_CHUNK_LINE,
+    IN_HEAD,
+    IN_LENGTH,
+    IN_TAIL,
+    LAST_OUTSIDE_MESSAGE,
+    LOST,
+    OVER,
+    UNTIL_END,
+    Outcome,
+)
 from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING, Piece
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
-
-
-class Outcome(Enum):
-    """Why `advance` returned."""
-
-    NEED_MORE = "need_more"
-    """All input is read."""
-    WAITING = "waiting"
-    """A message could begin here, but `gated` forbids it."""
-    STARTED = "started"
-    """`message` has its head; when it is done, that is all of it."""
-    FINISHED = "finished"
-    """`message` is done."""
-    INTERIM = "interim"
-    """A 1xx response passed: `interim_status`."""
-    LOST = "lost"
-    """The place in the stream is lost, for `loss`; the message in progress, when there was one, is done and
-    failed."""
-    ENDED = "ended"
-    """The direction is over."""
-    HTTP2 = "http2"
-    """The client speaks HTTP/2 from here on (RFC 9113 §3.4)."""
-
-
 _NO_BODY: Final = Framing.NO_BODY
 _KNOWN_LENGTH: Final = Framing.LENGTH
 _NEED_MORE: Final = Outcome.NEED_MORE
 _STARTED: Final = Outcome.STARTED
 _FINISHED: Final = Outcome.FINISHED
-
-# States of a reader. Plain numbers: looking up a member of an enumeration takes longer than comparing it.
-_OVER: Final = 0
-_LOST: Final = 1
-BETWEEN: Final = 2
-"""The next byte begins a message."""
-_LAST_OUTSIDE_MESSAGE: Final = BETWEEN
-_HEAD: Final = 3
-IN_LENGTH: Final = 4
-"""The next byte belongs to a body of known length."""
-_CHUNK_SIZE: Final = 5
-_CHUNK_DATA: Final = 6
-_CHUNK_END: Final = 7
-_TRAILERS: Final = 8
-_UNTIL_END: Final = 9
+_MORE: Final = Found.MORE
+_CHUNK: Final = Found.CHUNK
 
 
 class MessageReader(ABC, Generic[RecordT]):
@@ -83,9 +59,9 @@ class MessageReader(ABC, Generic[RecordT]):
 
     Set from outside: `gated` (no message may begin yet), `may_resynchronise` (a message found after a loss
     counts), `may_lack_body` (the announced body may turn out to be absent, and the next message stand in
-    its place). Read from outside: `state`; `message`; `loss` and, when a gap made it, `loss_missing` with
-    the causes of the gap; `finished_by_inference` (no byte told where the message ended), `passed_over`
-    (bytes in which messages may have begun were passed over since this was last cleared).
+    its place). Read from outside: `state`; `message`; `loss`; `finished_by_inference` (no byte told where
+    the message ended), `passed_over` (bytes in which messages may have begun were passed over since this was
+    last cleared).
     """
 
     __slots__ = (
@@ -105,7 +81,6 @@ class MessageReader(ABC, Generic[RecordT]):
         "gated",
         "has_input",
         "loss",
-        "loss_missing",
         "may_lack_body",
         "may_resynchronise",
         "message",
@@ -116,7 +91,7 @@ class MessageReader(ABC, Generic[RecordT]):
     def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
         self._limits = limits
         self._counts = counts
-        self.state = _LOST if joined_late else BETWEEN
+        self.state = LOST if joined_late else BETWEEN
         self._queue: deque[Piece] = deque()
         self._queued_bytes = 0
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
@@ -129,7 +104,6 @@ class MessageReader(ABC, Generic[RecordT]):
         self._lines = ChunkedLines(limits)
         self.message: Message[RecordT] | None = None
         self.loss = Incomplete.LOST_BYTES
-        self.loss_missing = NOTHING_MISSING
         self.gated = False
         self.has_input = False
         self.may_resynchronise = True
@@ -140,7 +114,7 @@ class MessageReader(ABC, Generic[RecordT]):
     @property
     def is_in_message(self) -> bool:
         """Whether a message, or the head of one, has begun and not ended."""
-        return self.state > _LAST_OUTSIDE_MESSAGE
+        return self.state > LAST_OUTSIDE_MESSAGE
 
     @property
     def buffered_bytes(self) -> int:
@@ -187,7 +161,7 @@ class MessageReader(ABC, Generic[RecordT]):
         """End the message in progress, if any, as not whole, and read nothing more."""
         if self.message is not None and not self.message.done:
             self.message.fail(cause, self._limits)
-        self.state = _OVER
+        self.state = OVER
         self.has_input = False
         self._queue.clear()
         self._queued_bytes = 0
@@ -212,7 +186,7 @@ class MessageReader(ABC, Generic[RecordT]):
         """Take the head of a message."""
 
     def _leave_http(self) -> None:
-        self.state = _OVER
+        self.state = OVER
 
     def _pass_over_head(self) -> None:
         self.state = BETWEEN
@@ -222,19 +196,35 @@ class MessageReader(ABC, Generic[RecordT]):
         """Whether a record begins with a message, for finding the place after a loss."""
 
     @abstractmethod
+    def _pass_unseen(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        """Pass a gap, left on purpose, behind which the place in the chunked coding is unknown."""
+
+    @abstractmethod
+    def _read_tail(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        """Read bytes behind such a gap."""
+
+    @abstractmethod
+    def end_tail(self) -> Outcome:
+        """End the message of which the rest passes unseen."""
+
+    @abstractmethod
+    def _surely_begins_message(self, data: bytes) -> bool:
+        """Whether it does, also if the record's beginning may have been lost."""
+
+    @abstractmethod
     def _is_plausible(self, start: bytes) -> bool:
         """Whether the first bytes of an unfinished head can still become one."""
 
     def _read(self, piece: Piece) -> Outcome | None:
         state = self.state
-        if state == _HEAD:
+        if state == IN_HEAD:
             return self._continue_head(piece)
-        if state == _LOST:
+        if state == LOST:
             if (
                 self._at == 0
                 and piece.starts_record
                 and self.may_resynchronise
-                and self._begins_message(piece.data)
+                and self._surely_begins_message(piece.data)
             ):
                 self.state = BETWEEN
                 self._counts["resynchronised"] += 1
@@ -242,11 +232,13 @@ class MessageReader(ABC, Generic[RecordT]):
                 self.passed_over = True
                 self._discard(piece)
             return None
-        if state == _OVER:
+        if state == OVER:
             self._discard(piece)
             return None
         message = self.message
         assert message is not None
+        if state == IN_TAIL:
+            return self._read_tail(piece, message)
         if (
             self.may_lack_body
             and not message.size
@@ -260,12 +252,12 @@ class MessageReader(ABC, Generic[RecordT]):
             return self._finish(message)
         if state == IN_LENGTH:
             return self._read_length(piece, message)
-        if state == _CHUNK_DATA:
+        if state == IN_CHUNK:
             self._take(piece, message)
             if not self._needed:
-                self.state = _CHUNK_END
+                self.state = IN_CHUNK_LINE
             return None
-        if state == _UNTIL_END:
+        if state == UNTIL_END:
             data = piece.data
             message.keep(data, self._at, len(data) - self._at, piece.ktime_ns, self._limits)
             self._at = len(data)
@@ -288,7 +280,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 at += 1
             self._at = at
             return None
-        self.state = _HEAD
+        self.state = IN_HEAD
         self._start_ktime_ns = piece.ktime_ns
         self._start_tgid = piece.tgid
         end = data.find(b"\r\n\r\n", at)
@@ -360,13 +352,13 @@ class MessageReader(ABC, Generic[RecordT]):
             self._needed = message.declared_size = length
         elif framing is Framing.TUNNEL:
             message.done = message.tunnel = True
-            self.state = _OVER
+            self.state = OVER
         elif framing is Framing.AMBIGUOUS:
             message.fail(Incomplete.INVALID, self._limits)
             self.loss = Incomplete.INVALID
-            self.state = _LOST
+            self.state = LOST
         else:
-            self.state = _CHUNK_SIZE if framing is Framing.CHUNKED else _UNTIL_END
+            self.state = IN_CHUNK_LINE if framing is Framing.CHUNKED else UNTIL_END
         return _STARTED
 
     def _finish(self, message: Message[RecordT]) -> Outcome:
@@ -375,15 +367,13 @@ class MessageReader(ABC, Generic[RecordT]):
         return _FINISHED
 
     def _lose(self, cause: Incomplete) -> Outcome:
-        if self.state != _HEAD and self.state != BETWEEN:
+        if self.state != IN_HEAD and self.state != BETWEEN:
             assert self.message is not None
             self.message.fail(cause, self._limits)
-        self.state = _LOST
+        self.state = LOST
         self._partial.clear()
         self._lines.clear()
         self.loss = cause
-        if cause is Incomplete.INVALID:
-            self.loss_missing = NOTHING_MISSING
         return Outcome.LOST
 
     def _take(self, piece: Piece, message: Message[RecordT]) -> None:
@@ -398,30 +388,18 @@ class MessageReader(ABC, Generic[RecordT]):
         return None if self._needed else self._finish(message)
 
     def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
-        """Read a line of the chunked coding: a size, the end of a chunk, or a trailer."""
         lines = self._lines
-        state = self.state
-        line, self._at = lines.take(piece.data, self._at, message.fields)
-        if line is None:
-            in_bounds = lines.is_within_bounds(in_trailers=state == _TRAILERS)
-            return None if in_bounds else self._lose(Incomplete.INVALID)
+        found, self._at = lines.read(piece.data, self._at, message.fields)
         if piece.ktime_ns > message.record.end_ktime_ns:
             message.record.end_ktime_ns = piece.ktime_ns
-        if state == _CHUNK_SIZE:
-            size = lines.parse_size(line)
-            if size is None:
-                return self._lose(Incomplete.INVALID)
-            self._needed = size
-            self.state = _CHUNK_DATA if size else _TRAILERS
+        if found is _MORE:
             return None
-        if state == _CHUNK_END:
-            if line:
-                return self._lose(Incomplete.INVALID)
-            self.state = _CHUNK_SIZE
+        if found is _CHUNK:
+            self._needed = lines.chunk_size
+            self.state = IN_CHUNK
             return None
-        if line:
-            lines.add_trailer(line)
-            return None if lines.is_within_bounds(in_trailers=True) else self._lose(Incomplete.INVALID)
+        if found is Found.INVALID:
+            return self._lose(Incomplete.INVALID)
         trailers = lines.take_trailers()
         if trailers is not None:
             message.record.trailers = trailers.headers[: self._limits.max_headers]
@@ -430,7 +408,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _pass_gap(self, piece: Piece) -> Outcome | None:
         state = self.state
-        if state in (IN_LENGTH, _CHUNK_DATA):
+        if state in (IN_LENGTH, IN_CHUNK):
             message = self.message
             assert message is not None
             count = min(piece.gap, self._needed)
@@ -439,39 +417,44 @@ class MessageReader(ABC, Generic[RecordT]):
             self._piece = piece._replace(gap=piece.gap - count)
             if self._needed:
                 return None
-            if state == _CHUNK_DATA:
-                self.state = _CHUNK_END
+            if state == IN_CHUNK:
+                self.state = IN_CHUNK_LINE
                 return None
             self.finished_by_inference = True
             return self._finish(message)
         self._piece = piece._replace(gap=0)
-        if state == _UNTIL_END:
+        if state == UNTIL_END:
             assert self.message is not None
             self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
             return None
-        if state in (_LOST, _OVER):
+        if state in (LOST, OVER):
+            self.passed_over = True
             return None
-        if state == _HEAD:
+        if state in (IN_CHUNK_LINE, IN_TAIL) and is_by_design(piece.missing):
+            assert self.message is not None
+            return self._pass_unseen(piece, self.message)
+        if state == IN_HEAD:
             self._counts["lost_heads"] += 1
         elif state != BETWEEN:
             assert self.message is not None
             self.message.step_over(0, piece.missing, piece.ktime_ns)
-        self.loss_missing = piece.missing
         return self._lose(Incomplete.LOST_BYTES)
 
     def _pass_end(self, piece: Piece) -> Outcome:
-        if self.is_in_message and self.state != _HEAD:
+        if self.is_in_message and self.state != IN_HEAD:
             message = self.message
             assert message is not None
-            if self.state == _UNTIL_END:
+            if self.state == UNTIL_END:
                 return self._finish(message)
+            if self.state == IN_TAIL:
+                return self.end_tail()
             message.fail(Incomplete.CLOSED, self._limits)
             self._lines.clear()
             self.state = BETWEEN
             return _FINISHED
-        if self.state == _HEAD:
+        if self.state == IN_HEAD:
             self._counts["lost_heads"] += 1
             self._partial.clear()
-        self.state = _OVER
+        self.state = OVER
         self._piece = piece._replace(ends=False)
         return Outcome.ENDED

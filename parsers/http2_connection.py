@@ -96,7 +96,7 @@ class Http2Connection(Connection):
         for piece in pieces:
             reader.read(piece)
             if piece.ends:
-                self._session.table.end_direction(direction)
+                self._session.table.end_direction(direction, piece.ktime_ns)
 
     def _pump(self, ktime_ns: int) -> None:  # noqa: ARG002 - pieces are read as they are added
         for direction in (_INGRESS, _EGRESS):
@@ -121,7 +121,11 @@ class Http2Connection(Connection):
             self.role = Role.CLIENT if table.requests is _EGRESS else Role.SERVER
 
     def _finish(self, cause: Incomplete) -> None:
-        self._session.table.finish(cause)
+        if self.closed_ktime_ns is None:
+            self._session.table.finish(cause, None)
+        else:
+            # Whatever else ends the wait for late bytes, the connection has ended before.
+            self._session.table.finish(Incomplete.CLOSED, self.last_ktime_ns)
 
     def _drop(self) -> None:
         self._session = Http2Session(self._builder, self._limits, self._counts, joined_late=True)

@@ -5,6 +5,8 @@ Owns the one place where that is chosen. It must not know frames, nor what the l
 
 from __future__ import annotations
 
+from typing import Final
+
 from ebpf.events import Direction, Role
 from parsers.exchange import HttpRequest, HttpResponse, Incomplete, WebSocketSession
 from parsers.grpc import GrpcDialogue, is_grpc
@@ -14,11 +16,15 @@ from parsers.taps import Dialogue
 from parsers.websocket import WebSocketDialogue, opens_websocket
 from parsers.websocket_reader import WebSocketReader
 
+_GRPC: Final = b"application/grpc"
+_WEBSOCKET: Final = b"websocket"
+_ENDS_SESSION: Final = (Incomplete.CLOSED, Incomplete.RESET)
+
 
 def may_be_tapped(head: FieldBlock) -> bool:
     """Whether a head may make anybody listen; asked first, because records of heads cost time."""
     content_type = head.content_type
-    return (content_type is not None and content_type.startswith(b"application/grpc")) or (
+    return (content_type is not None and content_type[: len(_GRPC)].lower() == _GRPC) or (
         head.protocol is not None
     )
 
@@ -31,15 +37,22 @@ def open_dialogue(
     counts: dict[str, int],
 ) -> Dialogue | None:
     """Return who listens to a stream whose requests go in this direction, by the heads that are known."""
+    if request is not None and request.method == b"CONNECT":
+        # RFC 8441 §4: only with this method does the protocol mean anything.
+        protocol = request.protocol
+        opens = protocol is not None and protocol.lower() == _WEBSOCKET
+        return WebSocketStream(requests, limits, counts) if opens else None
     if any(message is not None and is_grpc(message.headers) for message in (request, response)):
         return GrpcDialogue(limits, counts)
-    if request is not None and request.protocol is not None and request.protocol.lower() == b"websocket":
-        return WebSocketStream(requests, limits, counts)
     return None
 
 
 class WebSocketStream:
-    """A WebSocket on a stream of its own (RFC 8441), once the response has opened it."""
+    """A WebSocket on a stream of its own (RFC 8441), once the response has opened it.
+
+    The end of a stream is to it what the end of a connection is to one over HTTP/1 (RFC 8441 §5), and so it
+    is judged: see `websocket_connection`.
+    """
 
     __slots__ = ("_counts", "_dialogue", "_limits", "_requests", "request", "response")
 
@@ -51,11 +64,6 @@ class WebSocketStream:
         self.request: WebSocketReader | None = None
         self.response: WebSocketReader | None = None
 
-    @property
-    def failure(self) -> Incomplete | None:
-        """Why not everything that passed was read."""
-        return None if self._dialogue is None else self._dialogue.failure
-
     def open_readers(self, request: HttpRequest | None, response: HttpResponse | None) -> None:
         """Begin to read once the handshake is accepted."""
         if self._dialogue is None and response is not None and opens_websocket(request, response):
@@ -65,6 +73,23 @@ class WebSocketStream:
             self.request, self.response = (
                 (egress, ingress) if self._requests is Direction.EGRESS else (ingress, egress)
             )
+
+    def judge(self, cause: Incomplete | None) -> Incomplete | None:
+        """Return why the session is not whole.
+
+        It is when both ends sent a close frame, whatever ended the stream then, and when the stream ended
+        between two messages after one end said that it is done.
+        """
+        dialogue = self._dialogue
+        if dialogue is None:
+            return cause
+        if dialogue.failure is not None:
+            return dialogue.failure
+        if dialogue.is_over:
+            return None
+        if dialogue.is_in_message:
+            return cause or Incomplete.CLOSED
+        return None if cause in _ENDS_SESSION and dialogue.was_ended else cause
 
     def build(self, _request: HttpRequest | None, _response: HttpResponse | None) -> WebSocketSession | None:
         """Return the session; None when the handshake did not open one."""

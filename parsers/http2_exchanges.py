@@ -5,7 +5,7 @@ when a stream is over (`http2_streams`).
 
 Contract: `incomplete` is None only when both messages are whole and known to the last field. Of several
 causes the first of these counts: what was lost or in doubt in the request, in the response; a reset; what
-ended the connection; unknown fields.
+ended the connection; unknown fields. Whoever listens to the stream may know better of its end.
 """
 
 from __future__ import annotations
@@ -98,8 +98,9 @@ class ExchangeBuilder:
             counts["http2_headless_streams"] += 1
             return
         incomplete = _judge(stream, request, response, cause, absence)
-        if incomplete is None and stream.dialogue is not None:
-            incomplete = stream.dialogue.failure
+        for half in (request, response):
+            if half is not None and half.tap is not None:
+                half.tap.end(stream.last_ktime_ns)
         request_record = None
         if request is not None:
             request_record = build_request(request, self._build_body(stream, request, cause))
@@ -178,22 +179,38 @@ def _judge(
         flaw = absence or Incomplete.LOST_BYTES
     if flaw is None and response is not None:
         flaw = response.find_flaw()
-    if flaw is not None or cause is _RESET:
-        return flaw or cause
+    if flaw is not None:
+        return flaw
+    cut = _find_cut(stream, request, response, cause, absence)
+    if stream.dialogue is not None:
+        cut = stream.dialogue.judge(cut)
+    if cut is None and any(half is not None and half.has_unknown for half in (request, response)):
+        return Incomplete.UNKNOWN_HEADERS
+    return cut
+
+
+def _find_cut(
+    stream: Http2Stream,
+    request: StreamHalf | None,
+    response: StreamHalf | None,
+    cause: Incomplete | None,
+    absence: Incomplete | None,
+) -> Incomplete | None:
+    """Return what cut the stream short; None when both messages have ended."""
+    if cause is _RESET:
+        return cause
     if response is None:
         return absence or cause or Incomplete.CLOSED
     is_over = response.is_over and (request is None or request.is_over or stream.answered_early)
-    if cause is not None and not is_over:
-        return cause
-    if response.has_unknown or (request is not None and request.has_unknown):
-        return Incomplete.UNKNOWN_HEADERS
-    return None
+    return None if is_over else cause or Incomplete.LOST_BYTES
 
 
 def _list_anomalies(
     stream: Http2Stream, request: StreamHalf | None, response: StreamHalf | None
 ) -> tuple[str, ...]:
-    anomalies: tuple[str, ...] = ("request_cut_short",) if stream.answered_early else ()
+    anomalies: tuple[str, ...] = ()
+    if stream.answered_early and not stream.tunnel:
+        anomalies = ("request_cut_short",)
     for half in (request, response):
         if half is None:
             continue

@@ -41,7 +41,7 @@ END_HEADERS: Final = 0x04
 PADDED: Final = 0x08
 WITH_PRIORITY: Final = 0x20
 
-SETTING_MAX_FRAME_SIZE: Final = 0x5
+_MAX_FRAME_SIZE: Final = 0x5
 NO_ERROR: Final = 0x0
 
 unpack_header: Final[Callable[[bytes | bytearray, int], tuple[int, int, int, int, int]]] = struct.Struct(
@@ -114,6 +114,15 @@ def is_plausible(length: int, kind: int, flags: int, stream_id: int, longest: in
     if kind == HEADERS:
         return length > (flags & PADDED > 0) + (5 if flags & WITH_PRIORITY else 0)
     return kind != DATA or not flags & PADDED or length > 0
+
+
+def find_max_frame_size(settings: bytes) -> int | None:
+    """Return SETTINGS_MAX_FRAME_SIZE of a SETTINGS payload, the last one; None when it does not say."""
+    size: int | None = None
+    for start in range(0, len(settings) - 5, 6):
+        if int.from_bytes(settings[start : start + 2], "big") == _MAX_FRAME_SIZE:
+            size = int.from_bytes(settings[start + 2 : start + 6], "big")
+    return size
 
 
 def measure_chain(data: bytes, at: int, longest: int, enough: int) -> tuple[int, int]:

@@ -40,10 +40,10 @@ from parsers.http2_frames import (
     PREFACE,
     PUSH_PROMISE,
     RST_STREAM,
-    SETTING_MAX_FRAME_SIZE,
     SETTINGS,
     WITH_PRIORITY,
     breaks_protocol,
+    find_max_frame_size,
     is_plausible,
     unpack_header,
 )
@@ -364,10 +364,9 @@ class FrameReader:
             last = int.from_bytes(payload[:4], "big") & 0x7FFF_FFFF
             self._sink.go_away(self._direction, last, piece.ktime_ns)
         elif kind == SETTINGS:
-            for start in range(0, len(payload) - 5, 6):
-                if int.from_bytes(payload[start : start + 2], "big") == SETTING_MAX_FRAME_SIZE:
-                    size = int.from_bytes(payload[start + 2 : start + 6], "big")
-                    self._sink.note_max_frame_size(self._direction, size)
+            size = find_max_frame_size(payload)
+            if size is not None:
+                self._sink.note_max_frame_size(self._direction, size)
 
     def _end_block(self, ktime_ns: int) -> None:
         parts = self._block

@@ -121,7 +121,7 @@ class Http2Session:
             requests = table.requests
             if requests is not None:
                 self._counts["requests" if direction is requests else "responses"] += 1
-                table.builder.note_head(stream, requests)
+                table.note_head(stream, requests)
         elif half.head_lost and loss is not None:
             half.flag(loss)
         table.hold(stream, fields.size)
@@ -174,7 +174,8 @@ class Http2Session:
         if count:
             limits = self._limits
             room = limits.max_body - len(half.kept) if limits.capture_bodies else 0
-            if room > 0 and table.held_bytes + count > limits.max_http2_content:
+            is_full = table.held_bytes + count > limits.max_http2_content
+            if is_full and (room > 0 or half.tap is not None):
                 self._counts["http2_refused_content"] += 1
                 room = 0
             if stream.tunnel:
@@ -185,9 +186,10 @@ class Http2Session:
                     table.hold(stream, kept)
             tap = half.tap
             if tap is not None:
+                if is_full:
+                    tap.keep_no_more()
                 tap.receive(piece.data[start : start + count], piece.ktime_ns)
-                table.hold(stream, tap.held_bytes - half.tap_bytes)
-                half.tap_bytes = tap.held_bytes
+                table.account(stream, half)
         if ends:
             table.end_half(half, piece.ktime_ns)
             table.settle(stream)

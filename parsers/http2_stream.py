@@ -14,24 +14,24 @@ from typing import Final
 
 from ebpf.events import Direction, Missing
 from parsers.content import build_body
-from parsers.exchange import Body, HttpExchange, HttpRequest, HttpResponse, Incomplete, Truncation
+from parsers.exchange import (
+    Body,
+    HttpExchange,
+    HttpRequest,
+    HttpResponse,
+    Incomplete,
+    Truncation,
+    missing_of,
+    truncation_of,
+)
 from parsers.http2_fields import FieldBlock
 from parsers.limits import ParserLimits
-from parsers.stream import NOTHING_MISSING
 from parsers.taps import Dialogue, Tap
 
-_LOST: Final = Missing.RING_FULL | Missing.UNREADABLE | Missing.IOVEC_BOUND
 _VERSION: Final = "2"
 _NOTHING: Final = FieldBlock()
 # Shared, for it is replaced when the message ends.
 _BODY_TO_COME: Final = Body(None, b"", None)
-
-
-def truncation_of(missing: Missing) -> Truncation:
-    """Return what bytes missing for these causes do to content."""
-    if not missing or missing & _LOST:
-        return Truncation.GAP
-    return Truncation.SENDFILE if missing & Missing.SENDFILE else Truncation.LIMIT
 
 
 @dataclass(slots=True)
@@ -176,12 +176,13 @@ class StreamHalf:
     def open_tap(self, tap: Tap) -> None:
         """Let somebody listen; content that passed before is told now."""
         self.tap = tap
-        if not self.size:
-            return
         if self.kept:
             tap.receive(bytes(self.kept), self.end_ktime_ns)
-        if self.size > len(self.kept):
-            tap.miss(self.size - len(self.kept), NOTHING_MISSING, self.end_ktime_ns)
+        count = None if self.size_unknown else self.size - len(self.kept)
+        if count != 0:
+            tap.miss(count, missing_of(self.cut), self.end_ktime_ns)
+        if self.is_over:
+            tap.end(self.end_ktime_ns)
 
     def become_tunnel(self) -> None:
         """Take what passed for no content: behind a CONNECT it is another protocol (RFC 9110 §9.3.6)."""

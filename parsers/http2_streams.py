@@ -100,6 +100,7 @@ class StreamTable:
         """Learn in which direction the client sends."""
         if self.requests is None:
             self.requests = requests
+            self._note_heads(requests)
             for stream in list(self.streams.values()):
                 self.settle(stream)
 
@@ -117,7 +118,12 @@ class StreamTable:
         for stream_id, since in list(self._waiting.items()):
             if ktime_ns - since < limits.reorder_ns:
                 break
-            self._emit(self.streams[stream_id], None)
+            stream = self.streams[stream_id]
+            if stream.reset or any(half is None for half in stream.halves):
+                self._emit(stream, None)
+            else:
+                # The request has come, and is not over yet.
+                del self._waiting[stream_id]
         for stream_id, since in list(self.quiet.items()):
             if ktime_ns - since < limits.idle_ns:
                 break
@@ -128,19 +134,22 @@ class StreamTable:
             else:
                 self._emit(stream, Incomplete.TIMED_OUT)
 
-    def finish(self, cause: Incomplete) -> None:
-        """Give up everything in flight."""
-        if self.requests is None:
+    def finish(self, cause: Incomplete, closed_ktime_ns: int | None) -> None:
+        """Give up everything in flight; `closed_ktime_ns` says when the connection ended, if it did."""
+        if self.requests is None and self.likely_requests is not None:
             self.requests = self.likely_requests
+            self._note_heads(self.requests)
         for stream in list(self.streams.values()):
             requests = self.requests
             if requests is not None:
                 sender = 1 - requests if stream.stream_id % 2 else requests
                 if stream.stream_id > self.last_taken[sender] and stream.halves[1 - requests] is None:
                     stream.reset = True
+            if closed_ktime_ns is not None:
+                stream.last_ktime_ns = closed_ktime_ns
             self._emit(stream, cause)
 
-    def end_direction(self, direction: Direction) -> None:
+    def end_direction(self, direction: Direction, ktime_ns: int) -> None:
         """Note that a direction is over: what its streams wait for will not come."""
         requests = self.requests
         if requests is None or direction is requests:
@@ -148,6 +157,7 @@ class StreamTable:
         for stream in list(self.streams.values()):
             request, response = stream.select(requests)
             if request is not None and (response is None or not response.is_over):
+                stream.last_ktime_ns = ktime_ns
                 self._emit(stream, Incomplete.CLOSED)
 
     def find_stream(
@@ -219,6 +229,26 @@ class StreamTable:
         stream.held_bytes += count
         self.held_bytes += count
 
+    def account(self, stream: Http2Stream, half: StreamHalf) -> None:
+        """Note what is held by who listens to a message."""
+        if half.tap is not None:
+            held = half.tap.held_bytes
+            self.hold(stream, held - half.tap_bytes)
+            half.tap_bytes = held
+
+    def note_head(self, stream: Http2Stream, requests: Direction) -> None:
+        """Let the builder take note of a head, and account for what it has opened."""
+        self.builder.note_head(stream, requests)
+        if stream.dialogue is not None:
+            for half in stream.halves:
+                if half is not None:
+                    self.account(stream, half)
+
+    def _note_heads(self, requests: Direction) -> None:
+        """Catch up on the heads that came while it was not known who is who."""
+        for stream in self.streams.values():
+            self.note_head(stream, requests)
+
     def settle(self, stream: Http2Stream) -> None:
         """Emit the exchange of a stream if nothing more is to come, or not for long."""
         requests = self.requests
@@ -248,8 +278,6 @@ class StreamTable:
         for half in stream.halves:
             if half is not None and not half.is_over:
                 self.open_halves -= 1
-                if half.tap is not None:
-                    half.tap.end(half.end_ktime_ns)
         ended = self._ended
         ended[stream_id] = None
         if len(ended) > self._limits.max_ended_streams:

@@ -41,6 +41,10 @@ class ParserLimits:
     """A connection without an event for this long is finished: what is pending is emitted flagged."""
     close_grace_ns: int = 1_000_000_000
     """After CLOSED, how long bytes already received may still be read by the application."""
+    tail_quiet_ns: int = 5_000_000_000
+    """How long nothing passes until a chunked body whose end was not captured counts as over; not one of
+    server-sent events. Servers that compute while they send pause for less, and a keep-alive connection
+    is often kept for longer, so its last span need not wait for its end."""
     max_operations: int = 16
     """GraphQL operations or JSON-RPC calls named of one batch; the rest is counted. Clients batch a few."""
     max_document: int = 16_384

@@ -16,7 +16,7 @@ so is every message that is not whole. How sure the order is, is the `step`:
 |---|---|---|
 | (birth) | seen from its first byte | CERTAIN |
 | (birth) | joined late | ALTERNATING |
-| CERTAIN | a loss that could not be stepped over, one request open at most | ALTERNATING |
+| CERTAIN | a loss that could not be stepped over, or an unseen tail, one request open at most | ALTERNATING |
 | any | such a loss, more requests open | DOUBTFUL, may end |
 | any | such a loss, and this client has pipelined before | DOUBTFUL for good |
 | ALTERNATING | a request was there before the previous response was over (pipelining) | DOUBTFUL for good |
@@ -216,14 +216,23 @@ class Pairing:
             self.doubt(cause)
         self.emit_done()
 
-    def lose_responses(self, cause: Incomplete, *, by_design: bool) -> None:
-        """Note that responses of unknown number were lost: only the newest request can still be answered.
+    def begin_tail(self) -> bool:
+        """Note that the rest of a message passes unseen; False when other messages may pass with it.
 
-        `by_design` says that nothing but the rest of the response being read can be in the gap.
+        A client that sends one request at a time has sent one at most whose response has not begun: the one
+        that passes, or the one behind the response that passes.
         """
+        unanswered = sum(turn.response is None for turn in self.turns)
+        if self._pipelining_seen or unanswered > 1:
+            return False
+        self.become_unsure(Incomplete.LOST_BYTES)
+        self._counts["unseen_tails"] += 1
+        return True
+
+    def lose_responses(self, cause: Incomplete) -> None:
+        """Note that responses of unknown number were lost: only the newest request can still be answered."""
         self._counts["lost_places"] += 1
         turns = self.turns
-        begun = bool(turns) and turns[0].response is not None
         unanswered = sum(turn.response is None for turn in turns)
         newest = turns[-1] if unanswered else None
         while turns and turns[0] is not newest:
@@ -231,7 +240,7 @@ class Pairing:
         self.become_unsure(cause)
         if unanswered > 1:
             self.doubt(cause)
-        if newest is not None and not (by_design and begun and self.step is _ALTERNATING):
+        if newest is not None:
             newest.flag = newest.flag or cause
             newest.may_be_answered = True
 

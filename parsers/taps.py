@@ -27,8 +27,11 @@ class Tap(Protocol):
     def miss(self, count: int | None, missing: Missing, ktime_ns: int) -> None:
         """Note that content passed that is not known; None when it is not even known how much."""
 
+    def keep_no_more(self) -> None:
+        """Keep nothing more, for want of room; what passes still counts."""
+
     def end(self, ktime_ns: int) -> None:
-        """Note that nothing follows."""
+        """Note that nothing follows; nothing when that is known."""
 
 
 class Dialogue(Protocol):
@@ -42,12 +45,15 @@ class Dialogue(Protocol):
     def response(self) -> Tap | None:
         """Takes the content of the response, likewise."""
 
-    @property
-    def failure(self) -> Incomplete | None:
-        """Why not everything that passed was understood, when that makes the exchange incomplete."""
-
     def open_readers(self, request: HttpRequest | None, response: HttpResponse | None) -> None:
         """Learn the heads that are known by now, without body and trailers."""
+
+    def judge(self, cause: Incomplete | None) -> Incomplete | None:
+        """Return why the exchange is not whole, None when it is; asked before what is unfinished is ended.
+
+        `cause` is how its stream was cut short, None when both messages ended. What the protocol spoken says
+        of its end may count for more.
+        """
 
     def build(self, request: HttpRequest | None, response: HttpResponse | None) -> Application | None:
         """Return what the exchange carries, once both messages are over or given up."""

@@ -35,6 +35,7 @@ class MessageLog:
         "closed_at_ktime_ns",
         "closed_by",
         "dropped",
+        "is_full",
         "last_ktime_ns",
         "messages",
     )
@@ -48,6 +49,8 @@ class MessageLog:
         """In the order in which they were read; two directions may be read out of order of time."""
         self.dropped = 0
         """Messages and control frames that were not kept."""
+        self.is_full = False
+        """Whatever carries the session has no room for more of it."""
         self.close_code: int | None = None
         self.close_reason: str | None = None
         self.closed_by: Direction | None = None
@@ -68,7 +71,7 @@ class MessageLog:
     def room(self, direction: Direction) -> int:
         """Return how many bytes of content the next message of a direction may have."""
         limits = self._limits
-        if not limits.capture_bodies or len(self.messages) >= limits.max_websocket_messages:
+        if not limits.capture_bodies or self.is_full or len(self.messages) >= limits.max_websocket_messages:
             return 0
         return limits.max_body - self._used[direction]
 
@@ -76,7 +79,7 @@ class MessageLog:
         """Keep a message, or count it when there is no room for it."""
         self._counts["websocket_messages"] += 1
         limits = self._limits
-        if len(self.messages) >= limits.max_websocket_messages:
+        if self.is_full or len(self.messages) >= limits.max_websocket_messages:
             self.dropped += 1
             self._counts["websocket_messages_dropped"] += 1
             return

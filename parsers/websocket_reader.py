@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Final
 
 from ebpf.events import Direction, Missing
-from parsers.exchange import Incomplete, MessageFlow, Truncation, WebSocketMessage
+from parsers.exchange import Incomplete, MessageFlow, Truncation, WebSocketMessage, truncation_of
 from parsers.limits import ParserLimits
 from parsers.websocket_deflate import MessageInflater
 from parsers.websocket_frames import (
@@ -41,16 +41,8 @@ from parsers.websocket_frames import (
 from parsers.websocket_log import MessageLog
 from parsers.websocket_search import FrameSearch
 
-_BY_DESIGN: Final = Missing.BUDGET | Missing.SENDFILE
 _NO_MESSAGE: Final = 0
 """No opcode of a message."""
-
-
-def truncation_of(missing: Missing) -> Truncation:
-    """Return what bytes missing for these causes do to content."""
-    if not missing or missing & ~_BY_DESIGN:
-        return Truncation.GAP
-    return Truncation.SENDFILE if missing & Missing.SENDFILE else Truncation.LIMIT
 
 
 class _State(Enum):
@@ -194,9 +186,19 @@ class WebSocketReader:
             if not self._needed:
                 self._end_frame(ktime_ns)
         if count != 0 and self._state is _IN_STEP:
-            self._lose_place(truncation_of(missing))
-            if not missing or missing & ~_BY_DESIGN:
+            cause = truncation_of(missing)
+            self._lose_place(cause)
+            if cause is Truncation.GAP:
                 self._fail(Incomplete.LOST_BYTES)
+
+    def keep_no_more(self) -> None:
+        """Keep nothing more of the session, for want of room; messages are still counted."""
+        self._log.is_full = True
+        if self._opcode:
+            self._truncation = self._truncation or Truncation.LIMIT
+            self._content = bytearray()
+        if self._inflater is not None:
+            self._inflater.lose(Truncation.LIMIT)
 
     def end(self, ktime_ns: int) -> None:
         """Take the end of the direction."""

@@ -13,17 +13,19 @@ from h2.connection import H2Connection
 from h2.events import Event
 from h2.settings import SettingCodes
 from hpack import Encoder
-from hyperframe.frame import DataFrame, Frame, HeadersFrame, SettingsFrame
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, SettingsFrame
 
 from ebpf.events import EventKind, Missing, Role, SocketEvent
 from parsers.counters import new_counters
 from parsers.exchange import Headers, HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http2_connection import Http2Connection
 from parsers.http2_frames import PREFACE
+from parsers.http2_search import PROVING_RECORDS
 from parsers.limits import ParserLimits
 from tests.builders import Conversation, describe
 
 OK: Headers = [(b":status", b"200")]
+PING = PingFrame(0, b"12345678")
 
 
 def build_request(path: bytes, *fields: tuple[bytes, bytes], method: bytes = b"GET") -> Headers:
@@ -210,6 +212,11 @@ class Frames:
         direction = self.talk.requests if client else self.talk.responses
         self.talk.add(EventKind.DATA, direction, length=count, missing=Missing.RING_FULL)
 
+    def prove(self, *, client: bool = True) -> None:
+        """Let a direction show that its frames are frames."""
+        for _ in range(PROVING_RECORDS):
+            (self.client if client else self.server)(PING)
+
     def ask(
         self, stream_id: int, *fields: tuple[bytes, bytes], ends: bool = True, path: bytes = b"/"
     ) -> None:
@@ -234,3 +241,12 @@ def head(stream_id: int, block: bytes, *, ends: bool = True) -> HeadersFrame:
 
 def ended(stream_id: int, content: bytes = b"") -> DataFrame:
     return DataFrame(stream_id, content, flags=["END_STREAM"])
+
+
+def ask_and_answer(count: int = 1) -> Dialogue:
+    """Return a dialogue of so many plain exchanges, one after the other."""
+    dialogue = Dialogue()
+    for number in range(count):
+        stream_id = dialogue.ask(build_request(b"/%d" % number, (b"user", b"u%d" % (number % 3))))
+        dialogue.answer(stream_id, [*OK, (b"x-id", b"%d" % number)], b"body %d" % number)
+    return dialogue

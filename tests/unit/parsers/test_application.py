@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import json
 import sys
+from base64 import b64encode
+from typing import Any
 
 import pytest
 
@@ -22,7 +25,7 @@ from parsers.exchange import (
 )
 from parsers.limits import ParserLimits
 from tests.builders import Conversation
-from tests.unit.otel_bridge.exchanges import body, exchange, request, response
+from tests.unit.otel_bridge.exchanges import body, exchange, request, response, span_of
 
 LIMITS = ParserLimits()
 JSON: Headers = [(b"Host", b"a"), (b"content-TYPE", b"application/json; charset=utf-8")]
@@ -289,3 +292,136 @@ def test_a_conversation_is_recognised_only_where_bodies_are_captured(
     (given,) = talk.run(ParserLimits(capture_bodies=capture_bodies))
     given.application = None
     assert recognised(given) == (graphql(errors=0) if capture_bodies else None)
+
+
+def grpc_frame(content: bytes, flag: int = 0) -> bytes:
+    return bytes([flag]) + len(content).to_bytes(4, "big") + content
+
+
+WEB: Headers = [(b"Content-Type", b"application/grpc-web+proto")]
+WEB_TEXT: Headers = [(b"Content-Type", b"application/grpc-web-text")]
+WEB_ANSWER = grpc_frame(b"there") + grpc_frame(b"grpc-status: 5\r\ngrpc-message: no%20one\r\n", 0x80)
+
+
+def asked_web(
+    content: bytes | Body, answer: bytes | Body | None, headers: Headers = WEB, **more: Any
+) -> HttpExchange:
+    given = asked(content, answer, headers=headers, target=b"/a.B/C", **more)
+    if given.response is not None:
+        given.response.headers = list(headers)
+    return given
+
+
+def web_call(given: HttpExchange, counts: dict[str, int] | None = None) -> GrpcCall:
+    call = recognised(given, counts)
+    assert isinstance(call, GrpcCall)
+    return call
+
+
+@pytest.mark.parametrize("flag", [0, 1])
+@pytest.mark.parametrize("text", [True, False])
+def test_grpc_web_is_recognised_and_counted(flag: int, text: bool) -> None:  # noqa: FBT001 - a parameter
+    encode = b64encode if text else bytes
+    headers = WEB_TEXT if text else WEB
+    content = gzip.compress(b"hello") if flag else b"hello"
+    headers = [*headers, (b"grpc-encoding", b"gzip")]
+    counts = new_counters()
+    given = asked_web(body(encode(grpc_frame(content, flag)), None), body(encode(WEB_ANSWER), None), headers)
+    call = web_call(given, counts)
+    assert (call.web, call.method, call.status, call.status_message) == (True, "a.B/C", 5, "no one")
+    assert [message.content for message in call.request_messages] == [b"hello"]
+    assert [message.content for message in call.response_messages] == [b"there"]
+    assert call.request_flow == MessageFlow(1, len(content))
+    assert call.response_flow == MessageFlow(1, 5)
+    assert call.trailers == [(b"grpc-status", b"5"), (b"grpc-message", b"no%20one")]
+    assert counts["grpc_calls"] == 1
+
+
+def test_an_answer_of_headers_only_has_a_status() -> None:
+    given = asked_web(body(grpc_frame(b""), None), b"")
+    assert given.response is not None
+    given.response.headers.append((b"Grpc-Status", b"12"))
+    call = web_call(given)
+    assert (call.status, call.request_flow, call.response_flow) == (12, MessageFlow(1, 0), MessageFlow())
+
+
+@pytest.mark.parametrize(
+    ("truncation", "cut"), [(Truncation.LIMIT, Truncation.LIMIT), (Truncation.GAP, Truncation.GAP)]
+)
+def test_a_grpc_web_body_that_was_cut_says_so(truncation: Truncation, cut: Truncation) -> None:
+    sent = grpc_frame(b"one") + grpc_frame(b"two")
+    counts = new_counters()
+    call = web_call(
+        asked_web(
+            body(sent[:-1], None, size=len(sent), truncation=truncation),
+            body(WEB_ANSWER[:20], None, size=len(WEB_ANSWER), truncation=truncation),
+        ),
+        counts,
+    )
+    assert [(message.content, message.truncation) for message in call.request_messages] == [
+        (b"one", None),
+        (b"tw", cut),
+    ]
+    assert call.request_flow == MessageFlow(1, 3, uncounted=True)
+    assert (call.status, call.trailers) == (None, [])
+    # Trailers come last: when they began, all messages had passed.
+    assert call.response_flow == MessageFlow(1, 5)
+    assert counts["grpc_trailers_lost"] == 1
+
+
+def test_a_call_that_was_never_answered_has_no_status() -> None:
+    call = web_call(asked_web(body(grpc_frame(b"hi"), None), None, incomplete=Incomplete.CLOSED))
+    assert (call.status, call.response_flow) == (None, MessageFlow(uncounted=True))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"Content-Type", b"application/grpc")],
+        [(b"Content-Type", b"application/grpc+proto")],
+        [(b"Content-Type", b"text/plain")],
+        JSON,
+        [],
+    ],
+)
+def test_there_is_no_other_grpc_over_http_1(headers: Headers) -> None:
+    for content in (grpc_frame(b"hi"), grpc_frame(b"hi", 1), b"A plain text", b"\x00", b"A"):
+        counts = new_counters()
+        assert recognised(asked_web(body(content, None), body(WEB_ANSWER, None), headers), counts) is None
+        assert counts["grpc_calls"] == 0
+
+
+@pytest.mark.parametrize("method", [b"GET", b"PUT", None])
+def test_grpc_web_is_posted(method: bytes | None) -> None:
+    given = asked_web(body(grpc_frame(b"hi"), None), body(WEB_ANSWER, None))
+    assert given.request is not None
+    given.request.method = method
+    assert recognised(given) is None
+
+
+@pytest.mark.parametrize("capture_bodies", [True, False])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_conversation_in_grpc_web(capture_bodies: bool, chunked: bool) -> None:  # noqa: FBT001 - parameters
+    talk = Conversation()
+    sent = grpc_frame(b"\x0a\x02hi")
+    talk.request(b"POST /a.B/C HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc-web\r\n")
+    talk.request(b"Content-Length: %d\r\n\r\n%b" % (len(sent), sent))
+    talk.response(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc-web\r\n")
+    if chunked:
+        talk.response(b"Transfer-Encoding: chunked\r\n\r\n")
+        for part in (WEB_ANSWER[:7], WEB_ANSWER[7:12], WEB_ANSWER[12:]):
+            talk.response(b"%x\r\n%b\r\n" % (len(part), part))
+        talk.response(b"0\r\n\r\n")
+    else:
+        talk.response(b"Content-Length: %d\r\n\r\n%b" % (len(WEB_ANSWER), WEB_ANSWER))
+    (given,) = talk.run(ParserLimits(capture_bodies=capture_bodies))
+    call = given.application
+    if not capture_bodies:
+        assert call is None
+        return
+    assert isinstance(call, GrpcCall)
+    assert (call.method, call.status, call.response_flow) == ("a.B/C", 5, MessageFlow(1, 5))
+    span = span_of(given)
+    assert (span.name, span.attributes["rpc.response.status_code"]) == ("a.B/C", "NOT_FOUND")
+    assert span.attributes["wirespan.rpc.web"] is True
+    assert span.attributes["wirespan.rpc.request.messages"] == ['{1: "hi"}']

@@ -80,16 +80,17 @@ def test_a_gap_inside_a_chunk_is_stepped_over() -> None:
     assert told(talk) == ["GET / 1.1 (0) -> 200 1.1 (256 b'abc' sendfile)"]
 
 
-def test_a_gap_over_the_end_of_a_chunk_loses_the_message() -> None:
+@pytest.mark.parametrize("missing", [Missing.RING_FULL, Missing.BUDGET | Missing.UNREADABLE, Missing(0)])
+def test_a_loss_over_the_end_of_a_chunk_loses_the_message(missing: Missing) -> None:
     talk = Conversation()
     talk.request(GET)
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    talk.response(head + b"100\r\nabc", length=len(head) + 5 + 300, missing=Missing.BUDGET)
+    talk.response(head + b"100\r\nabc", length=len(head) + 5 + 300, missing=missing)
     talk.response(b"tail of the chunked body\r\n0\r\n\r\n")
     talk.request(GET)
     talk.response(OK)
     assert told(talk) == [
-        "GET / 1.1 (0) -> 200 1.1 (None b'abc' limit) incomplete lost_bytes",
+        "GET / 1.1 (0) -> 200 1.1 (None b'abc' gap) incomplete lost_bytes",
         "GET / 1.1 (0) -> 200 1.1 (2 b'ok')",
     ]
 
@@ -127,15 +128,15 @@ def test_a_gap_in_a_requests_head_leaves_its_response_alone() -> None:
     ]
 
 
-def test_a_gap_in_a_chunked_upload_keeps_its_pair_flagged() -> None:
+def test_a_loss_in_a_chunked_upload_keeps_its_pair_flagged() -> None:
     talk = Conversation()
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-    talk.request(head + b"5\r\nabcde\r\n", length=len(head) + 1000, missing=Missing.BUDGET)
+    talk.request(head + b"5\r\nabcde\r\n", length=len(head) + 1000, missing=Missing.RING_FULL)
     talk.response(OK)
     talk.request(GET)
     talk.response(OK)
     assert told(talk) == [
-        "POST / 1.1 (None b'abcde' limit) -> 200 1.1 (2 b'ok') incomplete lost_bytes",
+        "POST / 1.1 (None b'abcde' gap) -> 200 1.1 (2 b'ok') incomplete lost_bytes",
         "GET / 1.1 (0) -> 200 1.1 (2 b'ok')",
     ]
 

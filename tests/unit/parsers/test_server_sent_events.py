@@ -73,17 +73,41 @@ def test_until_close_what_the_budget_left_out_still_counts() -> None:
     assert (body.size, body.content, body.truncation) == (101_000, EVENT * 10, Truncation.LIMIT)
 
 
-def test_chunked_what_the_budget_left_out_ends_what_is_known() -> None:
+def test_chunked_what_the_budget_left_out_passes_unseen_until_the_end() -> None:
     talk = opened(chunked=True)
     tracker = ConnectionTracker(ParserLimits())
     talk.response(chunk(EVENT) * 10, length=100_000, missing=Missing.BUDGET)
-    (exchange,) = [exchange for event in talk.events for exchange in tracker.feed(event)]
-    assert exchange.incomplete is Incomplete.LOST_BYTES
+    for event in talk.events:
+        assert tracker.feed(event) == []
+    held = tracker.buffered_bytes
+    for _ in range(20):
+        talk.wait(60 * SECOND_NS)
+        last = talk.response(b"", length=50_000, missing=Missing.BUDGET)
+        assert tracker.feed(last) == []
+        assert tracker.advance(talk.ktime_ns + 59 * SECOND_NS) == []
+        assert len(tracker.awaiting()) == 1
+        assert tracker.buffered_bytes == held
+    talk.end_responses()
+    (exchange,) = tracker.feed(talk.events[-1])
+    assert exchange.incomplete is None
     assert exchange.response is not None
     body = exchange.response.body
     assert (body.size, body.content, body.truncation) == (None, EVENT * 10, Truncation.LIMIT)
-    tracker.feed(talk.response(chunk(EVENT)))
-    assert tracker.buffered_bytes == 0
+    assert exchange.response.end_ktime_ns == last.ktime_ns
+    assert tracker.counters()["unseen_tails_timed_out"] == 0
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_long_stream_that_the_capture_outlives_is_flagged(limit: int) -> None:
+    talk = opened(chunked=True)
+    talk.response(chunk(EVENT), length=100_000, missing=Missing.BUDGET)
+    tracker = ConnectionTracker(ParserLimits())
+    for event in talk.events:
+        tracker.feed(event)
+    ended = tracker.advance(talk.ktime_ns + 300 * SECOND_NS) if limit else tracker.flush()
+    assert [exchange.incomplete for exchange in ended] == [
+        Incomplete.TIMED_OUT if limit else Incomplete.STOPPED
+    ]
 
 
 @pytest.mark.parametrize("chunked", [True, False])
