@@ -37,6 +37,8 @@ class Found(Enum):
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
 _MORE: Final = Found.MORE
+_CHUNK: Final = Found.CHUNK
+_LAST: Final = Found.LAST
 _INVALID: Final = Found.INVALID
 
 
@@ -65,21 +67,27 @@ class ChunkedLines:
         What there is of a line whose end is missing is set aside. A bare LF is noted in the anomalies of
         `fields`. When a chunk was found, the caller reads its data before the next line.
         """
-        line, after = self._take(data, start, fields)
         expected = self._next
-        if line is None:
-            if expected == _TRAILER:
-                in_bounds = self.held_bytes <= self._limits.max_header_block
-            else:
-                in_bounds = len(self._partial) <= self._limits.max_chunk_line
-            return (_MORE if in_bounds else _INVALID), after
+        end = data.find(b"\n", start)
+        if end < 0:
+            self._partial += data[start:]
+            return self._judge_partial(expected), len(data)
+        line = data[start:end]
+        after = end + 1
+        if self._partial:
+            line = bytes(self._partial) + line
+            self._partial.clear()
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        elif "bare_lf" not in fields.anomalies:
+            fields.anomalies.append("bare_lf")
         if expected == _SIZE:
             return self._read_size(line), after
         if expected == _CHUNK_END:
             self._next = _SIZE
             return (_INVALID if line else _MORE), after
         if not line:
-            return Found.LAST, after
+            return _LAST, after
         self._trailer_lines.append(line)
         self._trailer_bytes += len(line)
         in_bounds = self.held_bytes <= self._limits.max_header_block
@@ -98,20 +106,13 @@ class ChunkedLines:
         self._trailer_lines = []
         self._trailer_bytes = 0
 
-    def _take(self, data: bytes, start: int, fields: Fields) -> tuple[bytes | None, int]:
-        end = data.find(b"\n", start)
-        if end < 0:
-            self._partial += data[start:]
-            return None, len(data)
-        line = data[start:end]
-        if self._partial:
-            line = bytes(self._partial) + line
-            self._partial.clear()
-        if line.endswith(b"\r"):
-            return line[:-1], end + 1
-        if "bare_lf" not in fields.anomalies:
-            fields.anomalies.append("bare_lf")
-        return line, end + 1
+    def _judge_partial(self, expected: int) -> Found:
+        """Tell whether what is set aside can still become a line of allowed length."""
+        if expected == _TRAILER:
+            in_bounds = self.held_bytes <= self._limits.max_header_block
+        else:
+            in_bounds = len(self._partial) <= self._limits.max_chunk_line
+        return _MORE if in_bounds else _INVALID
 
     def _read_size(self, line: bytes) -> Found:
         digits = line.partition(b";")[0].strip(b" \t")
@@ -122,7 +123,7 @@ class ChunkedLines:
             self._next = _TRAILER
             return _MORE
         self._next = _CHUNK_END
-        return Found.CHUNK
+        return _CHUNK
 
 
 def ends_like_chunked_body(record: bytes) -> bool:

@@ -10,20 +10,19 @@ from typing import Generic, TypeVar
 
 from ebpf.events import Missing
 from parsers.content import build_body
-from parsers.exchange import HttpRequest, HttpResponse, Incomplete, Truncation
+from parsers.exchange import HttpRequest, HttpResponse, Incomplete, Truncation, truncation_of
 from parsers.http1_framing import split_codings
 from parsers.http1_head import Fields
 from parsers.limits import ParserLimits
 
 RecordT = TypeVar("RecordT", bound=HttpRequest | HttpResponse)
 
-_LOST = Missing.RING_FULL | Missing.UNREADABLE | Missing.IOVEC_BOUND
 _EVENT_STREAM = b"text/event-stream"
 
 
 def is_by_design(missing: Missing) -> bool:
     """Whether a gap of these causes was left on purpose: it lies inside one turn, nothing being lost."""
-    return bool(missing) and not missing & _LOST
+    return truncation_of(missing) is not Truncation.GAP
 
 
 @dataclass(slots=True)
@@ -93,10 +92,7 @@ class Message(Generic[RecordT]):
         if ktime_ns > self.record.end_ktime_ns:
             self.record.end_ktime_ns = ktime_ns
         if self.gap_cause is None:
-            if not is_by_design(missing):
-                self.gap_cause = Truncation.GAP
-            else:
-                self.gap_cause = Truncation.SENDFILE if missing & Missing.SENDFILE else Truncation.LIMIT
+            self.gap_cause = truncation_of(missing)
 
     def finish(self, limits: ParserLimits) -> None:
         """End the message as whole; nothing when it was given up before."""

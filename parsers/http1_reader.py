@@ -237,11 +237,10 @@ class MessageReader(ABC, Generic[RecordT]):
             return None
         message = self.message
         assert message is not None
-        if state == IN_TAIL:
-            return self._read_tail(piece, message)
         if (
             self.may_lack_body
             and not message.size
+            and state != IN_TAIL
             and self._at == 0
             and piece.starts_record
             and not self._lines.held_bytes
@@ -262,6 +261,8 @@ class MessageReader(ABC, Generic[RecordT]):
             message.keep(data, self._at, len(data) - self._at, piece.ktime_ns, self._limits)
             self._at = len(data)
             return None
+        if state == IN_TAIL:
+            return self._read_tail(piece, message)
         return self._read_chunk_line(piece, message)
 
     def _discard(self, piece: Piece) -> None:

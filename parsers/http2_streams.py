@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from ebpf.events import Direction
+from parsers.connection import NEVER_NS
 from parsers.exchange import HttpExchange, Incomplete
 from parsers.http2_exchanges import ExchangeBuilder
 from parsers.http2_reader import FrameReader
@@ -21,8 +22,6 @@ from parsers.http2_stream import Http2Stream, StreamHalf
 from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING
 
-NEVER_NS: Final = 1 << 63
-"""A time that does not come."""
 _INGRESS: Final = Direction.INGRESS
 _EGRESS: Final = Direction.EGRESS
 _LAST_POSSIBLE: Final = (1 << 31) - 1

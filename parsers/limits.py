@@ -65,7 +65,8 @@ class ParserLimits:
     """Fields of one decoded block, as RFC 9113 §6.5.2 counts: an index of one byte may stand for a table's
     worth."""
     max_http2_content: int = 8_388_608
-    """Body content held for all streams of one connection; beyond it bodies are cut. 64 whole ones."""
+    """Body content, and messages in it, held for all streams of one connection; beyond it bodies are cut, and
+    messages just counted. 64 whole bodies."""
     max_grpc_messages: int = 64
     """Messages kept of one direction of a gRPC call; the rest is counted. Empty ones cost no body content,
     and a stream may bring any number."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import click
 
-from tests.bench import subjects
+from tests.bench import http2_parsing, subjects
 from tests.bench.naive_stack import microseconds_per_exchange
 
 BURSTS_OF_CALLS = 12
@@ -186,6 +186,19 @@ def measure_load(port: int, folder: Path, endpoint: str, seconds: int) -> list[R
     return rows
 
 
+def measure_http2_parsing() -> list[Row]:
+    """Time from events to exchanges over HTTP/2, and HPACK's share of it."""
+    rows = []
+    for what, new_paths in (("recurring paths", False), ("new paths", True)):
+        events = http2_parsing.build_conversation(new_paths=new_paths)
+        parsing_us = best_of(lambda events=events: http2_parsing.microseconds_per_exchange(events))
+        hpack_us = best_of(lambda events=events: http2_parsing.hpack_microseconds_per_exchange(events))
+        rows.append(Row(f"HTTP/2 parsing per exchange, {what}", "µs", None, parsing_us, None))
+        rows.append(Row(f"HTTP/2 exchanges parsed, {what}", "1/s", None, 1e6 / parsing_us, None))
+        rows.append(Row(f"share of the HPACK decoder, {what}", "%", None, 100 * hpack_us / parsing_us, None))
+    return rows
+
+
 def print_table(rows: list[Row]) -> None:
     """Print the rows for a person to read."""
     width = max(len(row.what) for row in rows)
@@ -203,7 +216,7 @@ def print_table(rows: list[Row]) -> None:
 @click.option("--seconds", default=10, show_default=True, help="Duration of each load.")
 def main(json_path: Path, seconds: int) -> None:
     """Run all measurements, print the table and write it as JSON."""
-    rows: list[Row] = []
+    rows: list[Row] = measure_http2_parsing()
     with tempfile.TemporaryDirectory() as name, subjects.backend() as endpoint:
         folder = Path(name)
         folder.chmod(0o755)  # nginx drops its privileges and must still reach its folder

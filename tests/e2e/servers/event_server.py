@@ -1,10 +1,14 @@
 """A server of server-sent events: `python -m tests.e2e.servers.event_server ADDRESS`; it prints its port.
 
-GET /chunked/COUNT and GET /until-close/COUNT send so many events, one write each, in that framing.
+GET /chunked/COUNT and GET /until-close/COUNT send so many events, one write each, in that framing; with
+`?pauses=N`, as many pauses of PAUSE_SECONDS come between them.
 """
 
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+PAUSE_SECONDS = 0.7
 
 
 def build_event(number: int) -> bytes:
@@ -16,7 +20,9 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        _, framing, count = self.path.split("/")
+        path, _, pauses = self.path.partition("?pauses=")
+        _, framing, count = path.split("/")
+        between_pauses = int(count) // (int(pauses or 0) + 1) + 1
         chunked = framing == "chunked"
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -27,6 +33,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         for number in range(int(count)):
+            if number and number % between_pauses == 0:
+                time.sleep(PAUSE_SECONDS)
             event = build_event(number)
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event) if chunked else event)
         if chunked:

@@ -12,7 +12,7 @@ from parsers.exchange import Headers, HttpExchange, Incomplete, MessageFlow, Tru
 from parsers.limits import ParserLimits
 from tests.builders import SECOND_NS, describe, split_bytes
 from tests.unit.otel_bridge.exchanges import CLOCK, span_of
-from tests.unit.parsers.http2_peers import OK, Dialogue, Frames, build_request, ended, head, request_of, tell
+from tests.unit.parsers.http2_peers import OK, Dialogue, Frames, build_request, ended, request_of, tell
 from tests.unit.parsers.test_http2_dialogues import Seen, only
 from tests.websocket_peers import Peers, frame, masked
 
@@ -297,63 +297,6 @@ def test_the_end_of_the_connection_ends_the_session() -> None:
     assert session_of(only(frames.talk.events)).end_ktime_ns == frames.talk.events[-1].ktime_ns
 
 
-def test_a_gap_in_a_message_is_stepped_over() -> None:
-    frames = opened()
-    data = DataFrame(1, frame(2, b"x" * 100) + frame(1, b"next")).serialize()
-    frames.talk.response(data[:20], length=60, missing=Missing.RING_FULL)
-    frames.talk.response(data[60:])
-    frames.server(ended(1, frame(8, CLOSE)))
-    frames.client(ended(1))
-    exchange = only(frames.talk.events)
-    assert describe(exchange) == WHOLE
-    first, second, _ = session_of(exchange).messages
-    assert (first.size, first.content, first.truncation) == (100, b"x" * 9, Truncation.GAP)
-    assert (second.content, second.truncation) == (b"next", None)
-
-
-@pytest.mark.parametrize("place", [True, False])
-def test_behind_a_gap_between_messages_frames_are_found_again(place: bool) -> None:  # noqa: FBT001 - a parameter
-    frames = opened()
-    frames.server(DataFrame(1, frame(1, b"before")))
-    if place:
-        frames.lose(50, client=False)
-        frames.prove(client=False)
-    else:
-        data = DataFrame(1, frame(1, b"a") + frame(1, b"b")).serialize()
-        frames.talk.response(data[:9], length=len(data), missing=Missing.RING_FULL)
-    frames.server(DataFrame(1, frame(1, b"again") + frame(1, b"and again")))
-    frames.server(ended(1, frame(8, CLOSE)))
-    frames.client(ended(1, masked(8, CLOSE)))
-    exchange = only(frames.talk.events)
-    assert exchange.incomplete is Incomplete.LOST_BYTES
-    assert said(exchange, 1) == [b"before", b"again", b"and again"]
-    assert flows(exchange)[1].uncounted
-    assert not flows(exchange)[0].uncounted
-
-
-def test_extensions_that_may_be_hidden_are_not_taken_for_none() -> None:
-    frames = opened(DEFLATE, (b"x-one", b"1"))
-    frames.client(RstStreamFrame(1, error_code=ErrorCodes.CANCEL))
-    block = head(3, frames.responses.encode([*OK, (b"x-two", b"2")]), ends=False)
-    frames.client(frames.request(3, CONNECT, ends=False))
-    data = block.serialize()
-    frames.talk.response(data[:9], length=len(data), missing=Missing.RING_FULL)
-    frames.client(frames.request(5, CONNECT, ends=False))
-    frames.answer(5, [*OK, DEFLATE], ends=False)
-    peers = Peers()
-    frames.server(DataFrame(5, peers.send(from_client=False, opcode=1, payload=b"hello hello")))
-    frames.server(ended(5, frame(8, CLOSE)))
-    frames.client(ended(5, masked(8, CLOSE)))
-    _, exchange, headless = Seen(frames.talk.events).exchanges
-    assert exchange.incomplete is Incomplete.UNKNOWN_HEADERS
-    assert session_of(exchange).compression is None
-    message = session_of(exchange).messages[0]
-    assert (message.content.startswith(b"hello"), message.truncation) == (False, Truncation.DECODE_ERROR)
-    # Whether the other one was accepted is not known.
-    assert (headless.application, headless.upgraded) == (None, False)
-    assert headless.incomplete is Incomplete.LOST_BYTES
-
-
 def test_streams_keep_apart() -> None:
     frames = Frames()
     ids = range(1, 41, 2)
@@ -422,6 +365,13 @@ def test_a_session_that_runs_out_of_room_is_counted_on() -> None:
     assert session_of(exchange).dropped_messages == seen.counts["websocket_messages_dropped"] == 4
     assert flows(exchange) == (MessageFlow(3, 5_009), MessageFlow())
     assert session_of(exchange).close_code == 1000
+
+
+def test_a_tunnel_whose_client_has_ended_is_over_with_its_answer() -> None:
+    frames = Frames()
+    frames.client(frames.request(1, [*CONNECT[:4], (b":protocol", b"connect-udp")]))
+    frames.answer(1, ends=False)
+    assert describe(only(frames.talk.events)) == WHOLE
 
 
 def test_a_direction_is_that_of_the_socket() -> None:
