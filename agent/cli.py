@@ -31,7 +31,7 @@ from agent.config_sources import (
 from agent.logs import configure_logging
 from agent.selection import NoSuchProcessError
 from ebpf.capture import CaptureUnavailable
-from ebpf.packet_file import PacketFileError
+from ebpf.packets.file import PacketFileError
 from ebpf.recording import RecordingError
 
 EXIT_FAILURE = 1

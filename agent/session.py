@@ -31,8 +31,8 @@ from ebpf.capture import LiveCapture
 from ebpf.clocks import read_clocks
 from ebpf.events import CaptureEvent, ProcessExecuted, ProcessExited, SocketEvent
 from ebpf.layout import RecordDecoder
-from ebpf.packet_capture import PacketCapture
-from ebpf.packet_file import is_packet_capture
+from ebpf.packets.capture import PacketCapture
+from ebpf.packets.file import is_packet_capture
 from ebpf.recording import RecordedCapture, RecordingWriter
 from otel_bridge.resources import ResourceBuilder
 from otel_bridge.span import SpanSink

@@ -1,7 +1,7 @@
 """What a gRPC call adds to the span of the HTTP exchange that carries it.
 
 Owns the attributes, the name and the error of such a span, by the semantic conventions for RPC and gRPC
-(v1.44). It must not parse messages; that nobody has their schema is dealt with in `parsers.protobuf_text`.
+(v1.44). It must not parse messages: `parsers.grpc.protobuf_text` reads those whose schema nobody has.
 
 Contract: pure, and everything is redacted: metadata as headers are, rendered messages and the status message
 as bodies are. Without a schema a field of protobuf has no name that could announce a credential, so only its
@@ -43,7 +43,7 @@ from parsers.exchange import (
     MessageFlow,
     Truncation,
 )
-from parsers.protobuf_text import ProtobufText
+from parsers.grpc.protobuf_text import ProtobufText
 
 STATUS_NAMES: Final = (
     "OK",

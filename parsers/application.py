@@ -12,7 +12,7 @@ import re
 
 from parsers.exchange import Body, GraphQlRequest, Headers, HttpExchange, HttpRequest, JsonRpcBatch
 from parsers.graphql import count_errors, parse_graphql_json, parse_graphql_parameters, parse_graphql_text
-from parsers.grpc import build_grpc_call, is_grpc_web
+from parsers.grpc.call import build_grpc_call, is_grpc_web
 from parsers.json_rpc import parse_json_rpc
 from parsers.json_text import JsonReading, read_json
 from parsers.limits import ParserLimits

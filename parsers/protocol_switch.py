@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from parsers.connection import Connection
 from parsers.exchange import HttpExchange, HttpResponse
-from parsers.http2_connection import Http2Connection
+from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
-from parsers.websocket import opens_websocket
-from parsers.websocket_connection import WebSocketConnection
+from parsers.websocket.connection import WebSocketConnection
+from parsers.websocket.dialogue import opens_websocket
 
 
 def choose_successor(

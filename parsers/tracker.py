@@ -18,8 +18,8 @@ from parsers.application import recognise
 from parsers.connection import NEVER_NS, Connection, begins_late
 from parsers.counters import new_counters
 from parsers.exchange import HttpExchange, Incomplete
-from parsers.http1_connection import Http1Connection
-from parsers.http2_connection import Http2Connection
+from parsers.http1.connection import Http1Connection
+from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
 
 QUIET_NS = 100_000_000

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ebpf.events import CaptureEvent, SocketEvent
-from ebpf.packet_capture import PacketCapture
-from ebpf.packet_limits import PacketLimits
+from ebpf.packets.capture import PacketCapture
+from ebpf.packets.limits import PacketLimits
 from parsers.exchange import HttpExchange
 from tests.builders import MILLISECOND_NS, run_events
 

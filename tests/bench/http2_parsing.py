@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from ebpf.events import SocketEvent
 from parsers.counters import new_counters
-from parsers.http2_fields import FieldBlock
-from parsers.http2_headers import HeaderDecoder
+from parsers.http2.fields import FieldBlock
+from parsers.http2.headers import HeaderDecoder
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.unit.parsers.http2_peers import Dialogue, tell

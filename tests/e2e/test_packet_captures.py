@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ebpf.packet_counters import new_packet_counters
-from ebpf.packet_file import PacketFile
-from ebpf.packet_limits import PacketLimits
+from ebpf.packets.counters import new_packet_counters
+from ebpf.packets.file import PacketFile
+from ebpf.packets.limits import PacketLimits
 from tests.e2e.captures import assert_equal, capturing, comparable, replay
 from tests.e2e.conftest import Agent, Server, curl, read_spans, wirespan
 from tests.nginx import running_nginx

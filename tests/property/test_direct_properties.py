@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ebpf.events import EventKind, Missing, Role, SocketEvent
 from parsers.exchange import HttpExchange
-from parsers.http1_connection import Http1Connection
+from parsers.http1.connection import Http1Connection
 from parsers.limits import ParserLimits
 from parsers.tracker import QUIET_NS, ConnectionTracker
 from tests.builders import SECOND_NS, Conversation

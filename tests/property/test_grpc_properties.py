@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ebpf.events import Missing
 from otel_bridge.protobuf_wire import encode_field, encode_varint, length_delimited_tag, varint_tag
 from parsers.counters import new_counters
-from parsers.grpc_reader import GrpcReader
+from parsers.grpc.protobuf_text import MAX_CHARACTERS, ProtobufText
+from parsers.grpc.reader import GrpcReader
 from parsers.limits import ParserLimits
-from parsers.protobuf_text import MAX_CHARACTERS, ProtobufText
 
 MAX_BODY = 60
 

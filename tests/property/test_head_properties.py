@@ -4,7 +4,7 @@ import h11
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from parsers.http1_head import (
+from parsers.http1.head import (
     RequestHead,
     ResponseHead,
     parse_plain_request,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import EventKind, SocketEvent
-from ebpf.packet_file import PacketFileError
-from ebpf.packet_limits import PacketLimits
+from ebpf.packets.file import PacketFileError
+from ebpf.packets.limits import PacketLimits
 from parsers.exchange import HttpExchange
 from tests.builders import Conversation, describe, run_events
 from tests.packets import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ebpf.events import SocketEvent
-from ebpf.packet_limits import PacketLimits
+from ebpf.packets.limits import PacketLimits
 from tests.builders import describe, run_events
 from tests.packets import Segment, Talk, pcap, read_capture, socket_events, to_packets
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ebpf.events import ClockSample, SocketEvent
-from ebpf.packet_capture import PacketCapture
+from ebpf.packets.capture import PacketCapture
 from tests.packets import (
     START_UNIX_NS,
     PcapPacket,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ebpf.packet_counters import new_packet_counters
-from ebpf.packet_file import Packet, PacketFile, PacketFileError, is_packet_capture
-from ebpf.packet_limits import PacketLimits
+from ebpf.packets.counters import new_packet_counters
+from ebpf.packets.file import Packet, PacketFile, PacketFileError, is_packet_capture
+from ebpf.packets.limits import PacketLimits
 from tests.packets import (
     ETHERNET,
     RAW,

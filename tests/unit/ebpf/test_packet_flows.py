@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ebpf.events import Direction, EventKind, Role
-from ebpf.packet_limits import PacketLimits
+from ebpf.packets.limits import PacketLimits
 from tests.builders import SECOND_NS, describe, run_events
 from tests.packets import ACK, CLIENT, RST, SERVER, SYN, Segment, Talk, link_packet, run_packets
 from tests.unit.ebpf.talks import GET, OK, SECOND, WHOLE, counted, described, exchange, told

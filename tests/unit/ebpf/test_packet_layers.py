@@ -4,10 +4,10 @@ import struct
 
 import pytest
 
-from ebpf.packet_counters import new_packet_counters
-from ebpf.packet_file import Packet
-from ebpf.packet_layers import PacketDecoder, TcpSegment
-from ebpf.packet_limits import PacketLimits
+from ebpf.packets.counters import new_packet_counters
+from ebpf.packets.file import Packet
+from ebpf.packets.layers import PacketDecoder, TcpSegment
+from ebpf.packets.limits import PacketLimits
 from tests.packets import ACK, CLIENT, ETHERNET, NULL, RAW, SERVER, Segment, ip_packet, link_packet
 
 IPV4 = Segment(CLIENT, SERVER, 7, 9, ACK, b"hello", 0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ebpf.events import Direction, EventKind, SocketEvent
-from ebpf.packet_limits import PacketLimits
+from ebpf.packets.limits import PacketLimits
 from parsers.exchange import Incomplete
 from tests.builders import MILLISECOND_NS, SECOND_NS, describe, run_events
 from tests.packets import ACK, CLIENT, FIN, SERVER, Segment, Talk, pcap, read_capture, run_packets

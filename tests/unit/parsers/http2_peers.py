@@ -18,9 +18,9 @@ from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, Settings
 from ebpf.events import EventKind, Missing, Role, SocketEvent
 from parsers.counters import new_counters
 from parsers.exchange import Headers, HttpExchange, HttpRequest, HttpResponse, Incomplete
-from parsers.http2_connection import Http2Connection
-from parsers.http2_frames import PREFACE
-from parsers.http2_search import PROVING_RECORDS
+from parsers.http2.connection import Http2Connection
+from parsers.http2.frames import PREFACE
+from parsers.http2.search import PROVING_RECORDS
 from parsers.limits import ParserLimits
 from tests.builders import Conversation, describe
 

@@ -4,8 +4,8 @@ import pytest
 
 from ebpf.events import EventKind, Missing, Role
 from parsers.exchange import Incomplete
-from parsers.http1 import detect_side
-from parsers.http1_reader import MessageReader
+from parsers.http1.reader import MessageReader
+from parsers.http1.sides import detect_side
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import Conversation, describe, run_events, split_bytes

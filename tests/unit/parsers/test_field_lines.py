@@ -4,9 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from parsers import field_lines, http1_head
-from parsers.field_lines import MAX_REMEMBERED_BYTES, RECURRING_FIELDS, read_field_line, remembered_lines
-from parsers.http1_head import parse_plain_request, parse_plain_response, remembered_sections
+from parsers.http1 import field_lines
+from parsers.http1 import head as http1_head
+from parsers.http1.field_lines import (
+    MAX_REMEMBERED_BYTES,
+    RECURRING_FIELDS,
+    read_field_line,
+    remembered_lines,
+)
+from parsers.http1.head import parse_plain_request, parse_plain_response, remembered_sections
 
 CREDENTIALS = [
     b"Authorization: Basic dTpw",

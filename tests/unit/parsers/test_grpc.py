@@ -18,7 +18,7 @@ from parsers.exchange import (
     MessageFlow,
     Truncation,
 )
-from parsers.grpc import GrpcDialogue, is_grpc, open_reader
+from parsers.grpc.call import GrpcDialogue, is_grpc, open_reader
 from parsers.limits import ParserLimits
 
 GRPC: Headers = [(b"content-type", b"application/grpc")]

@@ -10,7 +10,7 @@ import pytest
 from ebpf.events import Missing
 from parsers.counters import new_counters
 from parsers.exchange import GrpcMessage, MessageFlow, Truncation
-from parsers.grpc_reader import GrpcReader
+from parsers.grpc.reader import GrpcReader
 from parsers.limits import ParserLimits
 
 NOTHING = Missing(0)

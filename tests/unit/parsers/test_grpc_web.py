@@ -4,7 +4,7 @@ from base64 import b64encode
 
 import pytest
 
-from parsers.grpc_web import Base64Decoder, parse_trailers
+from parsers.grpc.web import Base64Decoder, parse_trailers
 
 
 def decode(*chunks: bytes) -> bytes | None:

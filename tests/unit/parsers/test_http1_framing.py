@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from parsers.http1_framing import Framing, decide_request_framing, decide_response_framing, split_codings
-from parsers.http1_head import RequestHead, ResponseHead, parse_request_head, parse_response_head
+from parsers.http1.framing import Framing, decide_request_framing, decide_response_framing, split_codings
+from parsers.http1.head import RequestHead, ResponseHead, parse_request_head, parse_response_head
 
 
 def request(*lines: bytes, version: bytes = b"1.1") -> RequestHead:

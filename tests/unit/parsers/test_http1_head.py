@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from parsers.http1_head import (
+from parsers.http1.head import (
     RequestHead,
     is_request_start,
     is_response_start,

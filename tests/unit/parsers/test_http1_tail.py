@@ -6,7 +6,7 @@ import pytest
 
 from ebpf.events import Missing, Role
 from parsers.exchange import HttpExchange, Incomplete
-from parsers.http1_chunked import ends_like_chunked_body
+from parsers.http1.chunked import ends_like_chunked_body
 from parsers.limits import ParserLimits
 from parsers.tracker import ASK_AGAIN_NS, QUIET_NS, ConnectionTracker
 from tests.builders import MILLISECOND_NS, SECOND_NS, Conversation, describe

@@ -14,7 +14,7 @@ from parsers.exchange import (
     Incomplete,
     Truncation,
 )
-from parsers.http2_connection import Http2Connection
+from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
 from tests.builders import SECOND_NS, describe
 from tests.unit.parsers.http2_peers import (

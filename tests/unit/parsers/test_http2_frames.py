@@ -16,7 +16,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from parsers.http2_frames import (
+from parsers.http2.frames import (
     DEFAULT_MAX_FRAME_SIZE,
     begins_frames,
     breaks_protocol,

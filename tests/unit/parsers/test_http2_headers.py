@@ -5,11 +5,11 @@ from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
-from parsers import http2_huffman
 from parsers.counters import new_counters
-from parsers.http2_fields import FieldBlock
-from parsers.http2_headers import MAX_REMEMBERED_BLOCKS, HeaderDecoder
-from parsers.http2_huffman import decode_huffman
+from parsers.http2 import huffman
+from parsers.http2.fields import FieldBlock
+from parsers.http2.headers import MAX_REMEMBERED_BLOCKS, HeaderDecoder
+from parsers.http2.huffman import decode_huffman
 from parsers.limits import ParserLimits
 
 HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
@@ -271,9 +271,9 @@ def test_bad_huffman_codes_and_padding_are_refused(coded: bytes) -> None:
 
 
 def test_steps_are_remembered_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http2_huffman, "_steps", {})
-    monkeypatch.setattr(http2_huffman, "MAX_STEPS", 5)
+    monkeypatch.setattr(huffman, "_steps", {})
+    monkeypatch.setattr(huffman, "MAX_STEPS", 5)
     text = b"the quick brown fox jumps over the lazy dog"
     for _ in range(2):
         assert decode_huffman(HUFFMAN.encode(text)) == text
-    assert len(http2_huffman._steps) == 5
+    assert len(huffman._steps) == 5

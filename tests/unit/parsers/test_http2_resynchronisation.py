@@ -17,8 +17,8 @@ from hyperframe.frame import (
 from ebpf.events import Missing
 from parsers.counters import new_counters
 from parsers.exchange import Incomplete
-from parsers.http2_connection import Http2Connection
-from parsers.http2_search import PROVING_BYTES, PROVING_RECORDS
+from parsers.http2.connection import Http2Connection
+from parsers.http2.search import PROVING_BYTES, PROVING_RECORDS
 from parsers.limits import ParserLimits
 from tests.builders import describe
 from tests.unit.parsers.http2_peers import (

@@ -21,7 +21,7 @@ from parsers.exchange import (
     Truncation,
     WebSocketSession,
 )
-from parsers.http2_connection import Http2Connection
+from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
 from tests.builders import Conversation, describe
 from tests.unit.parsers.http2_peers import (

@@ -1,4 +1,4 @@
-"""Which response goes with which request, and what is flagged: the tables in parsers/pairing.py."""
+"""Which response goes with which request, and what is flagged: the tables in parsers/http1/pairing.py."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import pytest
 from ebpf.events import Missing, SocketEvent
 from parsers.counters import COUNTERS, INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, Incomplete
-from parsers.http1_connection import Http1Connection
+from parsers.http1.connection import Http1Connection
 from parsers.limits import ParserLimits
 from parsers.tracker import ASK_AGAIN_NS, QUIET_NS, ConnectionTracker
 from tests.builders import SECOND_NS, Conversation

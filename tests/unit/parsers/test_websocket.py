@@ -6,7 +6,7 @@ from ebpf.events import Direction, Role
 from parsers.counters import new_counters
 from parsers.exchange import Body, Headers, HttpRequest, HttpResponse, Incomplete, MessageFlow, Truncation
 from parsers.limits import ParserLimits
-from parsers.websocket import WebSocketDialogue, opens_websocket
+from parsers.websocket.dialogue import WebSocketDialogue, opens_websocket
 from tests.unit.parsers.test_websocket_deflate import Deflater
 from tests.websocket_peers import frame, masked
 

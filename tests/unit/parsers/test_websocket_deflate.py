@@ -5,7 +5,7 @@ import zlib
 import pytest
 
 from parsers.exchange import Truncation
-from parsers.websocket_deflate import Compression, MessageInflater, Negotiated, read_extensions
+from parsers.websocket.deflate import Compression, MessageInflater, Negotiated, read_extensions
 
 BOTH = Compression()
 TAIL = b"\x00\x00\xff\xff"

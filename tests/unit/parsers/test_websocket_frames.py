@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.websocket_frames import (
+from parsers.websocket.frames import (
     RSV,
     RSV1,
     advance_key,

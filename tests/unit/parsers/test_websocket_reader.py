@@ -8,9 +8,9 @@ from ebpf.events import Direction, Missing
 from parsers.counters import new_counters
 from parsers.exchange import Incomplete, Truncation
 from parsers.limits import ParserLimits
-from parsers.websocket_deflate import Compression, MessageInflater
-from parsers.websocket_log import MessageLog
-from parsers.websocket_reader import WebSocketReader
+from parsers.websocket.deflate import Compression, MessageInflater
+from parsers.websocket.log import MessageLog
+from parsers.websocket.reader import WebSocketReader
 from tests.builders import NOTHING_MISSING
 from tests.unit.parsers.test_websocket_deflate import Deflater, final_block
 from tests.websocket_peers import KEY, frame, masked

@@ -4,8 +4,8 @@ import pytest
 
 from parsers.counters import new_counters
 from parsers.limits import ParserLimits
-from parsers.websocket_frames import RSV1
-from parsers.websocket_search import NO_RUN, FrameSearch, Run, recognise_run
+from parsers.websocket.frames import RSV1
+from parsers.websocket.search import NO_RUN, FrameSearch, Run, recognise_run
 from tests.websocket_peers import frame, masked
 
 

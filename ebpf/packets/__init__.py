@@ -1,0 +1,1 @@
+"""Packet captures: from a file to the events of sockets."""

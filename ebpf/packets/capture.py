@@ -1,0 +1,109 @@
+"""A packet capture file as a source of events.
+
+Owns the reading of the file from start to end. It must not know formats (`file`), headers
+(`layers`) or TCP (`tcp_flows`).
+
+Contract: a capture is seen from nowhere in particular, so one conversation in it is told once, as the socket
+of its server saw it: requests are INGRESS, every role is SERVER. That is what a live capture of the server's
+host with `--direction ingress` tells, process and socket numbers aside, which no packet carries: tgid, inode
+and network namespace are 0. Times are those of the packets; the monotonic clock of the events is Unix time.
+What the capture lacks comes out as gaps, never as a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ebpf.events import CaptureEvent, ClockSample, SocketEvent
+from ebpf.packets.counters import LOSSES, OBSERVATIONS, new_packet_counters
+from ebpf.packets.file import Packet, PacketFile
+from ebpf.packets.layers import PacketDecoder
+from ebpf.packets.limits import PacketLimits
+from ebpf.packets.tcp_flows import TcpFlows
+
+_EVENTS_PER_POLL = 1024
+"""Events returned at once, so that a replay's memory does not grow with its file."""
+_PACKETS_PER_POLL = 8192
+"""Packets read at once, so that a stop is noticed in a capture without HTTP."""
+
+
+class PacketCapture:
+    """A pcap or pcapng file, compressed by gzip or not, as an `EventSource`.
+
+    Raises PacketFileError when the file is missing or foreign. One that is cut or damaged is read as far as
+    it goes; then `damage` says what is wrong.
+    """
+
+    def __init__(self, path: Path, limits: PacketLimits | None = None) -> None:
+        limits = limits or PacketLimits()
+        self._counts = new_packet_counters()
+        self._file = PacketFile(path, limits, self._counts)
+        self._packets: Iterator[Packet] = self._file.packets()
+        self._decoder = PacketDecoder(limits, self._counts)
+        self._flows = TcpFlows(limits, self._counts)
+        self._unix_ns: int | None = None
+        self._exhausted = False
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the file, and how many bytes of it are not read; None as far as it is whole."""
+        return self._file.damage
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the file's end was reached."""
+        return self._exhausted
+
+    def poll(self, timeout_seconds: float) -> list[CaptureEvent]:  # noqa: ARG002  # a file lets nobody wait
+        """Return the next events, [] at the end, or when some thousand packets told nothing."""
+        events: list[CaptureEvent] = []
+        if self._exhausted:
+            return events
+        for _ in range(_PACKETS_PER_POLL):
+            packet = next(self._packets, None)
+            if packet is None:
+                events += self._finish()
+                break
+            if self._unix_ns is None:
+                unix_ns = packet.unix_ns or 0
+                events.append(ClockSample(unix_ns, unix_ns))
+            events += self._take(packet)
+            if len(events) >= _EVENTS_PER_POLL:
+                break
+        return events
+
+    def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:  # noqa: ARG002  # nothing is live
+        """Return []: what a packet capture knows, its events say."""
+        return []
+
+    def losses(self) -> dict[str, int]:
+        """Return what the capture lacks, so far; `counters` says what each name counts."""
+        return {name: self._counts[name] for name in LOSSES}
+
+    def observations(self) -> dict[str, int]:
+        """Return what else was counted; `counters` says what each name counts."""
+        return {name: self._counts[name] for name in OBSERVATIONS}
+
+    def close(self) -> None:
+        """Release the file. Idempotent."""
+        self._exhausted = True
+        self._file.close()
+
+    def _take(self, packet: Packet) -> list[SocketEvent]:
+        if packet.unix_ns is None:
+            self._counts["undated_packets"] += 1
+            self._unix_ns = self._unix_ns or 0
+        else:
+            self._unix_ns = packet.unix_ns
+        segment = self._decoder.decode(packet, self._unix_ns)
+        if segment is None:
+            return []
+        self._flows.take(segment)
+        return self._flows.take_out()
+
+    def _finish(self) -> list[SocketEvent]:
+        self._exhausted = True
+        self._decoder.finish()
+        self._flows.finish()
+        return self._flows.take_out()

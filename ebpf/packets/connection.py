@@ -1,0 +1,234 @@
+"""One connection of a packet capture as the socket of its server saw it: judged, then told as events.
+
+Owns the judging of the first bytes, as bpf/connections.h does it, and the numbering of events. It must not
+know sequence numbers (`tcp_stream`) or wait for anything (`tcp_flow`).
+
+Contract: nothing is emitted of a connection that carries no HTTP. Both directions come in order, each
+stretch once.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent, SocketInfo
+from ebpf.inference import JUDGED_BYTES, Inference, infer, infer_frames, infer_settings
+from ebpf.packets.layers import Endpoint
+from ebpf.packets.limits import PacketLimits
+from ebpf.packets.tcp_stream import Piece
+
+_NOTHING_MISSING: Final = Missing(0)
+_MAPPED_IPV4: Final = bytes(10) + b"\xff\xff"
+_REQUESTS: Final = (Inference.REQUEST, Inference.HTTP2_REQUEST)
+_HTTP2: Final = (Inference.HTTP2_REQUEST, Inference.HTTP2_RESPONSE)
+
+
+class PacketConnection:
+    """One connection; `index` tells its directions apart by their sender, `endpoints[index]`.
+
+    Events are appended to `out`. `counts` is added to: the verdicts and `bytes_left_alone`, `missing_bytes`,
+    `uncaptured_bytes`.
+    """
+
+    __slots__ = (
+        "_client",
+        "_connection_id",
+        "_counts",
+        "_endpoints",
+        "_first",
+        "_is_left_alone",
+        "_joined_late",
+        "_limits",
+        "_origins",
+        "_out",
+        "_passed",
+        "_pending",
+        "_socket",
+        "_turn",
+        "_turns",
+    )
+
+    def __init__(
+        self,
+        connection_id: int,
+        endpoints: tuple[Endpoint, Endpoint],
+        limits: PacketLimits,
+        counts: dict[str, int],
+        out: list[SocketEvent],
+    ) -> None:
+        self._connection_id = connection_id
+        self._endpoints = endpoints
+        self._limits = limits
+        self._counts = counts
+        self._out = out
+        self._client: int | None = None
+        self._joined_late = False
+        self._socket: SocketInfo | None = None
+        self._is_left_alone = False
+        self._first = [b"", b""]
+        self._pending: list[tuple[int, Piece]] = []
+        """What came while the first bytes could still become a match: a few bytes, and ends."""
+        self._origins = [0, 0]
+        """By direction, the position that events call 0."""
+        self._passed = [0, 0]
+        """By direction, how far it has been told."""
+        self._turn: int | None = None
+        self._turns = 0
+
+    def meet_client(self, index: int) -> None:
+        """Note who opened the connection; the first word counts."""
+        if self._client is None:
+            self._client = index
+
+    def join_late(self) -> None:
+        """Note that it is unknown what came before; too late once the beginning was told."""
+        if self._socket is None:
+            self._forget_first()
+            self._joined_late = True
+
+    def receive(self, index: int, piece: Piece) -> None:
+        """Take the next stretch of a direction; `ends` is not looked at."""
+        self._passed[index] = piece.end
+        if self._socket is not None:
+            self._tell(index, piece)
+        elif self._is_left_alone:
+            self._counts["bytes_left_alone"] += piece.length
+        else:
+            self._judge(index, piece)
+
+    def lose(self, index: int, position: int, length: int, unix_ns: int) -> None:
+        """Take note that the next stretch of a direction is missing."""
+        self._passed[index] = position + length
+        if self._is_left_alone:
+            return
+        self._counts["missing_bytes"] += length
+        if self._socket is not None:
+            self._emit(EventKind.DATA, index, position, length, b"", unix_ns)
+        else:
+            self.join_late()
+
+    def end(self, index: int, position: int, unix_ns: int) -> None:
+        """Take note that a direction is over at a position."""
+        if self._socket is not None:
+            self._emit(EventKind.ENDED, index, position, 0, b"", unix_ns)
+        elif not self._is_left_alone and not self._joined_late:
+            self._pending.append((index, Piece(position, 0, b"", unix_ns, 0, True)))
+
+    def close(self, unix_ns: int) -> None:
+        """Take note that the connection is over."""
+        if self._socket is not None:
+            self._emit(EventKind.CLOSED, 0, self._origins[0], 0, b"", unix_ns)
+        self._is_left_alone = True
+        self._socket = None
+
+    def _judge(self, index: int, piece: Piece) -> None:
+        if self._joined_late and self._turn != index:
+            self._turn = index
+            self._turns += 1
+            self._forget_first()
+        known = self._first[index] + piece.payload[: JUDGED_BYTES - len(self._first[index])]
+        self._first[index] = known
+        self._pending.append((index, piece))
+        inference = self._infer(index, known, piece)
+        if inference is Inference.NEED_MORE and len(piece.payload) < piece.length:
+            self.join_late()
+        elif inference is Inference.NEED_MORE:
+            return
+        elif inference is Inference.TLS:
+            self._leave_alone("connections_tls")
+        elif inference is Inference.HTTP2_FRAMES:
+            # HTTP/2 surely, but nothing to begin with: the next head is, and says who is the client.
+            self._turns = 0
+            self._forget_first()
+        elif inference is not Inference.NO_MATCH:
+            self._open(index, inference)
+        elif self._joined_late and len(self._pending) > 1:
+            # What came before it was the end of something: perhaps this is a beginning.
+            self._forget_first()
+            self._judge(index, piece)
+        elif self._joined_late and self._turns < self._limits.max_undecided_turns:
+            self._forget_first()
+        else:
+            self._leave_alone("connections_not_http")
+
+    def _infer(self, index: int, known: bytes, piece: Piece) -> Inference:
+        inference = infer(known)
+        if self._joined_late:
+            if inference is Inference.TLS:
+                return Inference.NO_MATCH  # two bytes in the middle of a stream prove nothing
+            if inference is Inference.NO_MATCH and len(self._pending) == 1:
+                return infer_frames(piece.payload, piece.length)
+        elif inference is Inference.NO_MATCH and index != self._client:
+            return infer_settings(known)
+        return inference
+
+    def _forget_first(self) -> None:
+        self._first = [b"", b""]
+        self._pending.clear()
+
+    def _leave_alone(self, counter: str) -> None:
+        self._counts[counter] += 1
+        self._is_left_alone = True
+        self._counts["bytes_left_alone"] += sum(piece.length for _, piece in self._pending)
+        self._forget_first()
+
+    def _open(self, index: int, inference: Inference) -> None:
+        if self._client is None:
+            self._client = index if inference in _REQUESTS else 1 - index
+        is_http2 = inference in _HTTP2
+        self._counts["connections_http2" if is_http2 else "connections_http"] += 1
+        pending = self._pending
+        if self._joined_late:
+            # Both directions are numbered from the first message start.
+            self._origins[index] = pending[0][1].position
+            self._origins[1 - index] = self._passed[1 - index]
+        self._socket = self._describe_socket(is_http2=is_http2)
+        self._emit(EventKind.OPENED, self._client, self._origins[self._client], 0, b"", pending[0][1].unix_ns)
+        self._pending = []
+        for which, piece in pending:
+            if piece.ends and not piece.length:
+                self.end(which, piece.position, piece.unix_ns)
+            else:
+                self._tell(which, piece)
+        self._forget_first()
+
+    def _describe_socket(self, *, is_http2: bool) -> SocketInfo:
+        assert self._client is not None
+        client, server = self._endpoints[self._client], self._endpoints[1 - self._client]
+        (family, remote), (_, local) = _textual(client.address), _textual(server.address)
+        return SocketInfo(
+            family, local, server.port, remote, client.port, 0, 0, self._connection_id, is_http2
+        )
+
+    def _tell(self, index: int, piece: Piece) -> None:
+        self._counts["uncaptured_bytes"] += piece.length - len(piece.payload)
+        self._emit(EventKind.DATA, index, piece.position, piece.length, piece.payload, piece.unix_ns)
+
+    def _emit(
+        self, kind: EventKind, index: int, position: int, length: int, payload: bytes, unix_ns: int
+    ) -> None:
+        assert self._socket is not None
+        self._out.append(
+            SocketEvent(
+                kind,
+                unix_ns,
+                self._connection_id,
+                0,
+                Direction.INGRESS if index == self._client else Direction.EGRESS,
+                position - self._origins[index],
+                length,
+                payload,
+                _NOTHING_MISSING,
+                Role.SERVER,
+                self._joined_late,
+                self._socket,
+            )
+        )
+
+
+def _textual(address: bytes) -> tuple[str, str]:
+    """Return family and text of an address; IPv4-mapped IPv6 addresses appear as IPv4."""
+    if len(address) == 4 or address.startswith(_MAPPED_IPV4):
+        return "ipv4", socket.inet_ntop(socket.AF_INET, address[-4:])
+    return "ipv6", socket.inet_ntop(socket.AF_INET6, address)

@@ -1,0 +1,1 @@
+"""HTTP/1: messages of both directions, and their pairing."""

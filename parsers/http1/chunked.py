@@ -1,0 +1,135 @@
+"""The lines of the chunked coding (RFC 9112 §7.1): sizes, ends of chunks, trailers.
+
+Owns lines that may be cut anywhere, which line comes next, what a size is, and the trailers until the last of
+them. It must not count a chunk's bytes: `reader` does.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Final
+
+from parsers.http1.head import Fields, parse_trailers
+from parsers.limits import ParserLimits
+
+_CHUNK_LENGTH = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_LAST_CHUNK = b"0\r\n\r\n"
+
+# Lines that may come next.
+_SIZE: Final = 0
+_CHUNK_END: Final = 1
+_TRAILER: Final = 2
+
+
+class Found(Enum):
+    """What a line of the chunked coding says."""
+
+    MORE = "more"
+    """Nothing yet: another line follows, or the rest of this one."""
+    CHUNK = "chunk"
+    """A chunk of `chunk_size` bytes follows."""
+    LAST = "last"
+    """The body is over, its trailers included."""
+    INVALID = "invalid"
+    """No such line can stand here, or it is beyond its bound."""
+
+
+# Bound once: looking up a member of an enumeration takes longer than comparing it.
+_MORE: Final = Found.MORE
+_CHUNK: Final = Found.CHUNK
+_LAST: Final = Found.LAST
+_INVALID: Final = Found.INVALID
+
+
+class ChunkedLines:
+    """The lines of one message's body; used again for the next message."""
+
+    __slots__ = ("_limits", "_next", "_partial", "_trailer_bytes", "_trailer_lines", "chunk_size")
+
+    def __init__(self, limits: ParserLimits) -> None:
+        self._limits = limits
+        self._next = _SIZE
+        self._partial = bytearray()
+        self._trailer_lines: list[bytes] = []
+        self._trailer_bytes = 0
+        self.chunk_size = 0
+        """Length of the chunk found last, in bytes."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes held of a line that is not whole, and of trailers."""
+        return len(self._partial) + self._trailer_bytes
+
+    def read(self, data: bytes, start: int, fields: Fields) -> tuple[Found, int]:
+        """Read the line that `data` goes on with at `start`; return what it says, and where the next begins.
+
+        What there is of a line whose end is missing is set aside. A bare LF is noted in the anomalies of
+        `fields`. When a chunk was found, the caller reads its data before the next line.
+        """
+        expected = self._next
+        end = data.find(b"\n", start)
+        if end < 0:
+            self._partial += data[start:]
+            return self._judge_partial(expected), len(data)
+        line = data[start:end]
+        after = end + 1
+        if self._partial:
+            line = bytes(self._partial) + line
+            self._partial.clear()
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        elif "bare_lf" not in fields.anomalies:
+            fields.anomalies.append("bare_lf")
+        if expected == _SIZE:
+            return self._read_size(line), after
+        if expected == _CHUNK_END:
+            self._next = _SIZE
+            return (_INVALID if line else _MORE), after
+        if not line:
+            return _LAST, after
+        self._trailer_lines.append(line)
+        self._trailer_bytes += len(line)
+        in_bounds = self.held_bytes <= self._limits.max_header_block
+        return (_MORE if in_bounds else _INVALID), after
+
+    def take_trailers(self) -> Fields | None:
+        """Return the trailers, all of which are there; None when there were none."""
+        trailers = parse_trailers(b"\r\n".join(self._trailer_lines)) if self._trailer_lines else None
+        self.clear()
+        return trailers
+
+    def clear(self) -> None:
+        """Forget what is held, and begin with a size again."""
+        self._next = _SIZE
+        self._partial.clear()
+        self._trailer_lines = []
+        self._trailer_bytes = 0
+
+    def _judge_partial(self, expected: int) -> Found:
+        """Tell whether what is set aside can still become a line of allowed length."""
+        if expected == _TRAILER:
+            in_bounds = self.held_bytes <= self._limits.max_header_block
+        else:
+            in_bounds = len(self._partial) <= self._limits.max_chunk_line
+        return _MORE if in_bounds else _INVALID
+
+    def _read_size(self, line: bytes) -> Found:
+        digits = line.partition(b";")[0].strip(b" \t")
+        if _CHUNK_LENGTH.fullmatch(digits) is None or len(line) > self._limits.max_chunk_line:
+            return _INVALID
+        self.chunk_size = int(digits, 16)
+        if not self.chunk_size:
+            self._next = _TRAILER
+            return _MORE
+        self._next = _CHUNK_END
+        return _CHUNK
+
+
+def ends_like_chunked_body(record: bytes) -> bool:
+    """Whether a record ends as a chunked body without trailers does.
+
+    Good evidence when the place in the coding is unknown: it takes content that ends a call with the same
+    bytes to be wrong.
+    """
+    return record.endswith(b"\r\n" + _LAST_CHUNK) or record == _LAST_CHUNK

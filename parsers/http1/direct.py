@@ -1,0 +1,68 @@
+"""The short way into a reader: one call's bytes, in order, with nothing before them that is still unread.
+
+Owns nothing of HTTP/1; it calls what `reader` has, without the queue of pieces and the steps between.
+It must give the answer that the long way gives; a property test holds it to that.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Final
+
+from parsers.http1.message import RecordT
+from parsers.http1.outcome import BETWEEN, IN_LENGTH, Outcome
+from parsers.http1.tail import TailReader
+from parsers.stream import NOTHING_MISSING, Piece
+
+_NEED_MORE: Final = Outcome.NEED_MORE
+
+
+class DirectReader(TailReader[RecordT]):
+    """A reader that can be handed the bytes of a call when it is between messages or in a plain body."""
+
+    __slots__ = ()
+
+    def read_directly(self, data: bytes, ktime_ns: int, tgid: int) -> Outcome | None:
+        """Read a call's bytes; None when they go the long way, nothing of them being taken then.
+
+        The caller makes sure that there is no input left, and that a message may begin here or the body of
+        one goes on. What the outcome does not cover is left as input (`has_input`).
+        """
+        if self.state == IN_LENGTH:
+            message = self.message
+            assert message is not None
+            count = len(data)
+            if count > self._needed:
+                return None
+            message.keep(data, 0, count, ktime_ns, self._limits)
+            self._needed -= count
+            return _NEED_MORE if self._needed else self._finish(message)
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or end > self._limits.max_header_block:
+            return None
+        self._start_ktime_ns = ktime_ns
+        self._start_tgid = tgid
+        outcome = self._open_plain(data[:end])
+        if outcome is None:
+            return None
+        at = end + 4
+        left = len(data) - at
+        if left and self.state == IN_LENGTH:
+            message = self.message
+            assert message is not None
+            count = min(left, self._needed)
+            message.keep(data, at, count, ktime_ns, self._limits)
+            self._needed -= count
+            if not self._needed:
+                message.finish(self._limits)
+                self.state = BETWEEN
+            at += count
+            left -= count
+        if left:
+            self.add(Piece(data, 0, NOTHING_MISSING, ktime_ns, tgid, True))
+            self._at = at
+        return outcome
+
+    @abstractmethod
+    def _open_plain(self, block: bytes) -> Outcome | None:
+        """Take a head that is just these bytes; None, nothing being taken, when it is not plain."""

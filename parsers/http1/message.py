@@ -1,0 +1,130 @@
+"""One HTTP/1 message while it is read: what of its body passed, what is kept, and why it is not whole.
+
+Owns the bookkeeping of a message's body. It must not find out where the body ends: `sides` tells it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from ebpf.events import Missing
+from parsers.content import build_body
+from parsers.exchange import HttpRequest, HttpResponse, Incomplete, Truncation, truncation_of
+from parsers.http1.framing import split_codings
+from parsers.http1.head import Fields
+from parsers.limits import ParserLimits
+
+RecordT = TypeVar("RecordT", bound=HttpRequest | HttpResponse)
+
+_EVENT_STREAM = b"text/event-stream"
+
+
+def is_by_design(missing: Missing) -> bool:
+    """Whether a gap of these causes was left on purpose: it lies inside one turn, nothing being lost."""
+    return truncation_of(missing) is not Truncation.GAP
+
+
+@dataclass(slots=True)
+class Message(Generic[RecordT]):
+    """A message from its head on; `record` is complete once `done`."""
+
+    record: RecordT
+    fields: Fields
+    head_size: int
+    tgid: int
+    """Process that moved its first byte."""
+    done: bool = False
+    """Nothing more will be added."""
+    failure: Incomplete | None = None
+    tunnel: bool = False
+    """The connection leaves HTTP behind this message."""
+    size: int = 0
+    """Bytes of the body that passed, known or not."""
+    declared_size: int | None = None
+    kept: bytes | bytearray = b""
+    gap_cause: Truncation | None = None
+    """Why the content stops early; nothing behind a gap is kept, because content with a hole would
+    mislead."""
+    in_tail: bool = False
+    """The rest of its chunked body passes unseen: what is content and what is coding, nobody can tell."""
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held on behalf of this message."""
+        return self.head_size + (len(self.record.body.content) if self.done else len(self.kept))
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether it is a stream of server-sent events, which may be quiet for as long as it likes."""
+        media_type = self.fields.framing.get(b"content-type", b"").partition(b";")[0]
+        return media_type.strip().lower() == _EVENT_STREAM
+
+    def keep(self, data: bytes, start: int, count: int, ktime_ns: int, limits: ParserLimits) -> None:
+        """Note that `count` bytes of the body passed, and keep as many as the bound allows."""
+        if self.done:
+            return
+        self.size += count
+        record = self.record
+        if ktime_ns > record.end_ktime_ns:
+            record.end_ktime_ns = ktime_ns
+        if self.gap_cause is not None or not limits.capture_bodies:
+            return
+        kept = self.kept
+        room = limits.max_body - len(kept)
+        if count > room:
+            if not room:
+                return
+            count = room
+        part = data if count == len(data) else data[start : start + count]
+        if not kept:
+            self.kept = part
+        else:
+            if isinstance(kept, bytes):
+                self.kept = kept = bytearray(kept)
+            kept += part
+
+    def step_over(self, count: int, missing: Missing, ktime_ns: int) -> None:
+        """Note that `count` bytes of the body passed that are not known."""
+        if self.done:
+            return
+        self.size += count
+        if ktime_ns > self.record.end_ktime_ns:
+            self.record.end_ktime_ns = ktime_ns
+        if self.gap_cause is None:
+            self.gap_cause = truncation_of(missing)
+
+    def finish(self, limits: ParserLimits) -> None:
+        """End the message as whole; nothing when it was given up before."""
+        if self.done:
+            return
+        self._end(self.size, limits)
+
+    def fail(self, cause: Incomplete, limits: ParserLimits) -> None:
+        """End the message as it is, not whole; nothing when it has ended."""
+        if self.done:
+            return
+        self.failure = cause
+        # The connection's end is the body's end too; otherwise only a declared length tells what was to come.
+        self._end(self.size if cause is Incomplete.CLOSED else self.declared_size, limits)
+
+    def _end(self, size: int | None, limits: ParserLimits) -> None:
+        self.done = True
+        kept = bytes(self.kept)
+        self.kept = b""
+        cut: Truncation | None = None
+        if limits.capture_bodies and (len(kept) < self.size or self.gap_cause is not None):
+            cut = Truncation.LIMIT if len(kept) >= limits.max_body else self.gap_cause
+        framing = self.fields.framing
+        codings = (
+            split_codings(self.fields)
+            if b"content-encoding" in framing or b"transfer-encoding" in framing
+            else []
+        )
+        if codings and kept and cut is None and self.failure is not None:
+            # What a cut coding lacks is no decoding error.
+            cut = Truncation.GAP
+        content_type = framing.get(b"content-type")
+        if self.in_tail:
+            size = None
+        self.record.body = build_body(kept, size, cut, codings, content_type, limits.max_body)

@@ -1,0 +1,461 @@
+"""Reading HTTP/1 messages of one direction: pieces of a stream in, message starts and ends out.
+
+Owns what requests and responses have in common: where a message begins, its body, what a gap does to it,
+and finding the next message after a loss. What differs is in `sides`. It must not know the other direction:
+what it needs of it (the request's method, whether a message may begin at all) is set from outside, by
+`connection`, before each step.
+
+Contract: `advance` returns after each thing that matters to the pairing; nothing behind it has been read
+yet. Wire data never raises. Reading is linear in the bytes, however they are cut.
+
+What a gap does, by what it lies in:
+
+| in | then |
+|---|---|
+| a body of known length, a chunk, a body until the end | stepped over: the size counts, the content stops |
+| elsewhere in a chunked body, left on purpose | the message goes on in its unseen tail (`tail`) |
+| everything else | the place is lost: bytes are passed over up to a record that begins like a message |
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Final, Generic
+
+from parsers.exchange import Incomplete
+from parsers.http1.chunked import ChunkedLines, Found
+from parsers.http1.framing import Framing
+from parsers.http1.message import Message, RecordT, is_by_design
+from parsers.http1.outcome import (
+    BETWEEN,
+    IN_CHUNK,
+    IN_CHUNK_LINE,
+    IN_HEAD,
+    IN_LENGTH,
+    IN_TAIL,
+    LAST_OUTSIDE_MESSAGE,
+    LOST,
+    OVER,
+    UNTIL_END,
+    Outcome,
+)
+from parsers.limits import ParserLimits
+from parsers.stream import NOTHING_MISSING, Piece
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_NO_BODY: Final = Framing.NO_BODY
+_KNOWN_LENGTH: Final = Framing.LENGTH
+_NEED_MORE: Final = Outcome.NEED_MORE
+_STARTED: Final = Outcome.STARTED
+_FINISHED: Final = Outcome.FINISHED
+_MORE: Final = Found.MORE
+_CHUNK: Final = Found.CHUNK
+
+
+class MessageReader(ABC, Generic[RecordT]):
+    """Reads the messages of one direction; with `joined_late` it begins by looking for the first one.
+
+    Set from outside: `gated` (no message may begin yet), `may_resynchronise` (a message found after a loss
+    counts), `may_lack_body` (the announced body may turn out to be absent, and the next message stand in
+    its place). Read from outside: `state`; `message`; `loss`; `finished_by_inference` (no byte told where
+    the message ended), `passed_over` (bytes in which messages may have begun were passed over since this was
+    last cleared).
+    """
+
+    __slots__ = (
+        "_at",
+        "_counts",
+        "_limits",
+        "_lines",
+        "_needed",
+        "_partial",
+        "_piece",
+        "_queue",
+        "_queued_bytes",
+        "_skipped_lines",
+        "_start_ktime_ns",
+        "_start_tgid",
+        "finished_by_inference",
+        "gated",
+        "has_input",
+        "loss",
+        "may_lack_body",
+        "may_resynchronise",
+        "message",
+        "passed_over",
+        "state",
+    )
+
+    def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
+        self._limits = limits
+        self._counts = counts
+        self.state = LOST if joined_late else BETWEEN
+        self._queue: deque[Piece] = deque()
+        self._queued_bytes = 0
+        self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
+        self._at = 0
+        self._partial = bytearray()
+        self._needed = 0
+        self._skipped_lines = False
+        self._start_ktime_ns = 0
+        self._start_tgid = 0
+        self._lines = ChunkedLines(limits)
+        self.message: Message[RecordT] | None = None
+        self.loss = Incomplete.LOST_BYTES
+        self.gated = False
+        self.has_input = False
+        self.may_resynchronise = True
+        self.may_lack_body = False
+        self.finished_by_inference = False
+        self.passed_over = False
+
+    @property
+    def is_in_message(self) -> bool:
+        """Whether a message, or the head of one, has begun and not ended."""
+        return self.state > LAST_OUTSIDE_MESSAGE
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes held that no message has taken yet."""
+        held = self._lines.held_bytes + len(self._partial)
+        return self._queued_bytes + len(self._piece.data) - self._at + held
+
+    def add(self, piece: Piece) -> None:
+        """Take the next piece of the stream."""
+        if self.has_input:
+            self._queue.append(piece)
+            self._queued_bytes += len(piece.data)
+        else:
+            self._piece = piece
+            self._at = 0
+            self.has_input = True
+
+    def end(self, ktime_ns: int) -> None:
+        """Take the end of the direction, when only the end of the connection tells it."""
+        self.add(Piece(b"", 0, NOTHING_MISSING, ktime_ns, 0, False, True))
+
+    def advance(self) -> Outcome:
+        """Read on until something matters to the pairing or the input is used up."""
+        while True:
+            piece = self._piece
+            if self._at < len(piece.data):
+                outcome = self._begin(piece) if self.state == BETWEEN else self._read(piece)
+            elif piece.gap:
+                outcome = self._pass_gap(piece)
+            elif piece.ends:
+                outcome = self._pass_end(piece)
+            elif self._queue:
+                self._piece = piece = self._queue.popleft()
+                self._queued_bytes -= len(piece.data)
+                self._at = 0
+                continue
+            else:
+                self.has_input = False
+                return _NEED_MORE
+            if outcome is not None:
+                return outcome
+
+    def abort(self, cause: Incomplete) -> None:
+        """End the message in progress, if any, as not whole, and read nothing more."""
+        if self.message is not None and not self.message.done:
+            self.message.fail(cause, self._limits)
+        self.state = OVER
+        self.has_input = False
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
+        self._at = 0
+        self._partial.clear()
+        self._lines.clear()
+
+    def take_unread(self) -> list[Piece]:
+        """Give up the input that no message has taken: bytes of another protocol, for its reader."""
+        piece = self._piece
+        unread = [piece._replace(data=piece.data[self._at :], starts_record=False), *self._queue]
+        if not self.has_input:
+            unread = unread[1:]
+        self._queue.clear()
+        self._queued_bytes = 0
+        self.has_input = False
+        return unread
+
+    @abstractmethod
+    def _open(self, block: bytes) -> Outcome:
+        """Take the head of a message."""
+
+    def _leave_http(self) -> None:
+        self.state = OVER
+
+    def _pass_over_head(self) -> None:
+        self.state = BETWEEN
+
+    @abstractmethod
+    def _begins_message(self, data: bytes) -> bool:
+        """Whether a record begins with a message, for finding the place after a loss."""
+
+    @abstractmethod
+    def _pass_unseen(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        """Pass a gap, left on purpose, behind which the place in the chunked coding is unknown."""
+
+    @abstractmethod
+    def _read_tail(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        """Read bytes behind such a gap."""
+
+    @abstractmethod
+    def end_tail(self) -> Outcome:
+        """End the message of which the rest passes unseen."""
+
+    @abstractmethod
+    def _surely_begins_message(self, data: bytes) -> bool:
+        """Whether it does, also if the record's beginning may have been lost."""
+
+    @abstractmethod
+    def _is_plausible(self, start: bytes) -> bool:
+        """Whether the first bytes of an unfinished head can still become one."""
+
+    def _read(self, piece: Piece) -> Outcome | None:
+        state = self.state
+        if state == IN_HEAD:
+            return self._continue_head(piece)
+        if state == LOST:
+            if (
+                self._at == 0
+                and piece.starts_record
+                and self.may_resynchronise
+                and self._surely_begins_message(piece.data)
+            ):
+                self.state = BETWEEN
+                self._counts["resynchronised"] += 1
+            else:
+                self.passed_over = True
+                self._discard(piece)
+            return None
+        if state == OVER:
+            self._discard(piece)
+            return None
+        message = self.message
+        assert message is not None
+        if (
+            self.may_lack_body
+            and not message.size
+            and state != IN_TAIL
+            and self._at == 0
+            and piece.starts_record
+            and not self._lines.held_bytes
+            and self._begins_message(piece.data)
+        ):
+            message.fields.anomalies.append("body_not_sent")
+            self.finished_by_inference = True
+            return self._finish(message)
+        if state == IN_LENGTH:
+            return self._read_length(piece, message)
+        if state == IN_CHUNK:
+            self._take(piece, message)
+            if not self._needed:
+                self.state = IN_CHUNK_LINE
+            return None
+        if state == UNTIL_END:
+            data = piece.data
+            message.keep(data, self._at, len(data) - self._at, piece.ktime_ns, self._limits)
+            self._at = len(data)
+            return None
+        if state == IN_TAIL:
+            return self._read_tail(piece, message)
+        return self._read_chunk_line(piece, message)
+
+    def _discard(self, piece: Piece) -> None:
+        self._counts["discarded_bytes"] += len(piece.data) - self._at
+        self._at = len(piece.data)
+
+    def _begin(self, piece: Piece) -> Outcome | None:
+        if self.gated:
+            return Outcome.WAITING
+        data = piece.data
+        at = self._at
+        if data[at] in b"\r\n":
+            # RFC 9112 §2.2: a server should ignore at least one empty line before the request line.
+            self._skipped_lines = True
+            while at < len(data) and data[at] in b"\r\n":
+                at += 1
+            self._at = at
+            return None
+        self.state = IN_HEAD
+        self._start_ktime_ns = piece.ktime_ns
+        self._start_tgid = piece.tgid
+        end = data.find(b"\r\n\r\n", at)
+        after = end + 4
+        if end < 0 or data.find(b"\n\n", at, end) >= 0 or data.find(b"\n\r\n", at, end + 3) >= 0:
+            match = _HEAD_END.search(data, at)
+            if match is None:
+                return self._continue_head(piece)
+            end, after = match.span()
+        self._at = after
+        if end - at > self._limits.max_header_block:
+            return self._refuse_head("oversized_heads")
+        return self._open_with_body(data[at:end], piece)
+
+    def _continue_head(self, piece: Piece) -> Outcome | None:
+        """Collect an unfinished head; only what is new is searched, so input cut into bytes stays linear."""
+        partial = self._partial
+        searched = len(partial)
+        partial += memoryview(piece.data)[self._at :]
+        self._at = len(piece.data)
+        match = _HEAD_END.search(partial, max(0, searched - 3))
+        if match is None:
+            if len(partial) > self._limits.max_header_block:
+                return self._refuse_head("oversized_heads")
+            line_end = partial.find(b"\n", searched)
+            if not self._is_plausible(bytes(partial[:8])) or (
+                line_end >= 0 and b"\n" not in partial[:searched] and not self._begins_message(bytes(partial))
+            ):
+                return self._refuse_head("invalid_heads")
+            return None
+        block = bytes(partial[: match.start()])
+        self._at -= len(partial) - match.end()
+        partial.clear()
+        if len(block) > self._limits.max_header_block:
+            return self._refuse_head("oversized_heads")
+        return self._open_with_body(block, piece)
+
+    def _open_with_body(self, block: bytes, piece: Piece) -> Outcome:
+        """Take a head, and its body at once when all of it is here."""
+        outcome = self._open(block)
+        if self.state == IN_LENGTH and len(piece.data) - self._at >= self._needed:
+            assert self.message is not None
+            self._read_length(piece, self.message)
+        return outcome
+
+    def _refuse_head(self, count: str) -> Outcome:
+        self._counts[count] += 1
+        self._skipped_lines = False
+        return self._lose(Incomplete.INVALID)
+
+    def _start(self, message: Message[RecordT], framing: Framing, length: int) -> Outcome:
+        """Note the head of a message."""
+        if self._skipped_lines:
+            self._skipped_lines = False
+            message.fields.anomalies.append("leading_empty_line")
+        record = message.record
+        headers = record.headers
+        if len(headers) > self._limits.max_headers:
+            record.dropped_headers = len(headers) - self._limits.max_headers
+            del headers[self._limits.max_headers :]
+        self.message = message
+        self.may_lack_body = False
+        self.finished_by_inference = False
+        if framing is _NO_BODY:
+            message.done = True
+            self.state = BETWEEN
+        elif framing is _KNOWN_LENGTH:
+            self.state = IN_LENGTH
+            self._needed = message.declared_size = length
+        elif framing is Framing.TUNNEL:
+            message.done = message.tunnel = True
+            self.state = OVER
+        elif framing is Framing.AMBIGUOUS:
+            message.fail(Incomplete.INVALID, self._limits)
+            self.loss = Incomplete.INVALID
+            self.state = LOST
+        else:
+            self.state = IN_CHUNK_LINE if framing is Framing.CHUNKED else UNTIL_END
+        return _STARTED
+
+    def _finish(self, message: Message[RecordT]) -> Outcome:
+        message.finish(self._limits)
+        self.state = BETWEEN
+        return _FINISHED
+
+    def _lose(self, cause: Incomplete) -> Outcome:
+        if self.state != IN_HEAD and self.state != BETWEEN:
+            assert self.message is not None
+            self.message.fail(cause, self._limits)
+        self.state = LOST
+        self._partial.clear()
+        self._lines.clear()
+        self.loss = cause
+        return Outcome.LOST
+
+    def _take(self, piece: Piece, message: Message[RecordT]) -> None:
+        """Take what this piece has of the bytes that are needed."""
+        count = min(len(piece.data) - self._at, self._needed)
+        message.keep(piece.data, self._at, count, piece.ktime_ns, self._limits)
+        self._at += count
+        self._needed -= count
+
+    def _read_length(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        self._take(piece, message)
+        return None if self._needed else self._finish(message)
+
+    def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        lines = self._lines
+        found, self._at = lines.read(piece.data, self._at, message.fields)
+        if piece.ktime_ns > message.record.end_ktime_ns:
+            message.record.end_ktime_ns = piece.ktime_ns
+        if found is _MORE:
+            return None
+        if found is _CHUNK:
+            self._needed = lines.chunk_size
+            self.state = IN_CHUNK
+            return None
+        if found is Found.INVALID:
+            return self._lose(Incomplete.INVALID)
+        trailers = lines.take_trailers()
+        if trailers is not None:
+            message.record.trailers = trailers.headers[: self._limits.max_headers]
+            message.fields.anomalies += trailers.anomalies
+        return self._finish(message)
+
+    def _pass_gap(self, piece: Piece) -> Outcome | None:
+        state = self.state
+        if state in (IN_LENGTH, IN_CHUNK):
+            message = self.message
+            assert message is not None
+            count = min(piece.gap, self._needed)
+            message.step_over(count, piece.missing, piece.ktime_ns)
+            self._needed -= count
+            self._piece = piece._replace(gap=piece.gap - count)
+            if self._needed:
+                return None
+            if state == IN_CHUNK:
+                self.state = IN_CHUNK_LINE
+                return None
+            self.finished_by_inference = True
+            return self._finish(message)
+        self._piece = piece._replace(gap=0)
+        if state == UNTIL_END:
+            assert self.message is not None
+            self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
+            return None
+        if state in (LOST, OVER):
+            self.passed_over = True
+            return None
+        if state in (IN_CHUNK_LINE, IN_TAIL) and is_by_design(piece.missing):
+            assert self.message is not None
+            return self._pass_unseen(piece, self.message)
+        if state == IN_HEAD:
+            self._counts["lost_heads"] += 1
+        elif state != BETWEEN:
+            assert self.message is not None
+            self.message.step_over(0, piece.missing, piece.ktime_ns)
+        return self._lose(Incomplete.LOST_BYTES)
+
+    def _pass_end(self, piece: Piece) -> Outcome:
+        if self.is_in_message and self.state != IN_HEAD:
+            message = self.message
+            assert message is not None
+            if self.state == UNTIL_END:
+                return self._finish(message)
+            if self.state == IN_TAIL:
+                return self.end_tail()
+            message.fail(Incomplete.CLOSED, self._limits)
+            self._lines.clear()
+            self.state = BETWEEN
+            return _FINISHED
+        if self.state == IN_HEAD:
+            self._counts["lost_heads"] += 1
+            self._partial.clear()
+        self.state = OVER
+        self._piece = piece._replace(ends=False)
+        return Outcome.ENDED

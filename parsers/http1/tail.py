@@ -1,0 +1,76 @@
+"""The rest of a chunked body that passes unseen: the byte budget of its turn ended inside it.
+
+The next chunk's size lies among the bytes that were left out, so from there on nobody can tell content from
+coding, nor where the body ends. Owns what bytes and gaps mean then. It must not decide by time, or by the
+other direction: `connection` does.
+
+Contract: the message stays in its tail, nothing more of it being kept, until
+
+| what comes | then |
+|---|---|
+| a record that begins the next message, where one may begin | it is over |
+| a record that ends like the last chunk | it is over, probably: the next message is looked for |
+| the end of the direction; `end_tail` | it is over |
+| other bytes or gaps when the next message is due; a message where none may begin; a real loss | lost |
+
+Its size and its trailers stay unknown. Its time is that of the last byte known to have passed.
+"""
+
+from __future__ import annotations
+
+from parsers.exchange import Incomplete
+from parsers.http1.chunked import ends_like_chunked_body
+from parsers.http1.message import Message, RecordT
+from parsers.http1.outcome import IN_TAIL, LOST, Outcome
+from parsers.http1.reader import MessageReader
+from parsers.limits import ParserLimits
+from parsers.stream import Piece
+
+
+class TailReader(MessageReader[RecordT]):
+    """A reader that goes on behind the captured part of a chunked body.
+
+    Set from outside, besides what every reader has: `is_next_due` (the next message is awaited, so a tail
+    should be over). In a tail, `may_resynchronise` says whether the next message may begin.
+    """
+
+    __slots__ = ("is_next_due",)
+
+    def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
+        super().__init__(limits, counts, joined_late=joined_late)
+        self.is_next_due = False
+
+    def end_tail(self) -> Outcome:
+        """End the message in its tail as whole, and look for the next one."""
+        assert self.message is not None
+        self.message.finish(self._limits)
+        self.finished_by_inference = True
+        self.state = LOST
+        return Outcome.FINISHED
+
+    def lose_tail(self) -> Outcome:
+        """End the message in its tail as not whole, and look for the next one."""
+        self._lose(Incomplete.LOST_BYTES)
+        return Outcome.TAIL_LOST
+
+    def _read_tail(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        data = piece.data
+        is_record = self._at == 0 and piece.starts_record
+        begins = is_record and self._begins_message(data)
+        if begins and self.may_resynchronise:
+            self.finished_by_inference = True
+            return self._finish(message)
+        if begins or self.is_next_due:
+            return self.lose_tail()
+        message.step_over(0, piece.missing, piece.ktime_ns)
+        self._at = len(data)
+        return self.end_tail() if is_record and not piece.gap and ends_like_chunked_body(data) else None
+
+    def _pass_unseen(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+        message.step_over(0, piece.missing, piece.ktime_ns)
+        if self.state == IN_TAIL:
+            return self.lose_tail() if self.is_next_due else None
+        message.in_tail = True
+        self._lines.clear()
+        self.state = IN_TAIL
+        return Outcome.TAIL

@@ -1,0 +1,114 @@
+"""When a message of which the rest passes unseen (`tail`) is over, although none of its bytes said so.
+
+Owns what the other direction, the end of the connection and time tell about that. It must not read bytes, and
+it has no clock: time is that of the events.
+
+Contract: a message is over only by a rule below. Whoever drives both directions asks in the moments that the
+rules name.
+
+| of | is over when |
+|---|---|
+| either | the connection was closed |
+| a response | the capture ends while a further request is open: it was sent when this response was over |
+| an upload | its response is over, nothing of the upload having passed since that began |
+| a response | nothing passed for `tail_quiet_ns`; for an event stream only with a further request open |
+| an upload | nothing passed for as long, its response being over or in its own tail |
+"""
+
+from __future__ import annotations
+
+from parsers.connection import NEVER_NS
+from parsers.http1.outcome import IN_TAIL
+from parsers.http1.pairing import Pairing
+from parsers.http1.sides import RequestReader, ResponseReader
+from parsers.limits import ParserLimits
+
+
+class TailEnds:
+    """Both directions of one connection. `counts` are the tracker's counters, added to here."""
+
+    __slots__ = ("_counts", "_limits", "_pairing", "_requests", "_responses")
+
+    def __init__(
+        self,
+        requests: RequestReader,
+        responses: ResponseReader,
+        pairing: Pairing,
+        limits: ParserLimits,
+        counts: dict[str, int],
+    ) -> None:
+        self._requests = requests
+        self._responses = responses
+        self._pairing = pairing
+        self._limits = limits
+        self._counts = counts
+
+    def may_upload_be_over(self) -> bool:
+        """Whether the next request may follow the upload that passes unseen.
+
+        A client that sends one request at a time sends none before the response has begun, and an upload's
+        content may look like anything.
+        """
+        message = self._requests.message
+        assert message is not None
+        if message.done:
+            return True
+        response = self._pairing.turns[-1].response
+        return response is not None and (response.done or self._responses.state == IN_TAIL)
+
+    def end_answered_upload(self) -> None:
+        """End the upload that passes unseen, if the response that is now over answers it.
+
+        A server may answer before the upload is over (RFC 9112 §9.3): then some of it passed since, and may
+        go on passing.
+        """
+        turns = self._pairing.turns
+        response = self._responses.message
+        if not turns or response is None or turns[-1].response is not response:
+            return
+        request = turns[-1].request
+        if request is not None and request.record.end_ktime_ns <= response.record.start_ktime_ns:
+            self._requests.end_tail()
+
+    def due_ktime_ns(self, last_ktime_ns: int, asked_ktime_ns: int | None) -> int:
+        """Return when the quiet since `last_ktime_ns` ends a message; `NEVER_NS` when it does not.
+
+        Not before the source was asked, at `asked_ktime_ns`, whether more has passed uncaptured.
+        """
+        due = last_ktime_ns + self._limits.tail_quiet_ns
+        if asked_ktime_ns is None or asked_ktime_ns < due:
+            return NEVER_NS
+        return due if self._ends_response_by_quiet() or self._ends_upload_by_quiet() else NEVER_NS
+
+    def end_quiet(self) -> None:
+        """End what the quiet ends."""
+        if self._ends_response_by_quiet():
+            self._counts["unseen_tails_timed_out"] += 1
+            self._end_response()
+        if self._ends_upload_by_quiet():
+            self._counts["unseen_tails_timed_out"] += 1
+            self._requests.end_tail()
+            self._pairing.emit_done()
+
+    def end_for_good(self, *, is_closed: bool) -> None:
+        """End what is over when nothing more will be read; `is_closed`, because the connection is closed."""
+        if self._responses.state == IN_TAIL and (is_closed or len(self._pairing.turns) > 1):
+            self._end_response()
+        if self._requests.state == IN_TAIL and is_closed:
+            self._requests.end_tail()
+            self._pairing.emit_done()
+
+    def _end_response(self) -> None:
+        self._responses.end_tail()
+        if self._requests.state == IN_TAIL:
+            self.end_answered_upload()
+        self._pairing.finish_response(inferred=True)
+
+    def _ends_response_by_quiet(self) -> bool:
+        message = self._responses.message
+        if message is None or self._responses.state != IN_TAIL:
+            return False
+        return not message.is_event_stream or len(self._pairing.turns) > 1
+
+    def _ends_upload_by_quiet(self) -> bool:
+        return self._requests.state == IN_TAIL and self.may_upload_be_over()

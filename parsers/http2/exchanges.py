@@ -1,0 +1,223 @@
+"""Making exchanges of HTTP/2 streams, and saying why one is not whole.
+
+Owns the exchange of a stream that is over or given up: its records, its flag, its counts. It must not decide
+when a stream is over (`streams`).
+
+Contract: `incomplete` is None only when both messages are whole and known to the last field. Of several
+causes the first of these counts: what was lost or in doubt in the request, in the response; a reset; what
+ended the connection; unknown fields. Whoever listens to the stream may know better of its end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ebpf.events import Direction, Role, SocketInfo
+from parsers.counters import INCOMPLETE_COUNTER
+from parsers.exchange import Body, HttpExchange, Incomplete
+from parsers.http2.dialogues import may_be_tapped, open_dialogue
+from parsers.http2.stream import Http2Stream, StreamHalf, build_request, build_response
+from parsers.limits import ParserLimits
+
+_SWITCHED: Final = (101,)
+_RESET: Final = Incomplete.RESET
+_ENDS_STREAM: Final = (None, Incomplete.CLOSED, Incomplete.RESET)
+"""Causes behind which no more of a message comes than was seen."""
+
+
+class ExchangeBuilder:
+    """Makes the exchanges of one connection. `counts` are the tracker's counters, added to here."""
+
+    __slots__ = ("_connection_id", "_counts", "_limits", "_out", "_socket")
+
+    def __init__(
+        self, connection_id: int, socket: SocketInfo, limits: ParserLimits, counts: dict[str, int]
+    ) -> None:
+        self._connection_id = connection_id
+        self._socket = socket
+        self._limits = limits
+        self._counts = counts
+        self._out: list[HttpExchange] = []
+
+    def take_out(self) -> list[HttpExchange]:
+        """Return the exchanges made since the last call."""
+        out = self._out
+        if not out:
+            return []
+        self._out = []
+        return out
+
+    def note_head(self, stream: Http2Stream, requests: Direction) -> None:
+        """Take note of a head: whether the stream leaves HTTP with it, and who listens from here on."""
+        request, response = stream.select(requests)
+        request_head = request.head if request is not None else None
+        response_head = response.head if response is not None else None
+        if request_head is not None and request_head.method == b"CONNECT" and response_head is not None:
+            status = response_head.status
+            stream.tunnel = status is not None and 200 <= status < 300
+        if not (
+            (request_head is not None and may_be_tapped(request_head))
+            or (response_head is not None and may_be_tapped(response_head))
+        ):
+            return
+        request_record = build_request(request, None) if request is not None and request_head else None
+        response_record = build_response(response, None) if response is not None and response_head else None
+        dialogue = stream.dialogue
+        if dialogue is None:
+            dialogue = stream.dialogue = open_dialogue(
+                request_record, response_record, requests, self._limits, self._counts
+            )
+            if dialogue is None:
+                return
+        dialogue.open_readers(request_record, response_record)
+        if request is not None and request.tap is None and dialogue.request is not None:
+            request.open_tap(dialogue.request)
+        if response is not None and response.tap is None and dialogue.response is not None:
+            response.open_tap(dialogue.response)
+
+    def emit(
+        self,
+        stream: Http2Stream,
+        requests: Direction,
+        cause: Incomplete | None,
+        absence: Incomplete | None,
+    ) -> None:
+        """Make the exchange of a stream.
+
+        `cause` is why it is given up, None when it is over. `absence` is why nothing was seen of its request
+        or of its response, as far as that is known.
+        """
+        counts = self._counts
+        request, response = stream.select(requests)
+        if stream.reset:
+            cause = _RESET
+        if stream.handshake is not None:
+            self._answer_handshake(stream, stream.handshake, response, cause, absence)
+            return
+        if not (_is_known(request) or _is_known(response)):
+            counts["http2_headless_streams"] += 1
+            return
+        incomplete = _judge(stream, request, response, cause, absence)
+        for half in (request, response):
+            if half is not None and half.tap is not None:
+                half.tap.end(stream.last_ktime_ns)
+        request_record = None
+        if request is not None:
+            request_record = build_request(request, self._build_body(stream, request, cause))
+        response_record = None
+        if response is not None:
+            response_record = build_response(response, self._build_body(stream, response, cause))
+        counts["exchanges"] += 1
+        if incomplete is not None:
+            counts[INCOMPLETE_COUNTER[incomplete]] += 1
+        if response_record is None:
+            counts["requests_unpaired"] += 1
+        elif request_record is None:
+            counts["responses_unpaired"] += 1
+        first = request or response
+        assert first is not None
+        self._out.append(
+            HttpExchange(
+                self._connection_id,
+                self._socket,
+                Role.CLIENT if requests is Direction.EGRESS else Role.SERVER,
+                first.tgid,
+                request_record,
+                response_record,
+                incomplete,
+                _list_anomalies(stream, request, response),
+                stream.tunnel,
+                None if stream.dialogue is None else stream.dialogue.build(request_record, response_record),
+                stream.stream_id % 2 == 0,
+            )
+        )
+
+    def _answer_handshake(
+        self,
+        stream: Http2Stream,
+        handshake: HttpExchange,
+        response: StreamHalf | None,
+        cause: Incomplete | None,
+        absence: Incomplete | None,
+    ) -> None:
+        """Put the response of HTTP/2 in the place of the 101, which becomes an interim one."""
+        if response is not None:
+            handshake.response = build_response(response, self._build_body(stream, response, cause))
+            handshake.response.interim = _SWITCHED + response.interim
+            handshake.anomalies += _list_anomalies(stream, None, response)
+            handshake.upgraded = False
+        incomplete = _judge(stream, None, response, cause, absence)
+        if handshake.incomplete is None and incomplete is not None:
+            # Whoever made the handshake counted it as whole.
+            handshake.incomplete = incomplete
+            self._counts[INCOMPLETE_COUNTER[incomplete]] += 1
+        self._out.append(handshake)
+
+    def _build_body(self, stream: Http2Stream, half: StreamHalf, cause: Incomplete | None) -> Body:
+        if stream.tunnel:
+            half.become_tunnel()
+        ended = half.is_over or stream.tunnel or cause in _ENDS_STREAM
+        return half.build_body(self._limits, ended=ended)
+
+
+def _is_known(half: StreamHalf | None) -> bool:
+    return half is not None and (half.head is not None or half.trailers is not None)
+
+
+def _judge(
+    stream: Http2Stream,
+    request: StreamHalf | None,
+    response: StreamHalf | None,
+    cause: Incomplete | None,
+    absence: Incomplete | None,
+) -> Incomplete | None:
+    """Return why the exchange is not whole; None when it is."""
+    flaw = None
+    if request is not None:
+        flaw = request.find_flaw()
+    elif stream.handshake is None:
+        flaw = absence or Incomplete.LOST_BYTES
+    if flaw is None and response is not None:
+        flaw = response.find_flaw()
+    if flaw is not None:
+        return flaw
+    cut = _find_cut(stream, request, response, cause, absence)
+    if stream.dialogue is not None:
+        cut = stream.dialogue.judge(cut)
+    if cut is None and any(half is not None and half.has_unknown for half in (request, response)):
+        return Incomplete.UNKNOWN_HEADERS
+    return cut
+
+
+def _find_cut(
+    stream: Http2Stream,
+    request: StreamHalf | None,
+    response: StreamHalf | None,
+    cause: Incomplete | None,
+    absence: Incomplete | None,
+) -> Incomplete | None:
+    """Return what cut the stream short; None when both messages have ended."""
+    if cause is _RESET:
+        return cause
+    if response is None:
+        return absence or cause or Incomplete.CLOSED
+    is_over = response.is_over and (request is None or request.is_over or stream.answered_early)
+    return None if is_over else cause or Incomplete.LOST_BYTES
+
+
+def _list_anomalies(
+    stream: Http2Stream, request: StreamHalf | None, response: StreamHalf | None
+) -> tuple[str, ...]:
+    anomalies: tuple[str, ...] = ()
+    if stream.answered_early and not stream.tunnel:
+        anomalies = ("request_cut_short",)
+    for half in (request, response):
+        if half is None:
+            continue
+        head = half.head
+        if head is not None and head.anomalies:
+            anomalies += head.anomalies
+        trailers = half.trailers
+        if trailers is not None and trailers.anomalies:
+            anomalies += trailers.anomalies
+    return tuple(dict.fromkeys(anomalies)) if anomalies else ()
