@@ -116,8 +116,9 @@ class ConsoleSink:
             for name, key in (("incomplete", "wirespan.incomplete"), ("error", "error.type"))
             if key in attributes and attributes[key] != status
         ]
-        if "wirespan.websocket.sent.count" in attributes:
-            line += f"  {_session(span)}"
+        carried = _carried(span)
+        if carried:
+            line += f"  {self._style(carried, fg='cyan')}"
         if notes:
             line += "  " + self._style(" ".join(notes), fg="yellow")
         lines = [line.rstrip()]
@@ -169,6 +170,25 @@ class ConsoleSink:
         self, text: str, *, fg: str | None = None, bold: bool | None = None, dim: bool | None = None
     ) -> str:
         return click.style(text, fg=fg, bold=bold or None, dim=dim) if self._color else text
+
+
+def _carried(span: Span) -> str:
+    """Return in short what the exchange carried on top of HTTP; nothing for plain HTTP."""
+    attributes = span.attributes
+    system = attributes.get("rpc.system.name")
+    if system == "grpc":
+        return f"grpc {_shown(span, 'rpc.response.status_code', '?')}"
+    if system == "jsonrpc":
+        method = attributes.get("rpc.method")
+        if not isinstance(method, str):
+            return f"jsonrpc {_shown(span, 'wirespan.jsonrpc.call_count', '?')} calls"
+        return printable(f"jsonrpc {method} {_shown(span, 'rpc.response.status_code')}".rstrip())
+    if "graphql.operation.type" in attributes or "graphql.operation.name" in attributes:
+        kind, name = (_shown(span, f"graphql.operation.{part}") for part in ("type", "name"))
+        return printable(f"graphql {kind or '?'} {name}".rstrip())
+    if "wirespan.graphql.operation_count" in attributes:
+        return f"graphql {_shown(span, 'wirespan.graphql.operation_count')} operations"
+    return _session(span) if "wirespan.websocket.sent.count" in attributes else ""
 
 
 def _session(span: Span) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from ebpf.events import Role
 from otel_bridge.console import MAX_BODY_CHARACTERS, ConsoleSink, printable
-from otel_bridge.span import Span
+from otel_bridge.span import AttributeValue, Span
 from parsers.exchange import Incomplete, Truncation
 from tests.unit.otel_bridge.exchanges import body, exchange, request, response, span, span_of
 
@@ -55,6 +55,33 @@ def test_an_incomplete_exchange_is_marked() -> None:
     cut.incomplete = Incomplete.CLOSED
     (line,) = printed(span_of(cut))
     assert line.endswith("---      1 µs      0 B        -  incomplete=closed error=connection_closed")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shown"),
+    [
+        ({"rpc.system.name": "grpc", "rpc.response.status_code": "NOT_FOUND"}, "grpc NOT_FOUND"),
+        ({"rpc.system.name": "grpc"}, "grpc ?"),
+        ({"rpc.system.name": "jsonrpc", "rpc.method": "add\x1b[1m"}, r"jsonrpc add\x1b[1m"),
+        (
+            {"rpc.system.name": "jsonrpc", "rpc.method": "add", "rpc.response.status_code": "-32601"},
+            "jsonrpc add -32601",
+        ),
+        ({"rpc.system.name": "jsonrpc", "wirespan.jsonrpc.call_count": 3}, "jsonrpc 3 calls"),
+        ({"graphql.operation.type": "query", "graphql.operation.name": "Shop"}, "graphql query Shop"),
+        ({"graphql.operation.type": "mutation"}, "graphql mutation"),
+        ({"graphql.operation.name": "Stored"}, "graphql ? Stored"),
+        ({"wirespan.graphql.operation_count": 2}, "graphql 2 operations"),
+    ],
+)
+def test_what_an_exchange_carries_stands_at_the_end(
+    attributes: dict[str, AttributeValue], shown: str
+) -> None:
+    given = span_of(exchange())
+    (plain,) = printed(given)
+    given.attributes.update(attributes)
+    (line,) = printed(given)
+    assert line == f"{plain}  {shown}"
 
 
 def test_sizes_and_durations_are_for_people() -> None:
