@@ -74,8 +74,10 @@ def _recognise_body(
     content = request.body.content
     cut = exchange.incomplete is not None or request.body.truncation is not None
     if _JSON_BEGINNING.match(content) is not None:
-        says_json_rpc = b'"jsonrpc"' in content
-        may_be_json_rpc = says_json_rpc or (b'"method"' in content and b'"params"' in content)
+        says_json_rpc = may_be_json_rpc = False
+        if b'"method"' in content:
+            says_json_rpc = b'"jsonrpc"' in content
+            may_be_json_rpc = says_json_rpc or b'"params"' in content
         # One look for "query" and for "persistedQuery".
         may_be_graphql = (
             b'uery"' in content

@@ -105,15 +105,18 @@ class Agent:
         self._drain = threading.Thread(target=self._process.stderr.read, daemon=True)
         self._drain.start()
 
-    def cpu_seconds(self, *, main_thread_only: bool = False) -> float:
-        """Return the processor time that the agent used so far, user and system.
+    def cpu_seconds(self) -> float:
+        """Return the processor time that the agent used so far, all threads, user and system."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_SECOND
 
-        The main thread does everything from the ring buffer to encoded spans; others send them.
+    def main_thread_seconds(self) -> float:
+        """Return the processor time of the main thread so far, to the nanosecond.
+
+        It does everything from the ring buffer to encoded spans; others send them.
         """
         pid = self._process.pid
-        stat = Path(f"/proc/{pid}/task/{pid}/stat" if main_thread_only else f"/proc/{pid}/stat")
-        fields = stat.read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS_PER_SECOND
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
 
     def resident_bytes(self) -> int:
         """Return the resident memory of the agent, its mapping of the ring buffer included."""
