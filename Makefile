@@ -43,7 +43,7 @@ lock: ## renew the locked versions and hashes (needs uv)
 	uv pip compile --quiet $(lock_options) --group development pyproject.toml -o locks/development.txt
 	echo 'setuptools==83.0.0' | uv pip compile --quiet $(lock_options) - -o locks/build.txt
 
-lock_options := --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+lock_options := --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build *.egg-info .coverage

@@ -93,7 +93,7 @@ class Pipeline:
         source, tracker = self.source, self.tracker
         last_polls = 0
         while not source.exhausted and last_polls < MAX_LAST_POLLS:
-            stopping = stop.requested
+            stopping = stop.requested if self._ktime_now is None else stop.settled
             # Taken before the poll: what happened until then has been delivered after it.
             ktime_ns = self._ktime_now() if self._ktime_now else 0
             events = source.poll(0 if stopping else POLL_SECONDS)

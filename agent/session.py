@@ -146,7 +146,7 @@ def record_live(configuration: Configuration, file: Path) -> None:
         decoder = RecordDecoder()
         clock_due = 0.0
         while True:
-            stopping = stop.requested
+            stopping = stop.settled
             if time.monotonic() >= clock_due:
                 clock_due = time.monotonic() + CLOCK_SECONDS
                 writer.append_clock(read_clocks())

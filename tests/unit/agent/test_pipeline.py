@@ -229,6 +229,15 @@ def test_a_request_to_stop_drains_what_is_there_first() -> None:
     assert len(sink.spans) == 1
 
 
+def test_a_live_capture_listens_on_for_calls_that_return_just_now() -> None:
+    sink, stop = Collected(), StopRequest()
+    stop.request()
+    request, response = exchange()
+    late = Source([CLOCK, request], [], [response], [])
+    pipeline(late, sink, ktime_now=lambda: 10_000).run(stop)
+    assert sink.spans[0].attributes["http.response.status_code"] == 200
+
+
 def provisional(events: list[SocketEvent]) -> list[SocketEvent]:
     """As captured of a process that nothing was decided about."""
     return [dataclasses.replace(event, provisional=True) for event in events]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.stop import StopRequest
+from agent.stop import SETTLE_SECONDS, StopRequest
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,15 @@ def test_the_duration_ends_the_run() -> None:
     assert not stop.requested
     stop.after(0)
     assert stop.requested
+
+
+def test_calls_that_return_just_now_are_waited_for() -> None:
+    stop = StopRequest()
+    assert not stop.settled
+    stop.request()
+    assert not stop.settled
+    stop.requested_at = time.monotonic() - SETTLE_SECONDS
+    assert stop.settled
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
