@@ -27,6 +27,7 @@ from ebpf.events import (
     EventSource,
     ProcessExecuted,
     ProcessExited,
+    ProcessFacts,
     SocketEvent,
 )
 from otel_bridge.clock import ClockOffset
@@ -157,7 +158,7 @@ class Pipeline:
                     selection.judge(facts)
             elif isinstance(event, ProcessExited):
                 processes.exit(event)
-            else:
+            elif isinstance(event, ProcessFacts):
                 processes.learn(event)
         self._export(finished)
         self._latest_ktime_ns = latest

@@ -11,6 +11,7 @@ Nothing is zero-filled.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Protocol, TypeAlias
@@ -69,6 +70,21 @@ class Policy(IntFlag):
     """Connections that it opens."""
     UNDECIDED = 4
     """Captured in both roles until the agent has judged it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessPolicy:
+    """What is captured of one process, and how much of it."""
+
+    capture: Policy
+    """The roles that are captured, or `Policy.UNDECIDED`."""
+    finishing: Policy = Policy.IGNORE
+    """Roles in which connections that are open already are still captured, whatever `capture` and `ports`
+    say: what is in flight at a change is let finish. Whoever sets it takes it back after a while."""
+    ports: frozenset[int] = frozenset()
+    """Only connections with one of these ports at either end; empty: every port."""
+    bodies: bool = True
+    """False: of each turn no more is copied than a header block may be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +146,19 @@ class ProcessExecuted:
     """As given to execve: possibly relative."""
     arguments: tuple[str, ...]
     """Possibly cut: the kernel side copies a bounded number of bytes."""
+    cgroups: tuple[str, ...] = ()
+    """Paths of the cgroups that the process is in, of the unified and of a v1 hierarchy; the innermost
+    components only, where they are deep."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessForked:
+    """A process whose policy is not `Policy.IGNORE` made another, which inherits that policy."""
+
+    ktime_ns: int
+    tgid: int
+    """The child."""
+    parent_tgid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +180,11 @@ class ProcessFacts:
     command_line: tuple[str, ...]
     service_name: str | None
     """OTEL_SERVICE_NAME of its environment, or service.name of its OTEL_RESOURCE_ATTRIBUTES."""
+    cgroups: tuple[str, ...] = ()
+    """Paths as /proc/PID/cgroup has them, each once."""
+    workload: Mapping[str, str] | None = None
+    """What discovery found out of the container and pod that it runs in, by attribute name. None: it runs in
+    none, or nothing was found out (yet)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +195,9 @@ class ClockSample:
     unix_ns: int
 
 
-CaptureEvent: TypeAlias = SocketEvent | ProcessExecuted | ProcessExited | ProcessFacts | ClockSample
+CaptureEvent: TypeAlias = (
+    SocketEvent | ProcessExecuted | ProcessForked | ProcessExited | ProcessFacts | ClockSample
+)
 
 
 class EventSource(Protocol):

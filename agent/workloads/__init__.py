@@ -1,0 +1,1 @@
+"""Which container and which pod a process belongs to, what they are called, and what is captured of them."""
