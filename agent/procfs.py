@@ -1,8 +1,8 @@
 """What /proc says of a process right now.
 
-Owns the reading of /proc/PID/{exe,cmdline,stat,environ} and nothing about time: whether an answer is still
-true belongs to `processes`. Contract: a vanished process, a kernel thread and a file of another user are
-normal, and yield None or a fact less, never an exception. Every read is bounded, and no link is followed:
+Owns the reading of /proc/PID/{exe,cmdline,stat,environ,cgroup} and nothing about time: whether an answer is
+still true belongs to `processes`. Contract: a vanished process, a kernel thread and a file of another user
+are normal, and yield None or a fact less, never an exception. Every read is bounded, and no link is followed:
 what `exe` points at is the name that the kernel prints, and is never opened.
 """
 
@@ -23,6 +23,9 @@ MAX_ENVIRONMENT_BYTES = 262_144
 """Twice what the kernel allows a single variable to be (MAX_ARG_STRLEN, 128 KiB)."""
 MAX_STAT_BYTES = 4_096
 """One line of 52 numbers and a name of at most 64 bytes."""
+
+MAX_CGROUP_BYTES = 65_536
+"""A line for each hierarchy, of which there are at most some 14, each path below PATH_MAX (4,096 bytes)."""
 
 MAX_SYSTEM_STAT_BYTES = 1_048_576
 """/proc/stat: a line for each CPU, and one with a number for each interrupt."""
@@ -76,7 +79,24 @@ def read_process(tgid: int, ktime_ns: int, proc: Path = PROC) -> ProcessFacts | 
         executable_path=executable_path(tgid, proc),
         command_line=_split_command_line(_read_bounded(directory / "cmdline", MAX_COMMAND_LINE_BYTES)),
         service_name=declared_service_name(_read_bounded(directory / "environ", MAX_ENVIRONMENT_BYTES)),
+        cgroups=cgroup_paths(tgid, proc),
     )
+
+
+def cgroup_paths(tgid: int, proc: Path = PROC) -> tuple[str, ...]:
+    """Return the cgroups of a process as this process's cgroup namespace names them, in the file's order.
+
+    Each path once, and none for hierarchies in whose root it is; () when the process is gone.
+    """
+    raw = _read_bounded(proc / str(tgid) / "cgroup", MAX_CGROUP_BYTES)
+    paths: dict[str, None] = {}
+    # What follows the last newline is a line that the bound has cut.
+    for line in raw.split(b"\n")[:-1]:
+        # hierarchy:controllers:path (cgroups(7)); a path may hold colons
+        path = line.split(b":", 2)[-1].decode(errors="replace")
+        if path not in ("", "/"):
+            paths[path] = None
+    return tuple(paths)
 
 
 def declared_service_name(environment: bytes) -> str | None:

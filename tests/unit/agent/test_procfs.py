@@ -93,6 +93,24 @@ def test_the_executable_of_a_deleted_file_keeps_its_name(tmp_path: Path) -> None
     assert procfs.executable_path(9, tmp_path) == "/opt/server"
 
 
+def test_cgroups_are_each_named_once_and_the_root_never(tmp_path: Path) -> None:
+    write_process(tmp_path, 10)
+    (tmp_path / "10" / "cgroup").write_bytes(
+        b"9:name=systemd:/docker/a\n4:cpu,cpuacct:/a:b\n3:cpuset:/\n2:pids:/docker/a\n1:odd:\n0::/../\xff\n"
+    )
+    assert procfs.cgroup_paths(10, tmp_path) == ("/docker/a", "/a:b", "/../\ufffd")
+    facts = procfs.read_process(10, 0, tmp_path)
+    assert facts is not None
+    assert facts.cgroups == ("/docker/a", "/a:b", "/../\ufffd")
+    assert procfs.cgroup_paths(NEVER, tmp_path) == ()
+
+
+def test_a_cgroup_path_that_the_bound_cuts_is_left_out(tmp_path: Path) -> None:
+    write_process(tmp_path, 11)
+    (tmp_path / "11" / "cgroup").write_bytes(b"1:cpu:/a\n0::/" + b"x" * procfs.MAX_CGROUP_BYTES)
+    assert procfs.cgroup_paths(11, tmp_path) == ("/a",)
+
+
 @pytest.mark.parametrize(
     ("environment", "name"),
     [
