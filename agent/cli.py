@@ -29,7 +29,7 @@ from agent.config_sources import (
     load_configuration,
 )
 from agent.logs import configure_logging
-from agent.selection import NoSuchProcessError
+from agent.selection_rules import NoSuchProcessError
 from ebpf.capture import CaptureUnavailable
 from ebpf.packets.file import PacketFileError
 from ebpf.recording import RecordingError

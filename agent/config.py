@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from agent.logs import LogFormat, LogLevel
-from agent.selection import CaptureDirection, SelectionRules
+from agent.selection_rules import CaptureDirection, SelectionRules
 from ebpf.capture import CaptureOptions
 from otel_bridge.export_options import OtlpCompression, OtlpProtocol
 from parsers.limits import ParserLimits

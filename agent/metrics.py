@@ -6,6 +6,7 @@ when the metrics are collected, so the hot path knows nothing of this module.
 The books balance, and can be checked from outside:
 
     wirespan_exchanges_total = wirespan_spans_built_total + wirespan_span_failures_total
+                               + wirespan_exchanges_refused_total + wirespan_exchanges_waiting
     wirespan_spans_built_total = sum over fates of wirespan_spans_total + wirespan_spans_queued, for each sink
 """
 
@@ -31,6 +32,22 @@ OBSERVATIONS = {
     "ring_bytes": "Bytes taken from the ring buffer.",
 }
 """Help texts of what the source observes beside losses and verdicts."""
+
+SPAN_METRICS = {
+    "spans": "wirespan_spans_built",
+    "refused": "wirespan_exchanges_refused",
+    "waited": "wirespan_exchanges_waited",
+    "pushed_out": "wirespan_exchanges_pushed_out",
+}
+"""Metrics whose name is not that of their counter."""
+SELECTION_COUNTERS = {
+    "refused_events": "Events captured provisionally of processes that were then not selected.",
+    "unselectable_processes": (
+        "Processes that are not captured for lack of room in the kernel's policy table."
+    ),
+    "changed_processes": "Processes of which something else is captured than before, while they ran.",
+}
+"""Help texts of what selection counts; the exchanges that it refuses are counted where they are exported."""
 
 
 def build_registry(running: Callable[[], Pipeline | None]) -> CollectorRegistry:
@@ -110,12 +127,15 @@ def _spans(pipeline: Pipeline) -> Iterator[Metric]:
     for name, help_text in (
         ("spans", "Spans built; each is handed to every sink."),
         ("span_failures", "Exchanges of which no span could be built: bugs."),
+        ("refused", "Exchanges of processes, or of a direction, that are not to be captured after all."),
+        ("waited", "Exchanges that waited until it was known what their process runs in."),
+        ("pushed_out", "Exchanges that could not wait any longer for lack of room."),
         ("redacted_values", "Values replaced before anything left the process."),
         ("malformed_trace_contexts", "Trace context headers ignored for breaking their specification."),
         ("dropped_attributes", "Attributes left out for the bound on their number."),
     ):
-        metric = "wirespan_spans_built" if name == "spans" else f"wirespan_{name}"
-        yield CounterMetricFamily(metric, help_text, counters[name])
+        yield CounterMetricFamily(SPAN_METRICS.get(name, f"wirespan_{name}"), help_text, counters[name])
+    yield GaugeMetricFamily("wirespan_exchanges_waiting", "Exchanges that wait now.", counters["waiting"])
     fates = CounterMetricFamily(
         "wirespan_spans", "Spans by sink and fate: exported, or dropped for a cause.", labels=("sink", "fate")
     )
@@ -136,17 +156,21 @@ def _processes(pipeline: Pipeline) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "wirespan_processes_vanished", "Processes gone before /proc could be read.", counters["vanished"]
     )
+    yield CounterMetricFamily(
+        "wirespan_processes_unidentified",
+        "Processes of which could not be found out in time what container they run in.",
+        counters["unidentified"],
+    )
     if pipeline.selection is not None:
         selection = pipeline.selection.counters()
-        yield CounterMetricFamily(
-            "wirespan_refused_events",
-            "Events captured provisionally of processes that were then not selected.",
-            selection["refused_events"],
-        )
-        yield CounterMetricFamily(
-            "wirespan_unselectable_processes",
-            "Processes that are not captured for lack of room in the kernel's policy table.",
-            selection["unselectable_processes"],
+        for name, help_text in SELECTION_COUNTERS.items():
+            yield CounterMetricFamily(f"wirespan_{name}", help_text, selection[name])
+    if pipeline.discovery is not None:
+        yield _labelled(
+            "wirespan_discovery",
+            "What happened while containers and pods were looked after: see docs/configuration.md.",
+            "what",
+            pipeline.discovery.counters(),
         )
 
 

@@ -1,108 +1,70 @@
 """Which processes are captured: decided here, enforced by the kernel's policy map.
 
-Owns the rules of `--pid`, `--exe` and `--direction`; ports are a rule of the kernel side alone. An option
-given twice widens (pid 5 or 7), different options narrow (a descendant of 5 that runs nginx).
+Owns the rules at work on the processes of this host, at the start, at each execve, and when discovery learns
+something. What the rules say is in `selection_rules` and, for pods, in the decisions that discovery brings.
 
-    no --pid, no --exe   every process, by the default policy; nothing is decided here
-    --pid                the process and its present descendants; the kernel hands the policy on at fork
-    --exe                every process that runs a matching program; judged again at each execve
-    both                 descendants that run a matching program; judged again at each execve
+    no rule                every process, by the default policy; nothing is decided here
+    --pid alone            the process and its present descendants; the kernel hands the policy on at fork
+    --exe, --container,    every process that fits; judged at each execve, and again when what is known of
+    --kubernetes           its container or pod changes
 
 Between an execve and its judgement the kernel captures provisionally, also of children that are forked in
-that time. What it captured of a process that is then refused is dropped here, and counted.
+that time; so does it while a container's name is not known yet. What it captured of a process that is then
+refused is dropped, and counted.
+
+When less is captured from one moment on, what is in flight is let finish: for `FINISHING_NS` the kernel goes
+on with connections that it has captured so far; what begins on them after the change is dropped (`accepts`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Protocol
 
 from agent import procfs
-from ebpf.events import Policy, ProcessFacts, SocketEvent
+from agent.processes import Process, ProcessTable
+from agent.selection_rules import SelectionRules
+from agent.workloads.cgroups import find_container
+from agent.workloads.container_patterns import is_meant
+from agent.workloads.workload import (
+    Absence,
+    CaptureDecision,
+    ContainerReference,
+    Discovery,
+    Finding,
+    Workload,
+)
+from ebpf.events import Policy, ProcessPolicy, Role, SocketEvent
+from parsers.exchange import HttpExchange
 
 MAX_ANCESTORS = 64
 """How far a process's parents are followed: deeper than process trees are, and an end should /proc change."""
 MAX_SCANS = 32
-"""Passes over /proc at start. Each but the first finds only what was forked during the one before."""
-REFUSAL_KEPT_NS = 10_000_000_000
-"""How long a refusal is remembered: far longer than a provisional event travels from the kernel to here."""
+"""Passes over /proc. Each but the first finds only what was forked during the one before."""
+MAX_CONTAINERS = 4_096
+"""Containers whose decision is kept to notice its change: beyond it those without a process are forgotten."""
+FINISHING_NS = 5_000_000_000
+"""How long what is in flight at a change is let finish; nearly every request is over by then."""
 
-
-class CaptureDirection(StrEnum):
-    """Which side of a conversation is captured, as the socket of the selected process sees it."""
-
-    INGRESS = "ingress"
-    """Requests that arrive: the process is the server."""
-    EGRESS = "egress"
-    """Requests that leave: the process is the client."""
-    BOTH = "both"
-
-
-_POLICY_BY_DIRECTION = {
-    CaptureDirection.INGRESS: Policy.CAPTURE_INGRESS,
-    CaptureDirection.EGRESS: Policy.CAPTURE_EGRESS,
-    CaptureDirection.BOTH: Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS,
-}
-
-
-class NoSuchProcessError(LookupError):
-    """A process asked for by number does not exist. The message names it and says what to do."""
+REFUSED = CaptureDecision(roles=Policy.IGNORE, reason="does not fit the options")
+PENDING = CaptureDecision(roles=None, reason="what it runs in is not known yet")
+UNIDENTIFIED = CaptureDecision(roles=Policy.IGNORE, reason="what it runs in could not be found out")
 
 
 class PolicyMap(Protocol):
-    """The part of a live capture that selection writes to."""
+    """The part of a live capture that selection reads and writes."""
 
-    def set_policy(self, tgid: int, policy: Policy) -> None:
-        """Apply a policy to a process; its children inherit it."""
+    def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
+        """Apply a policy to a process; its children inherit it. Raises OSError when there is no room."""
 
     def remove_policy(self, tgid: int) -> None:
         """Return a process to the default policy."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectionRules:
-    """What the user asked for. Empty means: no restriction by this."""
-
-    pids: tuple[int, ...] = ()
-    executables: tuple[str, ...] = ()
-    """Shell patterns over the executable's path, or over its name alone; with regard to case."""
-    direction: CaptureDirection = CaptureDirection.BOTH
-
-    @property
-    def policy(self) -> Policy:
-        """The policy of a selected process."""
-        return _POLICY_BY_DIRECTION[self.direction]
-
-    @property
-    def default_policy(self) -> Policy:
-        """The policy of processes that nothing was said about."""
-        return Policy(0) if self.pids or self.executables else self.policy
-
-    @property
-    def judges_executables(self) -> bool:
-        """Whether an execve has to be judged."""
-        return bool(self.executables)
-
-    def accepts_executable(self, path: str) -> bool:
-        """Return whether a program matches `executables`."""
-        if not self.executables:
-            return True
-        name = PurePosixPath(path).name
-        return any(fnmatchcase(path, glob) or fnmatchcase(name, glob) for glob in self.executables)
-
-
-def require_processes(rules: SelectionRules, proc: Path = procfs.PROC) -> None:
-    """Raise NoSuchProcessError when a process that was asked for by number does not exist."""
-    for pid in rules.pids:
-        if procfs.parent(pid, proc) is None:
-            raise NoSuchProcessError(
-                f"no process has the number {pid}; `pgrep -a NAME` finds one by its name"
-            )
+    def policy(self, tgid: int) -> ProcessPolicy | None:
+        """Return the policy that a process has of its own, inherited or not."""
 
 
 class Selection:
@@ -112,22 +74,223 @@ class Selection:
         self,
         rules: SelectionRules,
         policies: PolicyMap,
+        processes: ProcessTable,
         *,
+        discovery: Discovery | None = None,
         ktime_now: Callable[[], int] = time.monotonic_ns,
         proc: Path = procfs.PROC,
     ) -> None:
+        assert discovery is not None or not rules.needs_workload, "who knows containers?"
         self._rules = rules
         self._policies = policies
+        self._processes = processes
+        self._discovery = discovery
         self._ktime_now = ktime_now
         self._proc = proc
-        self._refused_at: dict[int, int] = {}
-        self._refused_events = 0
-        self._unselectable = 0
+        self._version = -1
+        self._decisions: dict[ContainerReference, CaptureDecision] = {}
+        self._pending: dict[Process, None] = {}
+        self._finishing: dict[int, int] = {}
+        self._counts = {
+            "refused_events": 0,
+            "unselectable_processes": 0,
+            "changed_processes": 0,
+        }
 
     def apply_to_running(self) -> int:
-        """Give the processes that run already their policy; return how many were selected."""
-        if not self._rules.pids and not self._rules.executables:
+        """Give the processes that run already their policy; return how many were selected.
+
+        Those whose container is not known yet are captured provisionally.
+        """
+        if not self._rules.pids and not self._rules.judges:
             return 0
+        return self._scan(None)
+
+    def judge(self, process: Process) -> None:
+        """Decide on a process by what is known of it now. No-op unless processes are judged.
+
+        That is when it has executed a program, was forked by one that was undecided, is seen for the first
+        time, or when more has become known.
+        """
+        if not self._rules.judges:
+            return
+        self._processes.settle(process, self._ktime_now())
+        decision = self._judgement(process)
+        if decision.roles is None:
+            self._pending[process] = None
+        else:
+            self._pending.pop(process, None)
+        former = process.decision
+        if former == decision:
+            return
+        process.deciding_ktime_ns = self._ktime_now()
+        if process.is_running:
+            self._enforce(process.facts.tgid, decision)
+        process.decided_ktime_ns = self._ktime_now()
+        process.former_decision = None if former is None or former.roles is None else former
+        process.decision = decision
+
+    def forked(self, tgid: int) -> None:
+        """Take charge of a child that inherited something that won't last.
+
+        That is no decision, because its parent was undecided, or leave to finish.
+        """
+        if not self._rules.judges:
+            return
+        inherited = self._policies.policy(tgid)
+        if inherited is None:
+            return
+        if inherited.finishing:
+            self._finishing[tgid] = self._ktime_now() + FINISHING_NS
+        if inherited.capture & Policy.UNDECIDED:
+            self.judge(self._processes.observe(tgid, self._ktime_now()))
+
+    def advance(self) -> None:
+        """Take note of what discovery has learnt, and of time: call it often."""
+        now = self._ktime_now()
+        for tgid, due_ktime_ns in list(self._finishing.items()):
+            if due_ktime_ns <= now:
+                self._end_finishing(tgid)
+        for process in list(self._pending):
+            self.judge(process)
+        discovery = self._discovery
+        if discovery is None or not self._rules.needs_workload or discovery.version == self._version:
+            return
+        self._version = discovery.version
+        changed: set[ContainerReference | None] = set()
+        for reference, decision in self._decisions.items():
+            latest = self._workload_decision(reference, discovery.find(reference))
+            if latest != decision:
+                self._decisions[reference] = latest
+                changed.add(reference)
+        if changed:
+            for process in list(self._processes.running()):
+                if process.container in changed:
+                    self.judge(process)
+            self._scan(changed)
+
+    def refuses(self, event: SocketEvent) -> bool:
+        """Return whether an event was captured provisionally from a process that was then refused."""
+        if not event.provisional or not self._rules.judges or not event.tgid:
+            return False
+        decision = self._processes.find(event.tgid, event.ktime_ns).decision
+        if decision is None or decision.roles is None or decision.roles:
+            return False
+        self._counts["refused_events"] += 1
+        return True
+
+    def is_pending(self, process: Process) -> bool:
+        """Return whether it is still to be decided if the process is captured."""
+        return process.decision is not None and process.decision.roles is None
+
+    def accepts(self, process: Process, exchange: HttpExchange) -> bool:
+        """Return whether an exchange is one that should be captured, by the decision in force when it began.
+
+        The kernel has decided by connection and call; the rest is what it captured provisionally, or goes on
+        with after a change.
+        """
+        decision, former = process.decision, process.former_decision
+        if decision is None:
+            return True
+        message = exchange.request or exchange.response
+        assert message is not None, "an exchange has a request or a response"
+        start = message.start_ktime_ns
+        # While the kernel's map was being written either may have held.
+        if (former is None or start >= process.deciding_ktime_ns) and _covers(decision, exchange):
+            return True
+        return former is not None and start <= process.decided_ktime_ns and _covers(former, exchange)
+
+    def counters(self) -> dict[str, int]:
+        """Return what was refused, missed and changed.
+
+        `refused_events` were captured provisionally and dropped; `unselectable_processes` should be captured
+        and are not, since the kernel's policy table is full; `changed_processes` got another policy while
+        they ran.
+        """
+        return dict(self._counts)
+
+    def _judgement(self, process: Process) -> CaptureDecision:
+        facts = process.facts
+        if not self._rules.accepts_executable(facts.executable_path):
+            return REFUSED
+        if not self._descends_from_selected(facts.tgid):
+            return REFUSED
+        if not self._rules.needs_workload:
+            return CaptureDecision(roles=self._rules.direction.roles, reason="fits the options")
+        if process.container is None:
+            return REFUSED
+        self._note(process.container)
+        decision = self._workload_decision(process.container, process.finding or Absence.PENDING)
+        if decision.roles is None and process.is_settled:
+            return UNIDENTIFIED
+        return decision
+
+    def _workload_decision(self, reference: ContainerReference, finding: Finding) -> CaptureDecision:
+        """Return what is decided of a container by what is known of it."""
+        if self._rules.containers:
+            if not isinstance(finding, Workload):
+                finding = Workload(
+                    container_id=reference.container_id,
+                    names=(),
+                    is_settled=finding is Absence.UNKNOWN,
+                )
+            if not is_meant(finding, self._rules.containers):
+                return REFUSED if finding.is_settled else PENDING
+            if not self._rules.pods:
+                return CaptureDecision(roles=self._rules.direction.roles, reason="fits the options")
+        if not isinstance(finding, Workload):
+            return PENDING if finding is Absence.PENDING else UNIDENTIFIED
+        return finding.decision or REFUSED
+
+    def _note(self, reference: ContainerReference) -> None:
+        """Remember what is decided of a container, to notice its change."""
+        if reference not in self._decisions and len(self._decisions) >= MAX_CONTAINERS:
+            alive = {
+                find_container(procfs.cgroup_paths(tgid, self._proc))
+                for tgid in procfs.running_processes(self._proc)
+            }
+            self._decisions = {key: kept for key, kept in self._decisions.items() if key in alive}
+        assert self._discovery is not None
+        self._decisions[reference] = self._workload_decision(reference, self._discovery.find(reference))
+
+    def _enforce(self, tgid: int, decision: CaptureDecision) -> None:
+        current = self._policies.policy(tgid)
+        if decision.roles is None:
+            if current is None:
+                self._write(tgid, ProcessPolicy(capture=Policy.UNDECIDED))
+            return
+        wanted = ProcessPolicy(capture=decision.roles, ports=decision.ports, bodies=decision.bodies)
+        if current is not None and not current.capture & Policy.UNDECIDED:
+            if dataclasses.replace(current, finishing=Policy.IGNORE) == wanted:
+                return
+            self._counts["changed_processes"] += 1
+            finishing = _let_finish(current, wanted)
+            if finishing:
+                wanted = dataclasses.replace(wanted, finishing=finishing)
+                self._finishing[tgid] = self._ktime_now() + FINISHING_NS
+        self._write(tgid, wanted)
+
+    def _end_finishing(self, tgid: int) -> None:
+        del self._finishing[tgid]
+        current = self._policies.policy(tgid)
+        if current is not None:
+            self._write(tgid, dataclasses.replace(current, finishing=Policy.IGNORE))
+
+    def _write(self, tgid: int, policy: ProcessPolicy) -> None:
+        if not policy.capture and not policy.finishing:
+            self._policies.remove_policy(tgid)
+            return
+        try:
+            self._policies.set_policy(tgid, policy)
+        except OSError:
+            self._counts["unselectable_processes"] += 1
+            return
+        # The kernel removes an entry when its process exits; one written later would stay for good.
+        if procfs.parent(tgid, self._proc) is None:
+            self._policies.remove_policy(tgid)
+
+    def _scan(self, containers: Collection[ContainerReference | None] | None) -> int:
+        """Judge the processes that run in some containers, or all; return how many are selected."""
         judged: set[int] = set()
         selected = 0
         for _ in range(MAX_SCANS):
@@ -136,55 +299,26 @@ class Selection:
                 break
             judged |= unjudged
             for tgid in unjudged:
-                path = procfs.executable_path(tgid, self._proc)
-                if path and self._rules.accepts_executable(path) and self._descends_from_selected(tgid):
-                    self._select(tgid)
-                    selected += 1
+                if containers is None or (
+                    find_container(procfs.cgroup_paths(tgid, self._proc)) in containers
+                ):
+                    selected += self._judge_running(tgid)
         return selected
 
-    def judge(self, facts: ProcessFacts) -> None:
-        """Decide on a process that has just executed a program, or was forked by one that was undecided.
-
-        No-op unless executables are judged.
-        """
-        if not self._rules.judges_executables:
-            return
-        tgid = facts.tgid
-        path = facts.executable_path
-        self._refused_at.pop(tgid, None)
-        if path and self._rules.accepts_executable(path) and self._descends_from_selected(tgid):
-            self._select(tgid)
-            return
-        self._policies.remove_policy(tgid)
-        now = self._ktime_now()
-        self._refused_at[tgid] = now
-        while self._refused_at[oldest := next(iter(self._refused_at))] < now - REFUSAL_KEPT_NS:
-            del self._refused_at[oldest]
-
-    def refuses(self, event: SocketEvent) -> bool:
-        """Return whether an event was captured provisionally from a process that was then refused."""
-        if not event.provisional or event.tgid not in self._refused_at:
+    def _judge_running(self, tgid: int) -> bool:
+        """Decide on a process that is running; keep in mind only one that has to wait."""
+        if not self._rules.judges:
+            is_selected = self._descends_from_selected(tgid)
+            if is_selected:
+                self._write(tgid, ProcessPolicy(capture=self._rules.direction.roles))
+            return is_selected
+        if not self._rules.accepts_executable(procfs.executable_path(tgid, self._proc)):
             return False
-        self._refused_events += 1
-        return True
-
-    def counters(self) -> dict[str, int]:
-        """Return what was refused and missed.
-
-        `refused_events` were captured provisionally and dropped; `unselectable_processes` should be captured
-        and are not, since the kernel's policy table is full.
-        """
-        return {"refused_events": self._refused_events, "unselectable_processes": self._unselectable}
-
-    def _select(self, tgid: int) -> None:
-        try:
-            self._policies.set_policy(tgid, self._rules.policy)
-        except OSError:
-            self._unselectable += 1
-            return
-        # The kernel removes an entry when its process exits; one written later would stay for good.
-        if procfs.parent(tgid, self._proc) is None:
-            self._policies.remove_policy(tgid)
+        if self._rules.needs_workload and find_container(procfs.cgroup_paths(tgid, self._proc)) is None:
+            return False
+        process = self._processes.current(tgid, self._ktime_now())
+        self.judge(process)
+        return process.decision is not None and bool(process.decision.roles)
 
     def _descends_from_selected(self, tgid: int) -> bool:
         if not self._rules.pids:
@@ -198,3 +332,18 @@ class Selection:
                 return True
             ancestor = procfs.parent(ancestor, self._proc)
         return False
+
+
+def _covers(decision: CaptureDecision, exchange: HttpExchange) -> bool:
+    wanted = Policy.CAPTURE_INGRESS if exchange.role is Role.SERVER else Policy.CAPTURE_EGRESS
+    if decision.roles is None or not decision.roles & wanted:
+        return False
+    socket = exchange.socket
+    return not decision.ports or bool(decision.ports & {socket.local_port, socket.remote_port})
+
+
+def _let_finish(current: ProcessPolicy, wanted: ProcessPolicy) -> Policy:
+    """Return the roles of which less is captured from now on."""
+    if wanted.ports and not (current.ports and current.ports <= wanted.ports):
+        return current.capture
+    return (current.capture & ~wanted.capture) | current.finishing

@@ -1,8 +1,8 @@
 """One run from start to end: `run`, `record` and `replay` as sequences of opening, working and closing.
 
-Owns the order of starting (outputs first, since they fail fast; then the health server; then the probes;
-then the processes that run already) and of stopping (last events, then probes off, then delivery within the
-time-out).
+Owns the order of starting (outputs first, since they fail fast; then the health server; then whoever knows
+containers, the probes, the processes that run already) and of stopping (last events, then probes off, then
+delivery within the time-out).
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent import procfs
 from agent.config import Configuration
 from agent.config_sources import ConfigurationError
+from agent.discovery import await_first_answer, open_discovery
 from agent.endpoints import EndpointTable
 from agent.logs import announce_ready
 from agent.outputs import open_sinks, span_options, uses_standard_output
-from agent.pipeline import POLL_SECONDS, Pipeline
+from agent.pipeline import Pipeline
 from agent.processes import ProcessTable
-from agent.selection import Selection, require_processes
+from agent.recorder import Recorder
+from agent.selection import Selection
+from agent.selection_rules import require_processes
 from agent.stop import StopRequest
+from agent.workloads.workload import Discovery
 from ebpf.capture import LiveCapture
-from ebpf.clocks import read_clocks
-from ebpf.events import CaptureEvent, ProcessExecuted, ProcessExited, SocketEvent
-from ebpf.layout import RecordDecoder
 from ebpf.packets.capture import PacketCapture
 from ebpf.packets.file import is_packet_capture
 from ebpf.recording import RecordedCapture, RecordingWriter
@@ -39,9 +41,6 @@ from otel_bridge.span import SpanSink
 from otel_bridge.spans import SpanOptions
 from otel_bridge.trace_context import RandomIdGenerator
 from parsers.tracker import ConnectionTracker
-
-CLOCK_SECONDS = 10.0
-"""How often a recording notes both clocks, as a live source does."""
 
 GC_THRESHOLD = 50_000
 """Objects that outlive their allocation before the collector looks: some hundred pending exchanges' worth."""
@@ -72,19 +71,16 @@ def run_live(configuration: Configuration) -> None:
         sinks = _open_sinks(configuration, stop, closing)
         if configuration.agent.health_listen is not None:
             _serve_health(configuration, running, started_at, closing)
-        source = LiveCapture(configuration.capture_options())
-        closing.callback(source.close)
-        selection = Selection(configuration.selection_rules(), source)
-        selected = selection.apply_to_running()
-        pipeline = live_pipeline(configuration, options, source, selection, sinks)
+        workloads = open_workloads(configuration, options, stop, closing)
+        pipeline = live_pipeline(configuration, options, workloads, sinks)
         running.append(pipeline)
         _spare_the_collector()
-        if configuration.capture.pids or configuration.capture.executables:
-            log.info("capturing %d processes that run already", selected)
+        if workloads.selected is not None:
+            log.info("capturing %d processes that run already", workloads.selected)
         announce_ready(configuration.agent.log_format)
         stop.after(configuration.agent.duration)
         pipeline.run(stop)
-        _report_losses(source.losses())
+        _report_losses(workloads.source.losses())
 
 
 def replay_recording(configuration: Configuration, file: Path) -> None:
@@ -131,88 +127,81 @@ def record_live(configuration: Configuration, file: Path) -> None:
     stop.on_signals()
     require_processes(configuration.selection_rules())
     with contextlib.ExitStack() as closing:
-        source = LiveCapture(configuration.capture_options())
-        closing.callback(source.close)
+        # The file first: it fails at once, and closes last, when the losses of the capture are known.
         try:
             writer = RecordingWriter(file, version=importlib.metadata.version("wirespan"))
         except OSError as error:
             raise ConfigurationError(f"can't write {file}: {error.strerror}") from None
-        closing.callback(lambda: writer.close(source.losses()))
-        selection = Selection(configuration.selection_rules(), source)
-        selection.apply_to_running()
-        processes = live_processes(span_options(configuration))
+        losses: dict[str, int] = {}
+        closing.callback(lambda: writer.close(losses))
+        workloads = open_workloads(configuration, span_options(configuration), stop, closing)
+        source = workloads.source
+        recorder = Recorder(source, writer, workloads.processes, workloads.selection)
         announce_ready(configuration.agent.log_format)
         stop.after(configuration.agent.duration)
-        decoder = RecordDecoder()
-        clock_due = 0.0
-        while True:
-            stopping = stop.settled
-            if time.monotonic() >= clock_due:
-                clock_due = time.monotonic() + CLOCK_SECONDS
-                writer.append_clock(read_clocks())
-            records = source.poll_raw(0 if stopping else POLL_SECONDS)
-            events = [(record, decoder.decode(record)) for record in records]
-            try:
-                _append(events, writer, processes, selection)
-            except OSError as error:
-                raise ConfigurationError(f"{file} can't be written any further: {error.strerror}") from None
-            if stopping:
-                break
-        _report_losses(source.losses())
+        try:
+            recorder.run(stop)
+        except OSError as error:
+            raise ConfigurationError(f"{file} can't be written any further: {error.strerror}") from None
+        finally:
+            losses.update(source.losses())
+        _report_losses(losses)
 
 
-def _append(
-    records: Sequence[tuple[bytes, CaptureEvent]],
-    writer: RecordingWriter,
-    processes: ProcessTable,
-    selection: Selection,
-) -> None:
-    for record, event in records:
-        if isinstance(event, ProcessExecuted):
-            facts = processes.execute(event)
-            selection.judge(facts)
-            writer.append_records((record,))
-            writer.append_facts(facts)
-            continue
-        if isinstance(event, ProcessExited):
-            processes.exit(event)
-        elif isinstance(event, SocketEvent):
-            seen_first = event.tgid != 0 and event.tgid not in processes
-            if seen_first:
-                facts = processes.observe(event.tgid, event.ktime_ns)
-                if event.provisional:
-                    selection.judge(facts)
-            if selection.refuses(event):
-                continue
-            if seen_first:
-                writer.append_facts(facts)
-        writer.append_records((record,))
+@dataclass(frozen=True, slots=True)
+class Workloads:
+    """A running capture, who is on this host, and which of them are captured."""
+
+    source: LiveCapture
+    processes: ProcessTable
+    selection: Selection
+    discovery: Discovery | None
+    selected: int | None
+    """How many processes were selected that ran already; None when there was nothing to select by."""
+
+
+def open_workloads(
+    configuration: Configuration, options: SpanOptions, stop: StopRequest, closing: contextlib.ExitStack
+) -> Workloads:
+    """Attach to the kernel and select the processes that run; command lines are redacted as spans are.
+
+    Raises CaptureUnavailable, ConfigurationError.
+    """
+    # Asked before the kernel side is compiled: the answer comes meanwhile.
+    discovery = open_discovery(configuration)
+    if discovery is not None:
+        closing.callback(discovery.close)
+    source = LiveCapture(configuration.capture_options())
+    closing.callback(source.close)
+    processes = ProcessTable(
+        ResourceBuilder(redactor=options.redactor).build,
+        read=procfs.read_process,
+        start_of=procfs.start_unix_ns,
+        discovery=discovery,
+    )
+    rules = configuration.selection_rules()
+    selection = Selection(rules, source, processes, discovery=discovery)
+    if discovery is not None and not await_first_answer(discovery, stop) and rules.needs_workload:
+        log.warning("nothing is known of containers yet: see above; the capture begins without")
+    selected = selection.apply_to_running() if rules.pids or rules.judges else None
+    return Workloads(source, processes, selection, discovery, selected)
 
 
 def live_pipeline(
-    configuration: Configuration,
-    options: SpanOptions,
-    source: LiveCapture,
-    selection: Selection,
-    sinks: Sequence[SpanSink],
+    configuration: Configuration, options: SpanOptions, workloads: Workloads, sinks: Sequence[SpanSink]
 ) -> Pipeline:
     """Return all stages wired to the kernel of this host."""
     return Pipeline(
-        source,
-        live_processes(options),
+        workloads.source,
+        workloads.processes,
         ConnectionTracker(configuration.parser_limits()),
         RandomIdGenerator(),
         options,
         sinks,
-        selection=selection,
+        selection=workloads.selection,
+        discovery=workloads.discovery,
         ktime_now=time.monotonic_ns,
     )
-
-
-def live_processes(options: SpanOptions) -> ProcessTable:
-    """Return a table of this host's processes, their command lines redacted as spans are."""
-    build = ResourceBuilder(redactor=options.redactor).build
-    return ProcessTable(build, read=procfs.read_process, start_of=procfs.start_unix_ns)
 
 
 def _open_sinks(

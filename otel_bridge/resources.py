@@ -29,6 +29,19 @@ UNKNOWN_SERVICE = "unknown_service"
 # programs.
 _SHARED_PREFIXES = ("host.", "k8s.node.", "k8s.cluster.", "cloud.", "deployment.", "os.")
 
+# A container within a pod goes by its workload: several containers of one pod are told apart by name.
+_NAMING_ATTRIBUTES = (
+    "k8s.deployment.name",
+    "k8s.replicaset.name",
+    "k8s.statefulset.name",
+    "k8s.daemonset.name",
+    "k8s.cronjob.name",
+    "k8s.job.name",
+    "k8s.pod.name",
+    "k8s.container.name",
+    "container.name",
+)
+
 # The namespace that the conventions set for `service.instance.id` made of inherent facts.
 _INSTANCE_NAMESPACE = UUID("4d63009a-8d0f-11ee-aad7-4c796ed8e320")
 
@@ -62,11 +75,12 @@ class ResourceBuilder:
         }
 
     def build(self, facts: ProcessFacts) -> Resource:
-        """Return the resource of a process; its service goes by its own word, else by its executable."""
+        """Return the resource of a process, with what is known of the container and pod that it runs in."""
         executable_path = _text(facts.executable_path or "")
         executable_name = executable_path.rpartition("/")[2]
+        workload = facts.workload or {}
         attributes: dict[str, AttributeValue] = {
-            "service.name": _text(facts.service_name or "") or executable_name or UNKNOWN_SERVICE
+            "service.name": _service_name(workload, _text(facts.service_name or ""), executable_name)
         }
         if facts.start_unix_ns is not None:
             # A tgid is given again and again; with its start it is one process.
@@ -82,7 +96,8 @@ class ResourceBuilder:
             if self._redactor is not None:
                 redacted = self._redactor.command_line(facts.command_line)
             attributes["process.command_line"] = _text(redacted)
-        return Resource(attributes | self._shared)
+        named = {name: value for name, value in workload.items() if name != "service.name"}
+        return Resource(attributes | self._shared | named)
 
     def build_endpoint(self, address: str, port: int) -> Resource:
         """Return the resource of a server of which only the endpoint is known: it goes by that.
@@ -91,6 +106,21 @@ class ResourceBuilder:
         """
         host = f"[{address}]" if ":" in address else address
         return Resource({"service.name": f"{host}:{port}", **self._telemetry})
+
+
+def _service_name(workload: Mapping[str, str], declared: str, executable_name: str) -> str:
+    """Return what a service is called: by an annotation, by itself, or after what it runs as.
+
+    The order of the workload's kinds is that of the conventions ("Kubernetes attributes", `service.name`).
+    """
+    if annotated := workload.get("service.name"):
+        return annotated
+    if declared:
+        return declared
+    for name in _NAMING_ATTRIBUTES:
+        if value := workload.get(name):
+            return value
+    return executable_name or UNKNOWN_SERVICE
 
 
 def _text(name: str) -> str:

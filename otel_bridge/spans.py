@@ -60,6 +60,7 @@ _ERROR_FROM_STATUS = {SpanKind.SERVER: 500, SpanKind.CLIENT: 400}
 _MAX_INT64 = 2**63 - 1
 
 _NO_FIELDS: Fields = {}
+_NOTHING: Mapping[str, str] = {}
 
 _LIMIT_VARIABLES = {
     "max_attributes": ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
@@ -156,8 +157,14 @@ def build_span(
     ids: IdGenerator,
     options: SpanOptions,
     counters: SpanCounters | None = None,
+    *,
+    peer: Mapping[str, str] = _NOTHING,
 ) -> Span:
-    """Return the span of an exchange; `counters`, when given, take part in what happened on the way."""
+    """Return the span of an exchange.
+
+    `counters`, when given, take part in what happened on the way. `peer` are attributes below
+    `wirespan.peer.`: who the other end is known to be.
+    """
     request, response = exchange.request, exchange.response
     kind = SpanKind.SERVER if exchange.role is Role.SERVER else SpanKind.CLIENT
     attributes: dict[str, AttributeValue] = {}
@@ -183,6 +190,8 @@ def build_span(
         attributes["http.route"] = route
         name = f"{name} {route}"
     attributes.update(network_attributes(exchange.socket))
+    if peer:
+        attributes.update(peer)
     attributes["network.protocol.name"] = "http"
     version = request.version if request is not None else response.version if response is not None else ""
     attributes["network.protocol.version"] = version

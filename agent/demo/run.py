@@ -6,6 +6,7 @@ processes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -19,10 +20,8 @@ from agent.config import CaptureSection, Configuration
 from agent.demo.services import DemoUnavailableError, Services
 from agent.demo.traffic import route_of
 from agent.outputs import names_otlp, open_console, open_otlp, span_options
-from agent.selection import Selection
-from agent.session import describe_losses, live_pipeline
+from agent.session import describe_losses, live_pipeline, open_workloads
 from agent.stop import StopRequest
-from ebpf.capture import LiveCapture
 from otel_bridge.span import Span, SpanKind, SpanSink
 
 PATIENCE_SECONDS = 4.0
@@ -110,20 +109,16 @@ def _show(
     sinks: list[SpanSink] = [shown]
     if names_otlp(configuration, os.environ):
         sinks.append(open_otlp(configuration))
-    source = LiveCapture(rules.capture_options())
-    try:
-        selection = Selection(rules.selection_rules(), source)
-        selection.apply_to_running()
-        pipeline = live_pipeline(configuration, options, source, selection, sinks)
+    with contextlib.ExitStack() as closing:
+        for sink in sinks:
+            closing.callback(sink.close, configuration.agent.shutdown_timeout)
+        workloads = open_workloads(rules, options, stop, closing)
+        pipeline = live_pipeline(configuration, options, workloads, sinks)
         _say(f"probes attached after {time.monotonic() - started_at:.1f} s; {requests} requests follow\n")
         services.begin()
         stop.after(seconds + PATIENCE_SECONDS)
         pipeline.run(stop)
-        losses = describe_losses(source.losses())
-    finally:
-        source.close()
-        for sink in sinks:
-            sink.close(configuration.agent.shutdown_timeout)
+        losses = describe_losses(workloads.source.losses())
     return _summarize(services.tally(), shown.seen, losses)
 
 

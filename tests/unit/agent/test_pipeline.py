@@ -10,7 +10,8 @@ from prometheus_client import generate_latest
 from agent.metrics import build_registry
 from agent.pipeline import EXCHANGES_AT_ONCE, Pipeline
 from agent.processes import ProcessTable
-from agent.selection import Selection, SelectionRules
+from agent.selection import Selection
+from agent.selection_rules import SelectionRules
 from agent.stop import StopRequest
 from ebpf.events import (
     CaptureEvent,
@@ -22,6 +23,8 @@ from ebpf.events import (
     ProcessExecuted,
     ProcessExited,
     ProcessFacts,
+    ProcessForked,
+    ProcessPolicy,
     Role,
     SocketEvent,
     SocketInfo,
@@ -215,8 +218,9 @@ def test_a_quiet_connection_is_inspected_for_its_uncaptured_tail() -> None:
         tail=tail,
     )
     sink = Collected()
-    ticks = iter([2_600, 500_000_000, 900_000_000])
-    pipeline(source, sink, ktime_now=lambda: next(ticks)).run(StopRequest())
+    later = 500_000_000
+    now = lambda: 2_600 if len(source._batches) > 1 else later  # noqa: E731 (a clock)
+    pipeline(source, sink, ktime_now=now).run(StopRequest())
     assert source.inspected == [(SOCKET.cookie, 1)]
     assert sink.spans[0].attributes["http.response.body.size"] == 5
     assert "wirespan.incomplete" not in sink.spans[0].attributes
@@ -245,21 +249,26 @@ def provisional(events: list[SocketEvent]) -> list[SocketEvent]:
 
 @pytest.mark.parametrize(
     "executed",
-    [[ProcessExecuted(1_800, TGID, "/bin/wget", ())], []],
-    ids=["it executed a program", "it was forked by one that was undecided"],
+    [[ProcessExecuted(1_800, TGID, "/bin/wget", ())], [ProcessForked(1_800, TGID, 1)], []],
+    ids=["it executed a program", "it was forked by one that was undecided", "nobody told of it"],
 )
 def test_refused_processes_are_left_out_and_counted(executed: list[CaptureEvent]) -> None:
     class Policies:
-        def set_policy(self, tgid: int, policy: Policy) -> None:
+        def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
             raise AssertionError(f"{tgid} was selected: {policy}")
 
         def remove_policy(self, tgid: int) -> None:
             removed.append(tgid)
 
+        def policy(self, tgid: int) -> ProcessPolicy:  # noqa: ARG002
+            return ProcessPolicy(capture=Policy.UNDECIDED)
+
     removed: list[int] = []
     sink = Collected()
-    selection = Selection(SelectionRules(executables=("curl",)), Policies())
-    run = pipeline(Source([CLOCK, *executed, *provisional(exchange())]), sink, selection=selection)
+    processes = ProcessTable(resource_of)
+    selection = Selection(SelectionRules(executables=("curl",)), Policies(), processes)
+    events = [CLOCK, *executed, *provisional(exchange())]
+    run = pipeline(Source(events), sink, processes=processes, selection=selection)
     run.run(StopRequest())
     assert removed == [TGID]
     assert sink.spans == []

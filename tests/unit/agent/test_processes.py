@@ -1,15 +1,20 @@
 """Which program a tgid stood for, and when."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
 
 from agent import processes
-from agent.processes import ENDED_KEPT_NS, RECHECK_NS, ProcessTable
-from ebpf.events import ProcessExecuted, ProcessExited, ProcessFacts
+from agent.processes import ENDED_KEPT_NS, PATIENCE_NS, RECHECK_NS, ProcessTable
+from agent.workloads.workload import Absence, ContainerReference, Workload
+from ebpf.events import ProcessExecuted, ProcessExited, ProcessFacts, ProcessForked
 from otel_bridge.span import Resource
+from tests.discovery import ToldDiscovery
 
 SECOND = 1_000_000_000
+CONTAINER = "c" * 64
+CGROUP = f"/docker/{CONTAINER}"
 
 
 def facts_of(name: str, tgid: int = 10, ktime_ns: int = 0, start: int | None = 1) -> ProcessFacts:
@@ -47,7 +52,7 @@ def table(host: Host) -> ProcessTable:
 
 
 def name_at(table: ProcessTable, ktime_ns: int, tgid: int = 10) -> str:
-    return table.resource(tgid, ktime_ns).service_name
+    return table.resource(table.find(tgid, ktime_ns)).service_name
 
 
 def test_a_process_is_read_once_and_has_one_resource(host: Host, table: ProcessTable) -> None:
@@ -55,7 +60,7 @@ def test_a_process_is_read_once_and_has_one_resource(host: Host, table: ProcessT
     assert 10 not in table
     table.observe(10, 5)
     assert 10 in table
-    assert table.resource(10, 5) is table.resource(10, 6)
+    assert table.find(10, 5) is table.find(10, 6)
     assert name_at(table, 4) == "/bin/server", "its events may be older than its first sight"
     assert host.reads == 1
 
@@ -70,7 +75,7 @@ def test_a_shell_that_executes_curl_becomes_curl(host: Host, table: ProcessTable
 
 
 def test_a_process_gone_before_proc_is_read_is_known_by_its_execve(table: ProcessTable) -> None:
-    facts = table.execute(ProcessExecuted(20, 10, "./curl", ("curl", "-s")))
+    facts = table.execute(ProcessExecuted(20, 10, "./curl", ("curl", "-s"))).facts
     assert facts.executable_path == "./curl"
     assert facts.command_line == ("curl", "-s")
     assert name_at(table, 21) == "./curl"
@@ -89,7 +94,7 @@ def test_an_exchange_that_finishes_after_the_exit_keeps_its_process(host: Host, 
     assert 10 not in table
     assert name_at(table, 29) == "/bin/curl"
     assert name_at(table, 31) == "/bin/curl", "the kernel closes its sockets a moment later"
-    assert table.counters() == {"running": 0, "ended": 1, "vanished": 0, "forgotten": 0}
+    assert table.counters() == {"running": 0, "ended": 1, "vanished": 0, "forgotten": 0, "unidentified": 0}
 
 
 def test_a_reused_number_is_another_process(host: Host, table: ProcessTable) -> None:
@@ -113,9 +118,9 @@ def test_a_lost_exit_is_noticed_by_the_start_time(host: Host, table: ProcessTabl
 
 def test_the_same_process_is_kept_when_checked_again(host: Host, table: ProcessTable) -> None:
     host.running[10] = facts_of("server")
-    resource = table.resource(10, 0)
-    assert table.resource(10, RECHECK_NS) is resource
-    assert table.resource(10, RECHECK_NS + 1) is resource
+    process = table.find(10, 0)
+    assert table.find(10, RECHECK_NS) is process
+    assert table.find(10, RECHECK_NS + 1) is process
     assert host.reads == 1
 
 
@@ -144,13 +149,112 @@ def test_facts_of_a_recording_are_taken_without_proc() -> None:
     table.learn(facts_of("curl", ktime_ns=20))
     assert name_at(table, 19) == "/bin/sh"
     assert name_at(table, 20) == "/bin/curl"
-    resource = table.resource(10, 21)
+    resource = table.resource(table.find(10, 21))
     table.learn(facts_of("curl", ktime_ns=20))
-    assert table.resource(10, 21) is resource
+    assert table.resource(table.find(10, 21)) is resource
     table.exit(ProcessExited(30, 10))
     table.learn(facts_of("other", ktime_ns=40))
     assert [name_at(table, ktime_ns) for ktime_ns in (29, 40)] == ["/bin/curl", "/bin/other"]
     assert table.counters()["vanished"] == 0
+
+
+def test_a_child_that_is_gone_before_it_is_read_is_what_its_parent_is(
+    host: Host, table: ProcessTable
+) -> None:
+    host.running[10] = dataclasses.replace(facts_of("server"), cgroups=(CGROUP,))
+    table.observe(10, 5)
+    for child in (11, 12):
+        table.fork(ProcessForked(20, child, 10))
+    process = table.observe(11, 21)
+    assert process.facts.executable_path == "/bin/server"
+    assert process.facts.start_unix_ns is None, "that is its parent's"
+    assert process.facts.tgid == 11
+    assert process.container == ContainerReference(CONTAINER)
+    del host.running[10]
+    table.exit(ProcessExited(30, 10))
+    assert name_at(table, 31, tgid=12) == "/bin/server", "a parent that has ended since is known, too"
+    assert table.counters()["vanished"] == 0
+
+
+def test_a_parent_that_said_nothing_is_read_when_a_child_needs_it(host: Host, table: ProcessTable) -> None:
+    table.fork(ProcessForked(20, 11, 10))
+    table.fork(ProcessForked(20, 13, 12))
+    host.running[10] = facts_of("inetd")
+    assert name_at(table, 21, tgid=11) == "/bin/inetd"
+    assert name_at(table, 21, tgid=13) == "unknown"
+
+
+def test_a_number_that_is_forked_anew_is_another_process(host: Host, table: ProcessTable) -> None:
+    host.running[10] = facts_of("old")
+    table.observe(10, 5)
+    table.fork(ProcessForked(20, 10, 9))
+    assert 10 not in table
+    host.running[10] = facts_of("new")
+    assert table.current(10, 21).facts.executable_path == "/bin/new"
+    assert table.current(10, 22) is table.current(10, 23)
+    assert name_at(table, 19) == "/bin/old"
+
+
+def test_children_that_say_nothing_are_bounded(
+    host: Host, table: ProcessTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "MAX_PARENTS", 1)
+    host.running[10] = facts_of("server")
+    for child in (11, 12):
+        table.fork(ProcessForked(20, child, 10))
+    assert [name_at(table, 21, tgid=child) for child in (11, 12)] == ["unknown", "/bin/server"]
+
+
+def test_a_container_is_named_when_discovery_has_learnt_of_it(host: Host) -> None:
+    told = ToldDiscovery()
+    table = ProcessTable(resource_of, read=host.read, discovery=told)
+    host.running[10] = dataclasses.replace(facts_of("server", ktime_ns=5), cgroups=(CGROUP,))
+    process = table.observe(10, 5)
+    assert not table.settle(process, 6)
+    early = table.resource(process)
+    told.tell(CONTAINER, workload("shop", settled=False))
+    assert not table.settle(process, 7)
+    told.tell(CONTAINER, workload("shop"))
+    assert table.settle(process, 8)
+    assert table.resource(process) is not early
+    assert process.facts.workload == {"container.name": "shop"}
+    named = table.resource(process)
+    told.tell("other", Absence.UNKNOWN)
+    assert table.settle(process, 9)
+    assert table.resource(process) is named, "nothing about it has changed"
+    told.tell(CONTAINER, workload("renamed"))
+    assert table.settle(process, 10)
+    assert process.facts.workload == {"container.name": "renamed"}
+    told.tell(CONTAINER, Absence.UNKNOWN)
+    assert table.settle(process, 11)
+    assert process.facts.workload == {"container.name": "renamed"}, "the process was in it all the same"
+    assert table.counters()["unidentified"] == 0
+
+
+def test_a_container_that_nobody_knows_is_not_waited_for(host: Host) -> None:
+    told = ToldDiscovery()
+    table = ProcessTable(resource_of, read=host.read, discovery=told)
+    host.running[10] = dataclasses.replace(facts_of("server"), cgroups=(CGROUP,))
+    host.running[11] = facts_of("daemon", 11)
+    told.tell(CONTAINER, Absence.UNKNOWN)
+    assert table.settle(table.observe(10, 5), 6)
+    assert table.settle(table.observe(11, 5), 6), "it runs in no container"
+
+
+def test_a_container_is_waited_for_no_longer_than_patience_lasts(host: Host) -> None:
+    table = ProcessTable(resource_of, read=host.read, discovery=ToldDiscovery())
+    host.running[10] = dataclasses.replace(facts_of("server", ktime_ns=5), cgroups=(CGROUP,))
+    process = table.observe(10, 5)
+    assert not table.settle(process, PATIENCE_NS + 4)
+    assert table.settle(process, PATIENCE_NS + 5)
+    assert table.settle(process, PATIENCE_NS + 6)
+    assert table.counters()["unidentified"] == 1
+
+
+def workload(name: str, *, settled: bool = True) -> Workload:
+    return Workload(
+        container_id=CONTAINER, names=(name,), attributes={"container.name": name}, is_settled=settled
+    )
 
 
 def test_ended_programs_are_bounded_by_number(

@@ -8,15 +8,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.selection import (
-    REFUSAL_KEPT_NS,
-    CaptureDirection,
-    NoSuchProcessError,
-    Selection,
-    SelectionRules,
-    require_processes,
+from agent.processes import PATIENCE_NS, Process, ProcessTable
+from agent.selection import FINISHING_NS, PENDING, REFUSED, UNIDENTIFIED, Selection
+from agent.selection_rules import SelectionRules
+from agent.workloads.workload import Absence, CaptureDecision, Workload
+from ebpf.events import (
+    Direction,
+    EventKind,
+    Missing,
+    Policy,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessFacts,
+    ProcessPolicy,
+    Role,
+    SocketEvent,
+    SocketInfo,
 )
-from ebpf.events import Direction, EventKind, Missing, Policy, ProcessFacts, Role, SocketEvent, SocketInfo
+from otel_bridge.span import Resource
+from parsers.exchange import Body, HttpExchange, HttpRequest
+from tests.discovery import ToldDiscovery
 
 BOTH = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
 NEVER = 2**31 - 1
@@ -34,16 +45,47 @@ class Policies:
     """A policy map in memory, with the kernel's bound."""
 
     def __init__(self, room: int = 1000) -> None:
-        self.by_tgid: dict[int, Policy] = {}
+        self.by_tgid: dict[int, ProcessPolicy] = {}
         self.room = room
 
-    def set_policy(self, tgid: int, policy: Policy) -> None:
-        if len(self.by_tgid) >= self.room:
+    def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
+        if len(self.by_tgid) >= self.room and tgid not in self.by_tgid:
             raise OSError(28, "no space")
         self.by_tgid[tgid] = policy
 
     def remove_policy(self, tgid: int) -> None:
         self.by_tgid.pop(tgid, None)
+
+    def policy(self, tgid: int) -> ProcessPolicy | None:
+        return self.by_tgid.get(tgid)
+
+
+class Host:
+    """A selection over a policy map, and the time."""
+
+    def __init__(
+        self, rules: SelectionRules, *, room: int = 1000, known: ToldDiscovery | None = None
+    ) -> None:
+        self.now = 1_000
+        self.policies = Policies(room)
+        self.known = known
+        self.processes = ProcessTable(lambda facts: Resource({"service.name": "any"}), discovery=known)  # noqa: ARG005
+        self.selection = Selection(
+            rules, self.policies, self.processes, discovery=known, ktime_now=lambda: self.now
+        )
+
+    def execute(self, tgid: int, path: str | None, container: str | None = None) -> Process:
+        """Let a process execute a program, as the kernel tells it."""
+        self.policies.by_tgid[tgid] = ProcessPolicy(capture=Policy.UNDECIDED)
+        cgroups = (f"/docker/{container}",) if container else ()
+        process = self.processes.execute(ProcessExecuted(self.now, tgid, path or "", (), cgroups))
+        if path is None:
+            process.facts = ProcessFacts(self.now, tgid, None, None, (), None)
+        self.selection.judge(process)
+        return process
+
+    def captured(self) -> dict[int, Policy]:
+        return {tgid: policy.capture for tgid, policy in self.policies.by_tgid.items()}
 
 
 @pytest.fixture
@@ -59,14 +101,10 @@ def family() -> Iterator[tuple[int, int]]:
         process.stdin.close()
 
 
-def facts(tgid: int, path: str | None) -> ProcessFacts:
-    return ProcessFacts(0, tgid, None, path, (), None)
-
-
-def event(tgid: int, *, provisional: bool = True) -> SocketEvent:
+def event(tgid: int, *, provisional: bool = True, ktime_ns: int = 99) -> SocketEvent:
     return SocketEvent(
         EventKind.DATA,
-        99,
+        ktime_ns,
         1,
         tgid,
         Direction.INGRESS,
@@ -81,128 +119,285 @@ def event(tgid: int, *, provisional: bool = True) -> SocketEvent:
     )
 
 
+def exchange(
+    role: Role = Role.SERVER, start: int = 0, local_port: int = 1, remote_port: int = 2
+) -> HttpExchange:
+    socket = SocketInfo("ipv4", "127.0.0.1", local_port, "127.0.0.1", remote_port, 1, 1, 1)
+    request = HttpRequest(
+        method=b"GET",
+        target=b"/",
+        version="1.1",
+        headers=[],
+        body=Body(size=0, content=b"", charset=None),
+        start_ktime_ns=start,
+        end_ktime_ns=start,
+    )
+    return HttpExchange(1, socket, role, 7, request, None)
+
+
 def test_without_rules_everything_is_captured_and_nothing_decided() -> None:
-    rules, policies = SelectionRules(), Policies()
-    assert rules.default_policy == BOTH
-    assert Selection(rules, policies).apply_to_running() == 0
-    Selection(rules, policies).judge(facts(1, "/bin/x"))
-    assert policies.by_tgid == {}
-
-
-@pytest.mark.parametrize(
-    ("direction", "policy"),
-    [
-        (CaptureDirection.INGRESS, Policy.CAPTURE_INGRESS),
-        (CaptureDirection.EGRESS, Policy.CAPTURE_EGRESS),
-        (CaptureDirection.BOTH, BOTH),
-    ],
-)
-def test_the_direction_is_the_policy(direction: CaptureDirection, policy: Policy) -> None:
-    assert SelectionRules(direction=direction).default_policy == policy
-    assert SelectionRules(direction=direction, pids=(1,)).default_policy == Policy.IGNORE
-
-
-@pytest.mark.parametrize(
-    ("globs", "path", "accepted"),
-    [
-        (("*nginx*",), "/usr/sbin/nginx", True),
-        (("nginx",), "/usr/sbin/nginx", True),
-        (("/usr/sbin/*",), "/usr/sbin/nginx", True),
-        (("python3.?", "nginx"), "/usr/bin/python3.9", True),
-        (("ngin",), "/usr/sbin/nginx", False),
-        (("NGINX",), "/usr/sbin/nginx", False),
-        (("sbin",), "/usr/sbin/nginx", False),
-        ((), "/anything", True),
-    ],
-)
-def test_patterns_match_the_path_or_the_name(globs: tuple[str, ...], path: str, accepted: bool) -> None:  # noqa: FBT001
-    assert SelectionRules(executables=globs).accepts_executable(path) is accepted
+    host = Host(SelectionRules())
+    assert host.selection.apply_to_running() == 0
+    process = host.processes.observe(os.getpid(), 5)
+    host.selection.judge(process)
+    assert host.policies.by_tgid == {}
+    assert host.selection.accepts(process, exchange())
+    assert not host.selection.is_pending(process)
 
 
 def test_a_pid_brings_its_present_descendants(family: tuple[int, int]) -> None:
-    policies = Policies()
-    assert Selection(SelectionRules(pids=(family[0],)), policies).apply_to_running() == 2
-    assert policies.by_tgid == dict.fromkeys(family, BOTH)
+    host = Host(SelectionRules(pids=(family[0],)))
+    assert host.selection.apply_to_running() == 2
+    assert host.captured() == dict.fromkeys(family, BOTH)
 
 
 def test_several_pids_widen(family: tuple[int, int]) -> None:
-    policies = Policies()
-    Selection(SelectionRules(pids=(family[1], os.getpid())), policies).apply_to_running()
-    assert {*family, os.getpid()} <= set(policies.by_tgid)
+    host = Host(SelectionRules(pids=(family[1], os.getpid())))
+    host.selection.apply_to_running()
+    assert {*family, os.getpid()} <= set(host.captured())
 
 
 def test_pid_and_executable_narrow(family: tuple[int, int]) -> None:
-    policies = Policies()
-    rules = SelectionRules(pids=(family[0],), executables=("no-such-program",))
-    assert Selection(rules, policies).apply_to_running() == 0
-    rules = SelectionRules(pids=(family[1],), executables=("*python*",))
-    assert Selection(rules, policies).apply_to_running() == 1
-    assert set(policies.by_tgid) == {family[1]}
+    host = Host(SelectionRules(pids=(family[0],), executables=("no-such-program",)))
+    assert host.selection.apply_to_running() == 0
+    host = Host(SelectionRules(pids=(family[1],), executables=("*python*",)))
+    host.processes._read = lambda tgid, ktime_ns: ProcessFacts(ktime_ns, tgid, 1, sys.executable, (), None)
+    assert host.selection.apply_to_running() == 1
+    assert set(host.captured()) == {family[1]}
 
 
 def test_executables_are_found_among_all_processes(family: tuple[int, int]) -> None:
-    policies = Policies()
-    Selection(SelectionRules(executables=("python3*",)), policies).apply_to_running()
-    assert set(family) <= set(policies.by_tgid)
-
-
-def test_a_pid_that_does_not_exist_says_so() -> None:
-    with pytest.raises(NoSuchProcessError, match=f"no process has the number {NEVER}"):
-        require_processes(SelectionRules(pids=(os.getpid(), NEVER)))
-    require_processes(SelectionRules(pids=(os.getpid(),)))
+    host = Host(SelectionRules(executables=("python3*",)))
+    host.processes._read = lambda tgid, ktime_ns: ProcessFacts(ktime_ns, tgid, 1, "/bin/python3.11", (), None)
+    host.selection.apply_to_running()
+    assert set(family) <= set(host.captured())
 
 
 def test_an_execve_is_judged(family: tuple[int, int]) -> None:
-    policies = Policies()
-    selection = Selection(SelectionRules(executables=("curl",)), policies)
-    selection.judge(facts(family[0], "/usr/bin/curl"))
-    assert policies.by_tgid == {family[0]: BOTH}
-    selection.judge(facts(family[0], "/usr/bin/wget"))
-    assert policies.by_tgid == {}
+    host = Host(SelectionRules(executables=("curl",)))
+    host.execute(family[0], "/usr/bin/curl")
+    assert host.captured() == {family[0]: BOTH}
+    host.execute(family[0], "/usr/bin/wget")
+    assert host.captured() == {}
 
 
 def test_an_execve_in_a_selected_family_is_judged(family: tuple[int, int]) -> None:
-    policies = Policies()
-    selection = Selection(SelectionRules(pids=(family[0],), executables=("curl",)), policies)
-    selection.judge(facts(family[1], "curl"))
-    selection.judge(facts(os.getpid(), "curl"))
-    assert policies.by_tgid == {family[1]: BOTH}
+    host = Host(SelectionRules(pids=(family[0],), executables=("curl",)))
+    host.execute(family[1], "curl")
+    host.execute(os.getpid(), "curl")
+    assert host.captured() == {family[1]: BOTH}
 
 
 def test_a_process_that_ended_meanwhile_leaves_no_policy_behind() -> None:
-    policies = Policies()
-    Selection(SelectionRules(executables=("curl",)), policies).judge(facts(NEVER, "curl"))
-    assert policies.by_tgid == {}
+    host = Host(SelectionRules(executables=("curl",)))
+    host.execute(NEVER, "curl")
+    assert host.captured() == {}
 
 
 def test_a_program_whose_name_is_unknown_is_refused(family: tuple[int, int]) -> None:
-    policies = Policies()
-    Selection(SelectionRules(executables=("*",)), policies).judge(facts(family[0], None))
-    assert policies.by_tgid == {}
+    host = Host(SelectionRules(executables=("*",)))
+    process = host.processes.observe(family[0], 5)
+    host.selection.judge(process)
+    assert process.decision == REFUSED
+    assert host.captured() == {}
 
 
 def test_only_what_was_captured_provisionally_is_refused(family: tuple[int, int]) -> None:
-    selection = Selection(SelectionRules(executables=("curl",)), Policies())
-    selection.judge(facts(7, "wget"))
-    assert selection.refuses(event(7))
-    assert not selection.refuses(event(8)), "nothing was said about it yet"
-    assert not selection.refuses(event(7, provisional=False)), "the number went to a selected process"
-    selection.judge(facts(7, "curl"))
-    assert not selection.refuses(event(7))
-    assert selection.counters()["refused_events"] == 1
-
-
-def test_refusals_are_forgotten_when_their_events_must_have_arrived() -> None:
-    now = [0]
-    selection = Selection(SelectionRules(executables=("curl",)), Policies(), ktime_now=lambda: now[0])
-    selection.judge(facts(7, "wget"))
-    now[0] = REFUSAL_KEPT_NS + 1
-    selection.judge(facts(8, "wget"))
-    assert not selection.refuses(event(7))
-    assert selection.refuses(event(8))
+    host = Host(SelectionRules(executables=("curl",)))
+    host.execute(family[0], "wget")
+    assert host.selection.refuses(event(family[0], ktime_ns=host.now))
+    assert not host.selection.refuses(event(family[0], provisional=False))
+    host.now += 10
+    host.execute(family[0], "curl")
+    assert not host.selection.refuses(event(family[0], ktime_ns=host.now))
+    assert host.selection.refuses(event(family[0], ktime_ns=host.now - 5)), "it was wget then"
+    assert host.selection.counters()["refused_events"] == 2
 
 
 def test_a_full_policy_table_is_counted(family: tuple[int, int]) -> None:
-    selection = Selection(SelectionRules(pids=(family[0],)), Policies(room=1))
-    selection.apply_to_running()
-    assert selection.counters()["unselectable_processes"] == 1
+    host = Host(SelectionRules(pids=(family[0],)), room=1)
+    host.selection.apply_to_running()
+    assert host.selection.counters()["unselectable_processes"] == 1
+
+
+def test_a_child_of_an_undecided_process_is_judged(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(executables=("curl",)))
+    host.policies.by_tgid[family[0]] = ProcessPolicy(capture=Policy.UNDECIDED)
+    host.policies.by_tgid[family[1]] = ProcessPolicy(capture=BOTH)
+    host.selection.forked(family[0])
+    host.selection.forked(family[1])
+    host.selection.forked(NEVER)
+    assert host.captured() == {family[1]: BOTH}
+
+
+CONTAINER, OTHER = "a" * 64, "b" * 64
+INGRESS_ONLY = CaptureDecision(roles=Policy.CAPTURE_INGRESS, reason="a rule")
+EGRESS_ONLY = CaptureDecision(roles=Policy.CAPTURE_EGRESS, reason="another rule")
+NOTHING = CaptureDecision(roles=Policy.IGNORE, reason="yet another")
+
+
+def workload(
+    name: str | None = "shop", *, settled: bool = True, decision: CaptureDecision | None = None
+) -> Workload:
+    names = () if name is None else (name,)
+    return Workload(container_id=CONTAINER, names=names, is_settled=settled, decision=decision)
+
+
+def test_a_container_is_selected_by_its_name(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(containers=("sh*",)), known=ToldDiscovery())
+    assert host.known is not None
+    host.known.tell(CONTAINER, workload())
+    host.known.tell(OTHER, Workload(container_id=OTHER, names=("till",)))
+    host.execute(family[0], "/bin/a", CONTAINER)
+    host.execute(family[1], "/bin/a", OTHER)
+    host.execute(os.getpid(), "/bin/a")
+    assert host.captured() == {family[0]: BOTH}
+
+
+def test_a_container_whose_name_is_to_come_is_captured_provisionally(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(containers=("shop",)), known=ToldDiscovery())
+    assert host.known is not None
+    selected, refused = host.execute(family[0], "/bin/a", CONTAINER), host.execute(family[1], "/bin/a", OTHER)
+    assert host.captured() == dict.fromkeys(family, Policy.UNDECIDED)
+    assert host.selection.is_pending(selected)
+    assert selected.decision == PENDING
+    host.known.tell(CONTAINER, workload())
+    host.known.tell(OTHER, Absence.UNKNOWN)
+    host.selection.advance()
+    assert host.captured() == {family[0]: BOTH}
+    assert not host.selection.is_pending(selected)
+    assert host.selection.accepts(selected, exchange(start=1))
+    assert not host.selection.accepts(refused, exchange(start=1))
+
+
+def test_an_id_selects_a_container_that_nobody_knows(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(containers=(CONTAINER[:12],)), known=ToldDiscovery())
+    host.execute(family[0], "/bin/a", CONTAINER)
+    assert host.captured() == {family[0]: BOTH}
+
+
+def test_patience_ends(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(containers=("shop",)), known=ToldDiscovery())
+    process = host.execute(family[0], "/bin/a", CONTAINER)
+    host.now += PATIENCE_NS
+    host.selection.advance()
+    assert process.decision == UNIDENTIFIED
+    assert host.captured() == {}
+    assert host.known is not None
+    host.known.tell(CONTAINER, workload())
+    host.selection.advance()
+    assert host.captured() == {family[0]: BOTH}, "it is never too late to learn"
+
+
+def test_a_process_that_ended_undecided_gets_a_decision_and_no_policy(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(containers=("shop",)), known=ToldDiscovery())
+    process = host.execute(family[0], "/bin/a", CONTAINER)
+    host.processes.exit(ProcessExited(host.now, family[0]))
+    host.policies.by_tgid.clear()
+    assert host.known is not None
+    host.known.tell(CONTAINER, workload())
+    host.selection.advance()
+    assert host.captured() == {}
+    assert host.selection.accepts(process, exchange())
+
+
+def test_processes_that_run_already_are_captured_provisionally_until_they_are_known(
+    family: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before the first answer of an API server."""
+    host = Host(SelectionRules(pods=True), known=ToldDiscovery())
+    paths = dict.fromkeys(family, (f"/docker/{CONTAINER}",))
+    monkeypatch.setattr("agent.procfs.cgroup_paths", lambda tgid, proc: paths.get(tgid, ()))  # noqa: ARG005
+    host.processes._read = lambda tgid, ktime_ns: ProcessFacts(
+        ktime_ns, tgid, 1, "/bin/a", (), None, paths.get(tgid, ())
+    )
+    assert host.selection.apply_to_running() == 0
+    assert host.captured() == dict.fromkeys(family, Policy.UNDECIDED)
+    assert host.known is not None
+    host.known.tell(CONTAINER, workload(decision=INGRESS_ONLY))
+    host.selection.advance()
+    assert host.captured() == dict.fromkeys(family, Policy.CAPTURE_INGRESS)
+
+
+def test_a_change_lets_finish_what_is_in_flight(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(pods=True), known=ToldDiscovery())
+    assert host.known is not None
+    host.known.tell(CONTAINER, workload(decision=INGRESS_ONLY))
+    process = host.execute(family[0], "/bin/a", CONTAINER)
+    assert host.policies.by_tgid[family[0]] == ProcessPolicy(capture=Policy.CAPTURE_INGRESS)
+    host.now = 50_000
+    host.known.tell(CONTAINER, workload(decision=EGRESS_ONLY))
+    host.selection.advance()
+    assert host.policies.by_tgid[family[0]] == ProcessPolicy(
+        capture=Policy.CAPTURE_EGRESS, finishing=Policy.CAPTURE_INGRESS
+    )
+    assert host.selection.accepts(process, exchange(Role.SERVER, start=49_999))
+    assert not host.selection.accepts(process, exchange(Role.SERVER, start=50_001))
+    assert not host.selection.accepts(process, exchange(Role.CLIENT, start=49_999))
+    assert host.selection.accepts(process, exchange(Role.CLIENT, start=50_001))
+    assert host.selection.counters()["changed_processes"] == 1
+    host.now += FINISHING_NS
+    host.selection.advance()
+    assert host.policies.by_tgid[family[0]] == ProcessPolicy(capture=Policy.CAPTURE_EGRESS)
+
+
+def test_what_is_not_captured_any_more_leaves_the_map_when_it_has_finished(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(pods=True), known=ToldDiscovery())
+    assert host.known is not None
+    host.known.tell(CONTAINER, workload(decision=INGRESS_ONLY))
+    host.execute(family[0], "/bin/a", CONTAINER)
+    host.known.tell(CONTAINER, workload(decision=NOTHING))
+    host.selection.advance()
+    assert host.policies.by_tgid[family[0]] == ProcessPolicy(
+        capture=Policy.IGNORE, finishing=Policy.CAPTURE_INGRESS
+    )
+    host.policies.by_tgid[family[1]] = host.policies.by_tgid[family[0]]
+    host.selection.forked(family[1])
+    host.now += FINISHING_NS
+    host.selection.advance()
+    assert host.policies.by_tgid == {}, "a child that inherited the leave to finish included"
+
+
+def test_other_ports_let_finish_too(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(pods=True), known=ToldDiscovery())
+    assert host.known is not None
+    at_80 = CaptureDecision(roles=BOTH, ports=frozenset({80}), bodies=False, reason="ports")
+    at_90 = CaptureDecision(roles=BOTH, ports=frozenset({90}), reason="ports")
+    host.known.tell(CONTAINER, workload(decision=at_80))
+    process = host.execute(family[0], "/bin/a", CONTAINER)
+    assert host.policies.by_tgid[family[0]] == ProcessPolicy(
+        capture=BOTH, ports=frozenset({80}), bodies=False
+    )
+    assert host.selection.accepts(process, exchange(local_port=80))
+    assert host.selection.accepts(process, exchange(remote_port=80))
+    assert not host.selection.accepts(process, exchange(local_port=90))
+    host.known.tell(CONTAINER, workload(decision=at_90))
+    host.selection.advance()
+    assert host.policies.by_tgid[family[0]].finishing == BOTH
+
+
+def test_a_decision_that_stays_costs_no_pass_over_the_processes(
+    family: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(SelectionRules(pods=True), known=ToldDiscovery())
+    assert host.known is not None
+    host.known.tell(CONTAINER, workload(decision=INGRESS_ONLY))
+    host.execute(family[0], "/bin/a", CONTAINER)
+
+    def no_pass(proc: object) -> list[int]:
+        raise AssertionError(f"{proc} was listed")
+
+    monkeypatch.setattr("agent.procfs.running_processes", no_pass)
+    host.known.tell(CONTAINER, workload("renamed", decision=INGRESS_ONLY))
+    host.known.tell(OTHER, workload(decision=NOTHING))
+    host.selection.advance()
+
+
+def test_containers_without_a_process_are_forgotten(
+    family: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.selection.MAX_CONTAINERS", 1)
+    host = Host(SelectionRules(pods=True), known=ToldDiscovery())
+    host.execute(family[0], "/bin/a", CONTAINER)
+    host.execute(family[1], "/bin/a", OTHER)
+    assert [reference.container_id for reference in host.selection._decisions] == [OTHER]

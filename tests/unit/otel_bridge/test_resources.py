@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import socket
+
+import pytest
 
 from ebpf.events import ProcessFacts
 from otel_bridge.resources import UNKNOWN_SERVICE, ResourceBuilder
@@ -38,6 +41,34 @@ def test_a_service_goes_by_its_own_word_first() -> None:
         not {"process.pid", "process.executable.path", "process.command_line"}
         & builder.build(unknown).attributes.keys()
     )
+
+
+@pytest.mark.parametrize(
+    ("workload", "declared", "name"),
+    [
+        ({"service.name": "annotated", "k8s.deployment.name": "d"}, "declared", "annotated"),
+        ({"k8s.deployment.name": "d", "k8s.replicaset.name": "d-1"}, "declared", "declared"),
+        ({"k8s.pod.name": "d-1-x", "k8s.replicaset.name": "d-1", "k8s.deployment.name": "d"}, None, "d"),
+        ({"k8s.pod.name": "s-0", "k8s.statefulset.name": "s"}, None, "s"),
+        ({"k8s.pod.name": "c-1-x", "k8s.job.name": "c-1", "k8s.cronjob.name": "c"}, None, "c"),
+        ({"k8s.pod.name": "bare", "k8s.container.name": "app"}, None, "bare"),
+        ({"container.name": "shop"}, None, "shop"),
+        ({"container.id": "1234"}, None, "nginx"),
+    ],
+)
+def test_a_service_goes_by_annotation_own_word_workload_container_program(
+    workload: dict[str, str], declared: str | None, name: str
+) -> None:
+    facts = dataclasses.replace(FACTS, service_name=declared, workload=workload)
+    attributes = ResourceBuilder({}).build(facts).attributes
+    assert attributes["service.name"] == name
+    assert all(attributes[key] == value for key, value in workload.items() if key != "service.name")
+
+
+def test_what_is_known_of_a_pod_wins_over_the_agents_environment() -> None:
+    facts = dataclasses.replace(FACTS, workload={"k8s.node.name": "node-2"})
+    builder = ResourceBuilder({"OTEL_RESOURCE_ATTRIBUTES": "k8s.node.name=node-1"})
+    assert builder.build(facts).attributes["k8s.node.name"] == "node-2"
 
 
 def test_an_instance_is_a_process_not_a_number() -> None:

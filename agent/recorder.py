@@ -1,0 +1,109 @@
+"""The loop of `record`: the kernel's records into a file, with the facts of the processes they are about.
+
+Owns their order in the file: facts of a process stand before what it did, since it will be gone when the file
+is replayed. So a record whose process is not known well enough yet holds back what came after it, within
+bounds. It must not parse.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from agent.pipeline import POLL_SECONDS
+from agent.processes import Process, ProcessTable
+from agent.selection import Selection
+from agent.stop import StopRequest
+from ebpf.capture import LiveCapture
+from ebpf.clocks import read_clocks
+from ebpf.events import CaptureEvent, ProcessExecuted, ProcessExited, ProcessForked, SocketEvent
+from ebpf.layout import RecordDecoder
+from ebpf.recording import RecordingWriter
+
+CLOCK_SECONDS = 10.0
+"""How often a recording notes both clocks, as a live source does."""
+MAX_HELD_BYTES = 33_554_432
+"""Records held back at once; beyond it the oldest is written with what is known, or dropped."""
+MAX_DESCRIBED = 16_384
+"""Processes known to be described already; beyond it those that have ended are forgotten."""
+
+
+class Recorder:
+    """One recording while it is made."""
+
+    def __init__(
+        self, source: LiveCapture, writer: RecordingWriter, processes: ProcessTable, selection: Selection
+    ) -> None:
+        self._source = source
+        self._writer = writer
+        self._processes = processes
+        self._selection = selection
+        self._decoder = RecordDecoder()
+        self._held: deque[tuple[bytes, CaptureEvent, Process | None]] = deque()
+        self._held_bytes = 0
+        self._described: set[Process] = set()
+
+    def run(self, stop: StopRequest) -> None:
+        """Record until a stop is requested. Raises OSError when the file can't be written any further."""
+        clock_due = 0.0
+        while True:
+            stopping = stop.settled
+            if time.monotonic() >= clock_due:
+                clock_due = time.monotonic() + CLOCK_SECONDS
+                self._writer.append_clock(read_clocks())
+            self.take(self._source.poll_raw(0 if stopping else POLL_SECONDS))
+            self._selection.advance()
+            self.write(is_last=stopping)
+            if stopping:
+                return
+
+    def take(self, records: Iterable[bytes]) -> None:
+        """Take records in, and look at the processes that they are about while those are there."""
+        processes, selection = self._processes, self._selection
+        for record in records:
+            event = self._decoder.decode(record)
+            process = None
+            if isinstance(event, ProcessExecuted):
+                process = processes.execute(event)
+                selection.judge(process)
+            elif isinstance(event, ProcessForked):
+                processes.fork(event)
+                selection.forked(event.tgid)
+            elif isinstance(event, ProcessExited):
+                processes.exit(event)
+            elif isinstance(event, SocketEvent) and event.tgid:
+                seen_first = event.tgid not in processes
+                process = processes.current(event.tgid, event.ktime_ns)
+                if seen_first:
+                    selection.judge(process)
+            self._held.append((record, event, process))
+            self._held_bytes += len(record)
+
+    def write(self, *, is_last: bool) -> None:
+        """Write what is known well enough; in the end everything."""
+        now = time.monotonic_ns()
+        while self._held:
+            record, event, process = self._held[0]
+            if process is not None and not is_last and self._held_bytes <= MAX_HELD_BYTES:
+                is_settled = self._processes.settle(process, now)
+                if not is_settled or self._selection.is_pending(process):
+                    return
+            self._held.popleft()
+            self._held_bytes -= len(record)
+            if isinstance(event, SocketEvent) and self._selection.refuses(event):
+                continue
+            if isinstance(event, ProcessExecuted):
+                self._writer.append_records((record,))
+                self._describe(process)
+            else:
+                self._describe(process)
+                self._writer.append_records((record,))
+
+    def _describe(self, process: Process | None) -> None:
+        if process is None or process in self._described:
+            return
+        self._writer.append_facts(process.facts)
+        if len(self._described) >= MAX_DESCRIBED:
+            self._described = {each for each in self._described if each.is_running}
+        self._described.add(process)

@@ -1,0 +1,79 @@
+"""Exchanges that wait until it is known whose they are.
+
+A container is named by its runtime or by Kubernetes, which may know it a second after its first request.
+Until then its exchanges wait here instead of being exported without a name, or dropped.
+
+Owns the order and the bounds. It must not know what is waited for: the caller says who is ready. Contract:
+what one process did comes out in its order; what had to go before it was ready is given to the caller.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from agent.processes import Process
+from parsers.exchange import HttpExchange
+
+MAX_EXCHANGES = 8_192
+"""Exchanges that wait at once: ten seconds of a busy node's new containers."""
+MAX_BYTES = 33_554_432
+"""Bodies that wait at once, as much as unfinished messages may take."""
+
+
+class WaitingExchanges:
+    """A bounded queue of exchanges and the processes they wait for."""
+
+    def __init__(self, *, max_exchanges: int = MAX_EXCHANGES, max_bytes: int = MAX_BYTES) -> None:
+        self._max_exchanges = max_exchanges
+        self._max_bytes = max_bytes
+        self._queue: deque[tuple[HttpExchange, Process]] = deque()
+        self._bytes = 0
+        self._waited = 0
+        self._pushed_out = 0
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._queue)
+
+    def add(self, exchange: HttpExchange, process: Process) -> list[tuple[HttpExchange, Process]]:
+        """Let an exchange wait; return the oldest ones that have to go for it."""
+        self._queue.append((exchange, process))
+        self._bytes += _body_bytes(exchange)
+        self._waited += 1
+        pushed_out = []
+        while len(self._queue) > self._max_exchanges or self._bytes > self._max_bytes:
+            pushed_out.append(self._pop())
+        self._pushed_out += len(pushed_out)
+        return pushed_out
+
+    def take(self, is_ready: Callable[[Process], bool]) -> list[tuple[HttpExchange, Process]]:
+        """Return those whose process is ready, in their order; the others go on waiting."""
+        ready = []
+        answers: dict[Process, bool] = {}
+        for _ in range(len(self._queue)):
+            exchange, process = self._pop()
+            answer = answers.get(process)
+            if answer is None:
+                answer = answers[process] = is_ready(process)
+            if answer:
+                ready.append((exchange, process))
+            else:
+                self._queue.append((exchange, process))
+                self._bytes += _body_bytes(exchange)
+        return ready
+
+    def counters(self) -> dict[str, int]:
+        """Return `waiting` as it stands, and since the start `waited` and `pushed_out`."""
+        return {"waiting": len(self._queue), "waited": self._waited, "pushed_out": self._pushed_out}
+
+    def _pop(self) -> tuple[HttpExchange, Process]:
+        exchange, process = self._queue.popleft()
+        self._bytes -= _body_bytes(exchange)
+        return exchange, process
+
+
+def _body_bytes(exchange: HttpExchange) -> int:
+    """Return what an exchange holds of bodies and messages, which is nearly all of its memory."""
+    messages = (exchange.request, exchange.response)
+    return sum(len(message.body.content) for message in messages if message is not None)
