@@ -68,6 +68,13 @@ WHAT = (
         help="Processes whose executable matches, by path or name: '*nginx*'.",
     ),
     _setting(
+        "--container",
+        "capture.containers",
+        multiple=True,
+        metavar="NAME",
+        help="Containers with this name or id, or whose name matches: 'shop-*'.",
+    ),
+    _setting(
         "--port",
         "capture.ports",
         multiple=True,

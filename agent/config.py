@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agent.logs import LogFormat, LogLevel
 from agent.selection_rules import CaptureDirection, SelectionRules
+from agent.workloads.docker_containers import DEFAULT_LABELS
 from ebpf.capture import CaptureOptions
 from otel_bridge.export_options import OtlpCompression, OtlpProtocol
 from parsers.limits import ParserLimits
@@ -72,6 +73,11 @@ class CaptureSection(_Section):
     executables: tuple[str, ...] = Field(
         default=(),
         description="Only processes whose executable matches one of these shell patterns, by path or name.",
+    )
+    containers: tuple[str, ...] = Field(
+        default=(),
+        description="Only processes in containers that one of these means: a name, a shell pattern over"
+        " names, or the first 12 or more digits of an id.",
     )
     ports: tuple[Port, ...] = Field(
         default=(), description="Only connections with one of these ports at either end."
@@ -165,6 +171,21 @@ class LimitsSection(_Section):
     )
 
 
+class DockerSection(_Section):
+    """The Docker Engine of this host, which is asked what containers are called."""
+
+    socket: str | None = Field(
+        default=None,
+        description="Its Unix socket. Unset: the one that `DOCKER_HOST` names, else `/var/run/docker.sock` if"
+        " it exists.",
+    )
+    labels: tuple[str, ...] = Field(
+        default=DEFAULT_LABELS,
+        description="Labels of containers that become attributes `container.label.KEY`: shell patterns over"
+        " their keys.",
+    )
+
+
 class AgentSection(_Section):
     """The run itself."""
 
@@ -192,6 +213,7 @@ class Configuration(_Section):
     otlp: OtlpSection = OtlpSection()
     output: OutputSection = OutputSection()
     limits: LimitsSection = LimitsSection()
+    docker: DockerSection = DockerSection()
     agent: AgentSection = AgentSection()
 
     def selection_rules(self) -> SelectionRules:
@@ -199,6 +221,7 @@ class Configuration(_Section):
         return SelectionRules(
             pids=self.capture.pids,
             executables=self.capture.executables,
+            containers=self.capture.containers,
             direction=self.capture.direction,
         )
 
@@ -211,7 +234,7 @@ class Configuration(_Section):
             turn_budget=limits.max_header_block + (limits.max_body if limits.capture_bodies else 0),
             ring_bytes=self.capture.ring_bytes,
             default_policy=rules.default_policy,
-            judge_by_executable=rules.judges_executables,
+            judge_by_executable=rules.judges,
         )
 
     def parser_limits(self) -> ParserLimits:

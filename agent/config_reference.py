@@ -34,6 +34,8 @@ def _default(value: object) -> str:
             return f"`{str(value).lower()}`"
         case StrEnum():
             return f"`{value.value}`"
+        case tuple():
+            return ", ".join(f"`{each}`" for each in value)
     return f"`{value}`"
 
 

@@ -5,17 +5,44 @@ Owns that choice and the wait for the first answer; what they know is theirs (`w
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from collections.abc import Mapping
 
 from agent.config import Configuration
 from agent.stop import StopRequest
-from agent.workloads.workload import Discovery
+from agent.workloads.docker_socket import find_engine_socket
+from agent.workloads.workload import Absence, ContainerReference, Discovery, Finding
 
 FIRST_ANSWER_SECONDS = 5.0
 """How long a start waits to be told of what runs already. Without an answer, containers are captured
 provisionally, and their exchanges wait."""
 _LOOK_SECONDS = 0.02
+
+log = logging.getLogger(__name__)
+
+
+class NoDiscovery:
+    """Knows no container: where only ids are left to select by."""
+
+    version = 0
+    has_answered = True
+
+    def find(self, reference: ContainerReference) -> Finding:  # noqa: ARG002 (it knows none)
+        """Return that there is nobody to be asked."""
+        return Absence.UNKNOWN
+
+    def peer(self, address: str) -> Mapping[str, str]:  # noqa: ARG002 (it knows none)
+        """Return {}."""
+        return {}
+
+    def counters(self) -> dict[str, int]:
+        """Return {}."""
+        return {}
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def open_discovery(configuration: Configuration) -> Discovery | None:
@@ -28,16 +55,21 @@ def open_discovery(configuration: Configuration) -> Discovery | None:
         from agent.workloads.cluster import open_cluster
 
         return open_cluster(configuration.kubernetes_options())
-    from agent.workloads.docker_engine import open_docker_engine
+    engine = find_engine_socket(configuration.docker.socket, os.environ)
+    if engine is None:
+        if configuration.capture.containers:
+            log.warning("no Docker Engine is found (see `docker.socket`): `--container` selects by id only")
+            return NoDiscovery()
+        return None
+    from agent.workloads.docker_engine import DockerDiscovery
 
-    is_needed = bool(configuration.capture.containers)
-    return open_docker_engine(configuration.docker_options(), os.environ, is_needed=is_needed)
+    return DockerDiscovery(engine, labels=configuration.docker.labels)
 
 
 def await_first_answer(discovery: Discovery, stop: StopRequest) -> bool:
-    """Wait until discovery knows something; return whether it does."""
+    """Wait until discovery knows what runs; return whether it does."""
     deadline = time.monotonic() + FIRST_ANSWER_SECONDS
-    while discovery.version == 0:
+    while not discovery.has_answered:
         if stop.requested or time.monotonic() >= deadline:
             return False
         time.sleep(_LOOK_SECONDS)

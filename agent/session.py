@@ -181,7 +181,7 @@ def open_workloads(
     )
     rules = configuration.selection_rules()
     selection = Selection(rules, source, processes, discovery=discovery)
-    if discovery is not None and not await_first_answer(discovery, stop) and rules.needs_workload:
+    if discovery is not None and rules.needs_workload and not await_first_answer(discovery, stop):
         log.warning("nothing is known of containers yet: see above; the capture begins without")
     selected = selection.apply_to_running() if rules.pids or rules.judges else None
     return Workloads(source, processes, selection, discovery, selected)

@@ -10,6 +10,7 @@ class ToldDiscovery:
 
     def __init__(self) -> None:
         self.version = 1
+        self.has_answered = True
         self.peers: dict[str, Mapping[str, str]] = {}
         self._by_id: dict[str, Finding] = {}
 

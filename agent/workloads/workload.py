@@ -75,6 +75,10 @@ class Discovery(Protocol):
     def version(self) -> int:
         """Raised whenever some answer of `find` or `peer` may have changed."""
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether it has been told once what runs."""
+
     def find(self, reference: ContainerReference) -> Finding:
         """Return what is known of a container now; never waits. An unknown one may be asked for meanwhile."""
 
