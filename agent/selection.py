@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from agent import procfs
-from ebpf.events import Policy, ProcessFacts, SocketEvent
+from ebpf.events import Policy, ProcessFacts, ProcessPolicy, SocketEvent
 
 MAX_ANCESTORS = 64
 """How far a process's parents are followed: deeper than process trees are, and an end should /proc change."""
@@ -57,7 +57,7 @@ class NoSuchProcessError(LookupError):
 class PolicyMap(Protocol):
     """The part of a live capture that selection writes to."""
 
-    def set_policy(self, tgid: int, policy: Policy) -> None:
+    def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
         """Apply a policy to a process; its children inherit it."""
 
     def remove_policy(self, tgid: int) -> None:
@@ -178,7 +178,7 @@ class Selection:
 
     def _select(self, tgid: int) -> None:
         try:
-            self._policies.set_policy(tgid, self._rules.policy)
+            self._policies.set_policy(tgid, ProcessPolicy(capture=self._rules.policy))
         except OSError:
             self._unselectable += 1
             return

@@ -18,10 +18,10 @@ from ebpf.events import (
     Direction,
     EventKind,
     Missing,
-    Policy,
     ProcessExecuted,
     ProcessExited,
     ProcessFacts,
+    ProcessPolicy,
     Role,
     SocketEvent,
     SocketInfo,
@@ -250,7 +250,7 @@ def provisional(events: list[SocketEvent]) -> list[SocketEvent]:
 )
 def test_refused_processes_are_left_out_and_counted(executed: list[CaptureEvent]) -> None:
     class Policies:
-        def set_policy(self, tgid: int, policy: Policy) -> None:
+        def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
             raise AssertionError(f"{tgid} was selected: {policy}")
 
         def remove_policy(self, tgid: int) -> None:

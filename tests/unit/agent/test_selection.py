@@ -16,7 +16,17 @@ from agent.selection import (
     SelectionRules,
     require_processes,
 )
-from ebpf.events import Direction, EventKind, Missing, Policy, ProcessFacts, Role, SocketEvent, SocketInfo
+from ebpf.events import (
+    Direction,
+    EventKind,
+    Missing,
+    Policy,
+    ProcessFacts,
+    ProcessPolicy,
+    Role,
+    SocketEvent,
+    SocketInfo,
+)
 
 BOTH = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
 NEVER = 2**31 - 1
@@ -37,10 +47,10 @@ class Policies:
         self.by_tgid: dict[int, Policy] = {}
         self.room = room
 
-    def set_policy(self, tgid: int, policy: Policy) -> None:
+    def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
         if len(self.by_tgid) >= self.room:
             raise OSError(28, "no space")
-        self.by_tgid[tgid] = policy
+        self.by_tgid[tgid] = policy.capture
 
     def remove_policy(self, tgid: int) -> None:
         self.by_tgid.pop(tgid, None)

@@ -16,7 +16,7 @@ from ebpf.recording import FORMAT_VERSION, MAGIC, RecordedCapture, RecordingErro
 from tests.unit.ebpf.test_layout import record
 
 FACTS = ProcessFacts(10, 321, 1_700_000_000_000_000_000, "/usr/bin/python3", ("python3", "app.py"), "shop")
-EXIT = PROCESS_RECORD.pack(6, 321, 99, 0, 0)
+EXIT = PROCESS_RECORD.pack(6, 0, 321, 99, 0, 0)
 
 
 def write(path: Path) -> None:
