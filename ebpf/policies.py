@@ -140,6 +140,7 @@ class PolicyTable:
                 self._port_sets.update(key, b"\1")
                 undo.callback(self._port_sets.delete, key)
             undo.pop_all()
+        self._last_number = number
         return number
 
     def _next_number(self) -> int:
@@ -148,7 +149,6 @@ class PolicyTable:
         number = self._last_number
         while (number := number % MAX_PORT_SETS + 1) in taken:
             pass
-        self._last_number = number
         return number
 
     def _forget_unused(self) -> None:

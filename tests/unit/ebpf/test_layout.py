@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf import layout
-from ebpf.events import Direction, EventKind, Missing, ProcessExecuted, ProcessExited, Role, SocketEvent
+from ebpf.events import (
+    Direction,
+    EventKind,
+    Missing,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessForked,
+    Role,
+    SocketEvent,
+)
 from ebpf.layout import Counter, LayoutError, RecordDecoder, decode_counters, record_tgid, uncaptured_tail
 
 
@@ -108,6 +117,35 @@ def test_processes_are_decoded() -> None:
     )
     raw = layout.PROCESS_RECORD.pack(5, 0, 1, 1, 1, 0) + b"x"
     assert RecordDecoder().decode(raw) == ProcessExecuted(1, 1, "x", ())
+
+
+def test_a_fork_names_both_processes() -> None:
+    raw = layout.FORK_RECORD.pack(7, 78, 1_500, 77)
+    assert RecordDecoder().decode(raw) == ProcessForked(1_500, 78, 77)
+    assert record_tgid(raw) == 78
+    assert not layout.is_socket_record(raw)
+    with pytest.raises(LayoutError):
+        RecordDecoder().decode(raw[:-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        (b"", ()),
+        (b"\0\0", ()),
+        (b"inner\0outer\0\0\0", ("/outer/inner",)),
+        (b"\0inner\0outer\0\0", ("/outer/inner",)),
+        (b"a\0\0a\0\0", ("/a",)),
+        (b"b\0a\0\0c\0a\0\0", ("/a/b", "/a/c")),
+        (b"caf\xc3\xa9\0\xff\0\0", ("/\ufffd/caf\u00e9",)),
+    ],
+)
+def test_cgroups_are_paths_from_the_root_on(text: bytes, paths: tuple[str, ...]) -> None:
+    raw = layout.PROCESS_RECORD.pack(5, len(text), 77, 1_000, 1, 2) + b"x" + b"y\0" + text
+    assert RecordDecoder().decode(raw) == ProcessExecuted(1_000, 77, "x", ("y",), paths)
+    if text:
+        with pytest.raises(LayoutError):
+            RecordDecoder().decode(raw[:-1])
 
 
 @given(st.binary(max_size=400))
