@@ -232,9 +232,10 @@ class Configuration(_Section):
         return CaptureOptions(
             ports=frozenset(self.capture.ports),
             turn_budget=limits.max_header_block + (limits.max_body if limits.capture_bodies else 0),
+            header_budget=limits.max_header_block,
             ring_bytes=self.capture.ring_bytes,
             default_policy=rules.default_policy,
-            judge_by_executable=rules.judges,
+            judge_at_exec=rules.judges,
         )
 
     def parser_limits(self) -> ParserLimits:

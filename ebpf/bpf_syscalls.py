@@ -29,6 +29,7 @@ ATTACH_TRACE_RAW_TP = 23
 
 _SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280}
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
+_ONLY_EXISTING = 2  # BPF_EXIST
 _LICENSE = b"GPL"  # the helpers that read memory demand a compatible licence; the C files offer it
 _LOG_BYTES = 1 << 20
 _PROG_LOAD_ATTRIBUTES = struct.Struct("<IIQQIIQII16sIIIIQIIQII")
@@ -172,6 +173,14 @@ class Map:
     def update(self, key: bytes, value: bytes) -> None:
         """Set the value of `key`. Raises OSError (E2BIG) when the map is full."""
         if _library().bpf_update_elem(self.descriptor, key, value, 0) != 0:
+            raise _last_error()
+
+    def replace(self, key: bytes, value: bytes) -> None:
+        """Set the value of `key` if it is there; nothing happens when it is not."""
+        if (
+            _library().bpf_update_elem(self.descriptor, key, value, _ONLY_EXISTING) != 0
+            and ctypes.get_errno() != errno.ENOENT
+        ):
             raise _last_error()
 
     def delete(self, key: bytes) -> None:

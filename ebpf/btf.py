@@ -115,19 +115,25 @@ class KernelTypes:
         """Return the number of a function, by which a program calls it. Raises BtfError."""
         return self._find(_FUNCTION, name)
 
-    def member_offset(self, struct_name: str, member: str) -> int:
+    def member_offset(self, struct_name: str, member: str, *other_names: str) -> int:
         """Return where `member` starts in `struct struct_name`, in bytes.
 
-        Members of anonymous parts count as its own. Raises BtfError.
+        Members of anonymous parts count as its own. `other_names` are what other kernels call it; the first
+        that this one has is taken. Raises BtfError.
         """
-        offset = self._search(self._find(_STRUCT, struct_name), self._string_offset(member), 0)
+        number = self._find(_STRUCT, struct_name)
+        offset = None
+        for name in (member, *other_names):
+            string = self._string_offset(name)
+            if string is not None and (offset := self._search(number, string, 0)) is not None:
+                break
         if offset is None:
             raise BtfError(f"this kernel's struct {struct_name} has no member {member}")
         if offset % 8:
             raise BtfError(f"member {member} of struct {struct_name} is a bit field")
         return offset // 8
 
-    def _search(self, number: int, member: int | None, base_bits: int) -> int | None:
+    def _search(self, number: int, member: int, base_bits: int) -> int | None:
         data = self._data
         offset = self._offsets[number]
         _name, info, referred = _TYPE.unpack_from(data, offset)
@@ -150,6 +156,12 @@ class KernelTypes:
                     return found
         return None
 
-    def offset_flags(self, members: Iterable[tuple[str, str]]) -> list[str]:
-        """Return one compiler flag `-DOFFSET_<struct>_<member>=<bytes>` per member."""
-        return [f"-DOFFSET_{name}_{member}={self.member_offset(name, member)}" for name, member in members]
+    def offset_flags(self, members: Iterable[tuple[str, ...]]) -> list[str]:
+        """Return one compiler flag `-DOFFSET_<struct>_<member>=<bytes>` per member.
+
+        Each is a struct, a member and that member's other names, as `member_offset` takes them.
+        """
+        return [
+            f"-DOFFSET_{name}_{member}={self.member_offset(name, member, *others)}"
+            for name, member, *others in members
+        ]

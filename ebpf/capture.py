@@ -19,8 +19,18 @@ from dataclasses import dataclass, field
 from ebpf.bpf_syscalls import Map, RingBuffer, possible_processors
 from ebpf.clocks import read_clocks
 from ebpf.compiler import MAX_MESSAGE_BYTES
-from ebpf.events import CaptureEvent, Policy, SocketEvent
-from ebpf.layout import CONNECTION, LOSSES, Counter, RecordDecoder, decode_counters, uncaptured_tail
+from ebpf.events import CaptureEvent, Policy, ProcessPolicy, SocketEvent
+from ebpf.layout import (
+    CONNECTION,
+    LOSSES,
+    PORT_OF_SET,
+    PROCESS_POLICY,
+    Counter,
+    RecordDecoder,
+    decode_counters,
+    uncaptured_tail,
+)
+from ebpf.policies import PolicyTable
 
 DRAIN_SECONDS = 0.05
 """How often the ring is emptied. Records wait this long at most; the kernel side wakes the agent when the
@@ -53,11 +63,13 @@ class CaptureOptions:
     turn_budget: int = 131_072 + 65_536
     """Bytes captured of one direction until the other direction speaks: the default body limit and a header
     block. Over HTTP/2 of the content of DATA frames, until the next message begins at either end."""
+    header_budget: int = 65_536
+    """The same for processes of which no bodies are captured (`ProcessPolicy.bodies`): a header block."""
     ring_bytes: int = 8_388_608
     """Size of the ring buffer: a power of two, at least a page."""
     default_policy: Policy = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
     """Policy of processes that `LiveCapture.set_policy` never named."""
-    judge_by_executable: bool = False
+    judge_at_exec: bool = False
     """A process that executes a program becomes `Policy.UNDECIDED`: captured until the agent has judged
     it."""
     agent_tgid: int = field(default_factory=os.getpid)
@@ -74,8 +86,8 @@ class CaptureOptions:
         ]
         if self.ports:
             flags.append("-DPORTS_IN_USE")
-        if self.judge_by_executable:
-            flags.append("-DJUDGE_BY_EXECUTABLE")
+        if self.judge_at_exec:
+            flags.append("-DJUDGE_AT_EXEC")
         return flags
 
 
@@ -135,7 +147,12 @@ class LiveCapture:
             for descriptor in descriptors.values():
                 undo.callback(os.close, descriptor)
             self._connections = Map(descriptors["connections"], 8, CONNECTION.size)
-            self._policies = Map(descriptors["policy_by_tgid"], 4, 1)
+            self._policies = PolicyTable(
+                Map(descriptors["policy_by_tgid"], 4, PROCESS_POLICY.size),
+                Map(descriptors["port_sets"], PORT_OF_SET.size, 1),
+                default=options.default_policy,
+                header_budget=min(options.header_budget, options.turn_budget),
+            )
             self._counters = Map(descriptors["counters"], 4, 8 * possible_processors())
             self._ring = RingBuffer(descriptors["records"])
             undo.callback(self._ring.close)
@@ -209,25 +226,24 @@ class LiveCapture:
         slots = {counter: self._counters.lookup(counter.to_bytes(4, "little")) or b"" for counter in Counter}
         return decode_counters(slots)
 
-    def set_policy(self, tgid: int, policy: Policy) -> None:
+    def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
         """Set what is captured of a process and of the children it will have.
 
-        Raises OSError when the table is full (32,768 processes).
+        Raises OSError when a table is full: of 32,768 processes, or of the 8,192 ports of all port sets.
         """
-        self._policies.update(tgid.to_bytes(4, "little"), bytes((policy,)))
+        self._policies.set(tgid, policy)
 
     def remove_policy(self, tgid: int) -> None:
         """Return a process to the default policy."""
-        self._policies.delete(tgid.to_bytes(4, "little"))
+        self._policies.remove(tgid)
 
-    def policies(self) -> dict[int, Policy]:
+    def policy(self, tgid: int) -> ProcessPolicy | None:
+        """Return the policy that a process has of its own, inherited or not."""
+        return self._policies.find(tgid)
+
+    def policies(self) -> dict[int, ProcessPolicy]:
         """Return the processes that have a policy of their own, inherited ones included."""
-        found = {}
-        for key in self._policies.keys():  # noqa: SIM118  # a kernel map, not a dict
-            value = self._policies.lookup(key)
-            if value is not None:
-                found[int.from_bytes(key, "little")] = Policy(value[0])
-        return found
+        return self._policies.read()
 
     def close(self) -> None:
         """Detach and release everything; the counters stay as they were then. Idempotent."""

@@ -32,7 +32,7 @@ TRACEPOINTS = (
 )
 """What is hooked, each by the function on_<name> of bpf/program.bpf.c."""
 
-MAPS = ("records", "connections", "policy_by_tgid", "counters", "continuations")
+MAPS = ("records", "connections", "policy_by_tgid", "port_sets", "counters", "continuations")
 """Maps handed over. `continuations` is never used by the agent, but the kernel empties it when nobody holds
 it."""
 

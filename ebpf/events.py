@@ -58,6 +58,8 @@ class Missing(IntFlag):
     """sendfile or splice: the bytes never were in user memory."""
     IOVEC_BOUND = 16
     """More iovec segments or chunks than one call is followed for."""
+    UNWANTED = 32
+    """The policy of the process did not want them."""
 
 
 class Policy(IntFlag):

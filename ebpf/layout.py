@@ -20,6 +20,7 @@ from ebpf.events import (
     Missing,
     ProcessExecuted,
     ProcessExited,
+    ProcessForked,
     Role,
     SocketEvent,
     SocketInfo,
@@ -36,25 +37,32 @@ payload_length."""
 SOCKET_FACTS = struct.Struct("<QIIHHHH16s16s")
 """cookie, inode, network_namespace, family, local_port, remote_port, is_http2, local_address,
 remote_address."""
-PROCESS_RECORD = struct.Struct("<BxxxIQII")
-"""kind, tgid, ktime_ns, path_length, arguments_length."""
+PROCESS_RECORD = struct.Struct("<BxHIQII")
+"""kind, cgroups_length, tgid, ktime_ns, path_length, arguments_length."""
+FORK_RECORD = struct.Struct("<B3xIQI4x")
+"""kind, tgid, ktime_ns, parent_tgid."""
+PROCESS_POLICY = struct.Struct("<QIHBB")
+"""since_ktime_ns, turn_budget, port_set, flags, finishing."""
+PORT_OF_SET = struct.Struct("<HH")
+"""set, port."""
 STREAM_STATE = struct.Struct("<QQQQIIIIHHIII16s")
 """position, reported, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, framed,
 header_length, keep_left, skip_left, kept, held."""
-CONNECTION = struct.Struct(f"<Q8B{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
-"""id, verdict, role, joined_late, opened, closed, turn, turns, ended, streams, socket."""
+CONNECTION = struct.Struct(f"<QQ9B7x{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
+"""id, seen_ktime_ns, verdict, role, joined_late, opened, closed, turn, turns, ended, missed, streams,
+socket."""
 
 RECORD_JOINED_LATE, RECORD_PROVISIONAL = 1, 2
 """Bits of `flags`."""
 
 _HEADER_BYTES = SOCKET_RECORD.size + SOCKET_FACTS.size
-_KIND_PROCESS_EXECUTED, _KIND_PROCESS_EXITED = 5, 6
+_KIND_PROCESS_EXECUTED, _KIND_PROCESS_EXITED, _KIND_PROCESS_FORKED = 5, 6, 7
 _FAMILY_UNIX, _FAMILY_IPV4, _FAMILY_IPV6 = 1, 2, 10
 
 _KINDS = (EventKind.DATA, *EventKind)  # from 1 on; 0 is refused before
 _DIRECTIONS = tuple(Direction)
 _ROLES = tuple(Role)
-_MISSING = tuple(Missing(bits) for bits in range(32))
+_MISSING = tuple(Missing(bits) for bits in range(64))
 
 COOKIE_SLICE = slice(SOCKET_RECORD.size, SOCKET_RECORD.size + 8)
 """Where a socket record holds the cookie, a kernel address."""
@@ -83,6 +91,8 @@ class Counter(IntEnum):
     CONNECTIONS_EXCLUDED = 10
     CONNECTION_TABLE_FULL = 11
     POLICY_TABLE_FULL = 12
+    CONNECTIONS_REJOINED = 13
+    UNWANTED_BYTES = 14
 
 
 LOSSES = (
@@ -131,9 +141,29 @@ def _decode_socket(facts: bytes, offset: int) -> SocketInfo:
     )
 
 
-def _decode_process(record: bytes) -> ProcessExecuted | ProcessExited:
+def _decode_cgroups(text: bytes) -> tuple[str, ...]:
+    """Return the paths of cgroups whose names are given from the innermost one to the root."""
+    paths: list[str] = []
+    names: list[str] = []
+    for name in text.split(b"\0"):
+        if name:
+            names.append(name.decode(errors="replace"))
+            continue
+        path = "".join(f"/{name}" for name in reversed(names))
+        if path and path not in paths:
+            paths.append(path)
+        names.clear()
+    return tuple(paths)
+
+
+def _decode_process(record: bytes) -> ProcessExecuted | ProcessForked | ProcessExited:
     try:
-        kind, tgid, ktime_ns, path_length, arguments_length = PROCESS_RECORD.unpack_from(record)
+        if record and record[0] == _KIND_PROCESS_FORKED:
+            _kind, tgid, ktime_ns, parent_tgid = FORK_RECORD.unpack_from(record)
+            return ProcessForked(ktime_ns, tgid, parent_tgid)
+        kind, cgroups_length, tgid, ktime_ns, path_length, arguments_length = PROCESS_RECORD.unpack_from(
+            record
+        )
     except struct.error as error:
         raise LayoutError("cut process record") from error
     if kind == _KIND_PROCESS_EXITED:
@@ -141,15 +171,17 @@ def _decode_process(record: bytes) -> ProcessExecuted | ProcessExited:
     if kind != _KIND_PROCESS_EXECUTED:
         raise LayoutError(f"unknown record kind {kind}")
     path_end = PROCESS_RECORD.size + path_length
-    end = path_end + arguments_length
+    arguments_end = path_end + arguments_length
+    end = arguments_end + cgroups_length
     if len(record) < end:
         raise LayoutError("cut process record")
-    arguments = record[path_end:end].decode(errors="replace")
+    arguments = record[path_end:arguments_end].decode(errors="replace")
     return ProcessExecuted(
         ktime_ns,
         tgid,
         record[PROCESS_RECORD.size : path_end].decode(errors="replace"),
         tuple(arguments.removesuffix("\0").split("\0")) if arguments else (),
+        _decode_cgroups(record[arguments_end:end]),
     )
 
 
@@ -215,8 +247,8 @@ def uncaptured_tail(connection: bytes, connection_id: int) -> list[SocketEvent]:
 
     [] when the entry meanwhile belongs to another connection.
     """
-    identity, _verdict, role, joined_late, opened, _closed, _turn, _turns, _ended, streams, facts = (
-        CONNECTION.unpack(connection)
+    identity, _seen, _verdict, role, joined_late, opened, *_states, streams, facts = CONNECTION.unpack(
+        connection
     )
     if identity != connection_id or not opened:
         return []
@@ -237,7 +269,7 @@ def uncaptured_tail(connection: bytes, connection_id: int) -> list[SocketEvent]:
                     reported,
                     position - reported,
                     b"",
-                    _MISSING[missing & 31],
+                    _MISSING[missing & 63],
                     _ROLES[role],
                     joined_late != 0,
                     info,

@@ -17,12 +17,13 @@ SOURCE_DIRECTORY = Path(__file__).parent / "bpf"
 
 _LOCAL_INCLUDE = re.compile(r'^#include "([^"]+)"$')
 
-_MEMBERS: tuple[tuple[str, str], ...] = (
+_MEMBERS: tuple[tuple[str, ...], ...] = (
     ("task_struct", "files"),
     ("task_struct", "thread_info"),
     ("task_struct", "tgid"),
     ("task_struct", "mm"),
     ("task_struct", "signal"),
+    ("task_struct", "cgroups"),
     ("files_struct", "fdt"),
     ("fdtable", "fd"),
     ("file", "f_inode"),
@@ -53,10 +54,17 @@ _MEMBERS: tuple[tuple[str, str], ...] = (
     ("mm_struct", "arg_start"),
     ("mm_struct", "arg_end"),
     ("signal_struct", "live"),
+    ("css_set", "dfl_cgrp"),
+    ("css_set", "subsys"),
+    ("cgroup_subsys_state", "cgroup"),
+    ("cgroup", "kn"),
+    ("cgroup", "root"),
+    ("kernfs_node", "name"),
+    ("kernfs_node", "parent", "__parent"),  # the latter since Linux 6.15
 )
-"""Members that bpf/*.h reads as OFFSET_<struct>_<member>."""
+"""Members that bpf/*.h reads as OFFSET_<struct>_<member>, with other names that kernels have for them."""
 
-_MEMBERS_BY_MACHINE: dict[str, tuple[tuple[str, str], ...]] = {
+_MEMBERS_BY_MACHINE: dict[str, tuple[tuple[str, ...], ...]] = {
     "x86_64": (
         ("thread_info", "status"),
         ("pt_regs", "dx"),

@@ -26,8 +26,11 @@ from ebpf.events import CaptureEvent, ClockSample, ProcessFacts, SocketEvent
 from ebpf.layout import COOKIE_SLICE, LayoutError, RecordDecoder, is_socket_record
 
 MAGIC = b"wirespan recording\n"
-FORMAT_VERSION = 1
-"""Raised when an older reader would misread what is written; readers refuse newer versions."""
+FORMAT_VERSION = 2
+"""Raised when an older reader would misread what is written; readers refuse newer versions.
+
+Format 1 is read as well: it has no records of forks, and zeros where an exec record has the length of its
+cgroups."""
 MAX_FRAME_BYTES = 1 << 20
 """Far above any record (8.3 KB) or process description; a larger length is damage, not data."""
 
@@ -93,7 +96,11 @@ class RecordingWriter:
 
     def append_facts(self, facts: ProcessFacts) -> None:
         """Append what /proc said of a process; it should precede the process's first record."""
-        self._file.write(_frame(_FrameType.FACTS, json.dumps(dataclasses.asdict(facts)).encode()))
+        # not by asdict, which copies a mapping as what it is, whether JSON knows it or not
+        content = {field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)}
+        if facts.workload is not None:
+            content["workload"] = dict(facts.workload)
+        self._file.write(_frame(_FrameType.FACTS, json.dumps(content).encode()))
 
     def close(self, losses: Mapping[str, int]) -> None:
         """Append the final loss counters and finish the file. Idempotent."""
@@ -185,6 +192,7 @@ class RecordedCapture:
                 elif frame_type == _FrameType.FACTS:
                     facts = json.loads(content)
                     facts["command_line"] = tuple(facts["command_line"])
+                    facts["cgroups"] = tuple(facts.get("cgroups", ()))
                     yield ProcessFacts(**facts)
                 elif frame_type == _FrameType.LOSSES:
                     self._losses = {str(cause): int(amount) for cause, amount in json.loads(content).items()}

@@ -29,15 +29,59 @@ enum tcp_state {
     TCP_STATE_LAST_ACK = 9
 };
 
-/* Whether a process with this policy wants this connection. */
-static __always_inline int is_role_wanted(__u8 policy, __u8 role) {
-    if (policy & POLICY_UNDECIDED || role == ROLE_UNKNOWN)
+static __always_inline int is_role_among(__u8 flags, __u8 role) {
+    if (flags & POLICY_UNDECIDED)
         return 1;
-    return policy & (role == ROLE_SERVER ? POLICY_CAPTURE_INGRESS : POLICY_CAPTURE_EGRESS);
+    if (role == ROLE_UNKNOWN)
+        return flags != POLICY_IGNORE;
+    return flags & (role == ROLE_SERVER ? POLICY_CAPTURE_INGRESS : POLICY_CAPTURE_EGRESS);
 }
 
-static __always_inline __u8 provisional_flag(__u8 policy) {
-    return policy & POLICY_UNDECIDED ? RECORD_PROVISIONAL : 0;
+/* Ports of a process are asked for anew at each movement: they change while it runs. A Unix socket has none.
+ */
+static __always_inline int is_port_of_process(__u16 set, struct socket_facts *facts) {
+    struct port_of_set local = {.set = set, .port = facts->local_port};
+    struct port_of_set remote = {.set = set, .port = facts->remote_port};
+
+    return set == 0 || port_sets.lookup(&local) != NULL || port_sets.lookup(&remote) != NULL;
+}
+
+/* Whether a process with this policy wants this connection. */
+static __always_inline int is_wanted(struct process_policy *policy, struct connection *connection) {
+    if (is_role_among(policy->flags, connection->role) &&
+        is_port_of_process(policy->port_set, &connection->socket))
+        return 1;
+    return connection->opened && is_role_among(policy->finishing, connection->role);
+}
+
+/* Whether bytes may have gone by that were neither captured nor counted, since this was last looked at. */
+static __always_inline int is_stale(struct process_policy *policy, struct connection *connection) {
+    return connection->seen_ktime_ns < policy->since_ktime_ns || connection->missed;
+}
+
+/* Bytes that the policy does not want, which may change. On a connection that is captured they are a hole of
+ * known length. Before that nothing is known that would be worth keeping. */
+static __always_inline void pass_by(struct connection *connection, struct movement *movement) {
+    struct stream_state *stream = &connection->streams[movement->direction & 1];
+
+    if (!connection->opened) {
+        connection->missed = 1;
+        return;
+    }
+    __sync_fetch_and_add(&stream->position, movement->bytes);
+    stream->missing |= MISSING_UNWANTED;
+    stream->lost_ktime_ns = bpf_ktime_get_ns();
+    if (stream->framed)
+        pass_unseen(stream, movement->bytes);
+    count(COUNTER_UNWANTED_BYTES, movement->bytes);
+}
+
+static __always_inline __u32 turn_budget(struct process_policy *policy) {
+    return policy->turn_budget ? policy->turn_budget : TURN_BUDGET;
+}
+
+static __always_inline __u8 provisional_flag(struct process_policy *policy) {
+    return policy->flags & POLICY_UNDECIDED ? RECORD_PROVISIONAL : 0;
 }
 
 /* A read returned 0. On a Unix socket that is the only sign that the other end is over. */
@@ -99,42 +143,50 @@ static __always_inline void shut_unix_socket(void *task, __u32 fd, __u32 how, __
 
 /* Captures a movement on a connection that is judged HTTP. */
 static __always_inline int capture_http(void *ctx, struct scratch *scratch, struct connection *connection,
-                                        struct movement *movement, __u32 tgid, __u64 ktime_ns) {
+                                        struct movement *movement, __u32 budget, __u32 tgid, __u64 ktime_ns) {
     if (!connection->opened)
         open_connection(scratch, connection, movement->direction & 1, ktime_ns, tgid);
-    capture_movement(ctx, scratch, connection, movement, ktime_ns, tgid);
+    capture_movement(ctx, scratch, connection, movement, budget, ktime_ns, tgid);
     return 0;
 }
 
 /* Bytes were moved, or a read found the end of the stream. */
 static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, struct movement *movement,
-                                           __u32 tgid, __u8 policy) {
+                                           __u32 tgid, struct process_policy *policy) {
     struct descriptor descriptor = resolve_descriptor(task, fd);
     struct connection *connection;
     struct unjudged_call *call;
     struct scratch *scratch;
+    __u64 ktime_ns;
     __u32 zero = 0;
 
     if (!descriptor.sk || descriptor.type != TYPE_STREAM)
         return 0;
     connection = find_connection(&descriptor);
-    if (connection && (connection->verdict >= VERDICT_NOT_HTTP || !is_role_wanted(policy, connection->role)))
+    if (connection && connection->verdict >= VERDICT_NOT_HTTP)
         return 0;
     if (is_compat_call(task))
         return 0;
     if (movement->form == FORM_MMSGHDR)
         movement->bytes = sum_messages(movement);
+    if (connection && !is_wanted(policy, connection)) {
+        pass_by(connection, movement);
+        return 0;
+    }
 
-    if (connection && (connection->verdict == VERDICT_HTTP || (connection->verdict && !movement->bytes))) {
+    if (connection && !is_stale(policy, connection) &&
+        (connection->verdict == VERDICT_HTTP || (connection->verdict && !movement->bytes))) {
         scratch = scratches.lookup(&zero);
         if (!scratch)
             return 0;
+        ktime_ns = bpf_ktime_get_ns();
+        connection->seen_ktime_ns = ktime_ns;
         scratch->record.flags = provisional_flag(policy);
         if (movement->bytes == 0) {
-            end_ingress(scratch, connection, bpf_ktime_get_ns(), tgid);
+            end_ingress(scratch, connection, ktime_ns, tgid);
             return 0;
         }
-        return capture_http(ctx, scratch, connection, movement, tgid, bpf_ktime_get_ns());
+        return capture_http(ctx, scratch, connection, movement, turn_budget(policy), tgid, ktime_ns);
     }
     call = unjudged_calls.lookup(&zero);
     if (!call || movement->bytes == 0)
@@ -147,12 +199,12 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     call->form = movement->form;
     call->inode = descriptor.inode;
     call->tgid = tgid;
-    call->policy = policy;
+    call->policy = *policy;
     continuations.call(ctx, CONTINUE_JUDGING);
     return 0;
 }
 
-/* sys_exit goes on here when the connection is new or undecided, or speaks HTTP/2. */
+/* sys_exit goes on here when the connection is new, undecided or stale, or speaks HTTP/2. */
 static __always_inline int handle_unjudged(void *ctx) {
     __u32 zero = 0;
     struct unjudged_call *call = unjudged_calls.lookup(&zero);
@@ -161,6 +213,8 @@ static __always_inline int handle_unjudged(void *ctx) {
     __u64 ktime_ns = bpf_ktime_get_ns();
     struct stream_state *stream;
     struct window *window;
+    __u32 budget;
+    int is_old;
 
     if (!call || !scratch)
         return 0;
@@ -177,6 +231,17 @@ static __always_inline int handle_unjudged(void *ctx) {
                                      ROLE_UNKNOWN, 1, NUMBERED_BY_CALL);
     if (!connection)
         return 0;
+    scratch->record.flags = provisional_flag(&call->policy);
+    /* opened and not judged: it began anew while another thread was about to open it */
+    is_old = is_stale(&call->policy, connection) ||
+             (connection->opened && connection->verdict == VERDICT_UNDECIDED);
+    if (is_old && !connection->closed) /* what is still read of a closed one has no beginning */
+        begin_anew(scratch, connection, ktime_ns);
+    if ((is_old && connection->closed) || !is_wanted(&call->policy, connection)) {
+        pass_by(connection, &movement);
+        return 0;
+    }
+    connection->seen_ktime_ns = ktime_ns;
     stream = &connection->streams[movement.direction & 1];
     if (connection->verdict == VERDICT_UNDECIDED || seeks_frames(connection, stream)) {
         __builtin_memset(window, 0, sizeof(*window));
@@ -192,13 +257,16 @@ static __always_inline int handle_unjudged(void *ctx) {
     } else if (seeks_frames(connection, stream)) {
         find_frames(stream, window, movement.bytes);
     }
-    if (connection->verdict >= VERDICT_NOT_HTTP || connection->verdict == VERDICT_UNDECIDED ||
-        !is_role_wanted(call->policy, connection->role))
+    if (connection->verdict >= VERDICT_NOT_HTTP || connection->verdict == VERDICT_UNDECIDED)
         return 0;
-    scratch->record.flags = provisional_flag(call->policy);
+    if (!is_wanted(&call->policy, connection)) { /* its role was not known before */
+        pass_by(connection, &movement);
+        return 0;
+    }
+    budget = turn_budget(&call->policy);
     if (follows_frames(connection, &movement))
-        return capture_frames(ctx, scratch, connection, &movement, ktime_ns, call->tgid);
-    return capture_http(ctx, scratch, connection, &movement, call->tgid, ktime_ns);
+        return capture_frames(ctx, scratch, connection, &movement, budget, ktime_ns, call->tgid);
+    return capture_http(ctx, scratch, connection, &movement, budget, call->tgid, ktime_ns);
 }
 
 /* sys_exit goes on here when a socket was connected, accepted, paired or shut down. */
@@ -243,8 +311,8 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
     struct movement movement = {.direction = EGRESS, .form = FORM_BUFFER, .bytes = result};
     struct registers registers;
     __u64 flags = 0;
+    struct process_policy policy;
     __u32 fd, tgid;
-    __u8 policy;
     void *task;
 
     if (result < 0 && result != -ERROR_IN_PROGRESS)
@@ -295,7 +363,8 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
     case __NR_socketpair:
     case __NR_shutdown:
         tgid = bpf_get_current_pid_tgid() >> 32;
-        if (tgid == AGENT_TGID || policy_of(tgid) != POLICY_IGNORE)
+        policy = policy_of(tgid);
+        if (tgid == AGENT_TGID || !is_ignored(&policy))
             continuations.call(ctx, CONTINUE_LIFE);
         return 0;
     default:
@@ -308,7 +377,7 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
     if (tgid == AGENT_TGID)
         return 0;
     policy = policy_of(tgid);
-    if (policy == POLICY_IGNORE)
+    if (is_ignored(&policy))
         return 0;
     task = current_task();
 
@@ -329,7 +398,7 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
         else
             movement.direction = INGRESS;
     }
-    return handle_movement(ctx, task, fd, &movement, tgid, policy);
+    return handle_movement(ctx, task, fd, &movement, tgid, &policy);
 }
 
 /* sys_exit goes on here while a call has buffers left, and again until the kernel's bound on tail calls. */
@@ -351,6 +420,15 @@ static __always_inline int handle_continuation(void *ctx) {
     return 0;
 }
 
+/* Whether it is known how far a connection got that the current process ends, which is no more once bytes of
+ * it may have gone by unwatched. A process that exits has no policy any more and was watched until then. */
+static __always_inline int is_end_known(struct connection *connection) {
+    __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct process_policy *policy = policy_by_tgid.lookup(&tgid);
+
+    return !policy || !(is_ignored(policy) || is_stale(policy, connection));
+}
+
 static __always_inline int handle_tcp_state(void *sk, int old, int new) {
     struct socket_record record = {};
     struct connection draft;
@@ -370,7 +448,7 @@ static __always_inline int handle_tcp_state(void *sk, int old, int new) {
         return 0;
     if (new == TCP_STATE_CLOSE)
         deliver_closed(&record, connection, bpf_ktime_get_ns());
-    else
+    else if (connection->opened && is_end_known(connection))
         deliver_ended(&record, connection, EGRESS, bpf_ktime_get_ns(), 0);
     return 0;
 }
@@ -378,20 +456,27 @@ static __always_inline int handle_tcp_state(void *sk, int old, int new) {
 static __always_inline int handle_exec(void *task, void *bprm) {
     __u32 tgid = 0, zero = 0;
     struct scratch *scratch = scratches.lookup(&zero);
+    struct process_policy policy;
 
     READ_KERNEL(tgid, task, task_struct, tgid);
     if (!scratch || tgid == AGENT_TGID)
         return 0;
-#ifdef JUDGE_BY_EXECUTABLE
-    set_policy(tgid, POLICY_UNDECIDED);
+    policy = policy_of(tgid);
+#ifdef JUDGE_AT_EXEC
+    struct process_policy undecided = {.flags = POLICY_UNDECIDED, .since_ktime_ns = policy.since_ktime_ns};
+    if (is_ignored(&policy))
+        undecided.since_ktime_ns = bpf_ktime_get_ns();
+    set_policy(tgid, &undecided);
+    policy = undecided;
 #endif
-    if (policy_of(tgid) != POLICY_IGNORE)
-        deliver_executed(scratch, task, bprm, tgid);
+    if (!is_ignored(&policy))
+        deliver_executed(scratch, task, bprm, tgid, &policy);
     return 0;
 }
 
 static __always_inline int handle_exit(void *task) {
     void *signal = NULL;
+    struct process_policy policy;
     int live = 1;
     __u32 tgid = 0;
 
@@ -400,7 +485,8 @@ static __always_inline int handle_exit(void *task) {
     if (live != 0) /* other threads go on, also when their leader is gone */
         return 0;
     READ_KERNEL(tgid, task, task_struct, tgid);
-    if (policy_of(tgid) != POLICY_IGNORE)
+    policy = policy_of(tgid);
+    if (!is_ignored(&policy))
         deliver_exited(tgid);
     policy_by_tgid.delete(&tgid);
     return 0;

@@ -44,6 +44,7 @@ static __always_inline struct connection *make_connection(struct connection *dra
     if (!describe_socket(&draft->socket, sk, inode))
         return NULL;
     draft->id = next_connection_id(numbering);
+    draft->seen_ktime_ns = bpf_ktime_get_ns();
     if (!is_port_wanted(&draft->socket))
         draft->verdict = VERDICT_PORT;
     if (connections.update(&key, draft) != 0) {
@@ -67,6 +68,30 @@ static __always_inline struct connection *find_connection(struct descriptor *des
         return NULL;
     connection->socket.inode = descriptor->inode;
     return connection;
+}
+
+/* Goes on with a connection of which bytes went by unwatched: under another id, so that what was captured
+ * before and what comes are never taken for neighbours, and judged again like one that is older than the
+ * agent. In place, because another thread may hold the entry. The agent gives up the former id in its time:
+ * nobody knows how that ended. */
+static __always_inline void begin_anew(struct scratch *scratch, struct connection *connection,
+                                       __u64 ktime_ns) {
+    connection->missed = 0;
+    connection->seen_ktime_ns = ktime_ns;
+    if (connection->opened) {
+        deliver_uncaptured(&scratch->record, connection, INGRESS);
+        deliver_uncaptured(&scratch->record, connection, EGRESS);
+    }
+    connection->id = next_connection_id(NUMBERED_BY_CALL);
+    connection->verdict = VERDICT_UNDECIDED;
+    connection->joined_late = 1;
+    connection->opened = 0;
+    connection->turn = 0xff;
+    connection->turns = 0;
+    connection->ended = 0;
+    connection->socket.is_http2 = 0;
+    __builtin_memset(connection->streams, 0, sizeof(connection->streams));
+    count(COUNTER_CONNECTIONS_REJOINED, 1);
 }
 
 static __always_inline void set_verdict(struct connection *connection, __u8 verdict, __u32 counter) {

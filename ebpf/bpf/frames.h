@@ -78,11 +78,10 @@ static __always_inline void find_frames(struct stream_state *stream, struct wind
 }
 
 /* Goes by what a frame's header says, which stands in stream->held. */
-static __always_inline void begin_frame(struct connection *connection, __u32 direction) {
+static __always_inline void begin_frame(struct connection *connection, __u32 direction, __u32 budget) {
     struct stream_state *stream = &connection->streams[direction & 1];
     __u32 length = (__u32)stream->held[0] << 16 | (__u32)stream->held[1] << 8 | stream->held[2];
     __u32 type = stream->held[3];
-    __u32 budget = TURN_BUDGET;
 
     stream->header_length = 0;
     if (type > MAX_KNOWN_FRAME_TYPE || !(KNOWN_FRAME_TYPES >> type & 1) || stream->held[5] & 0x80) {
@@ -96,7 +95,7 @@ static __always_inline void begin_frame(struct connection *connection, __u32 dir
     if (type == FRAME_HEADERS || type == FRAME_DATA)
         connection->streams[!direction].kept = 0;
     if (type == FRAME_DATA)
-        budget -= stream->kept;
+        budget = stream->kept < budget ? budget - stream->kept : 0;
     stream->keep_left = length < budget ? length : budget;
     stream->skip_left = length - stream->keep_left;
     if (type == FRAME_DATA)
@@ -123,7 +122,7 @@ static __always_inline int read_header(struct connection *connection, struct tra
     transfer->wanted = length;
     stream->header_length = have + length;
     if (stream->header_length == FRAME_HEADER_BYTES)
-        begin_frame(connection, transfer->direction);
+        begin_frame(connection, transfer->direction, transfer->budget);
     return 1;
 }
 
@@ -152,7 +151,7 @@ static __always_inline void skip_bytes(struct scratch *scratch, struct connectio
 /* Once it is not known where frames begin, the rest of the call is captured like any other bytes. */
 static __always_inline void lose_frames(struct stream_state *stream, struct transfer *transfer) {
     __u64 spent = stream->spent + transfer->filled;
-    __u64 left = spent < TURN_BUDGET ? TURN_BUDGET - spent : 0;
+    __u64 left = spent < transfer->budget ? transfer->budget - spent : 0;
 
     stream->framed = 0;
     transfer->wanted = transfer->message_left < left ? transfer->message_left : left;
@@ -249,7 +248,7 @@ static __always_inline int follows_frames(struct connection *connection, struct 
 /* Turns a movement of which the frames are known into records, by the tail program. */
 static __always_inline int capture_frames(void *context, struct scratch *scratch,
                                           struct connection *connection, struct movement *movement,
-                                          __u64 ktime_ns, __u32 tgid) {
+                                          __u32 budget, __u64 ktime_ns, __u32 tgid) {
     __u32 direction = movement->direction & 1;
     struct stream_state *stream = &connection->streams[direction];
     __u64 position = stream->position;
@@ -261,7 +260,7 @@ static __always_inline int capture_frames(void *context, struct scratch *scratch
         deliver_uncaptured(&scratch->record, connection, !direction);
         connection->turn = direction;
     }
-    begin_transfer(connection, movement, position, 0, ktime_ns, tgid);
+    begin_transfer(connection, movement, position, 0, budget, ktime_ns, tgid);
     continuations.call(context, CONTINUE_TRANSFER);
     return 0;
 }

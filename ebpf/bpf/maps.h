@@ -13,6 +13,7 @@
 #define MAX_PROCESSES 32768 /* processes with a policy of their own */
 #define MAX_EXCLUDED 1024   /* connections that the agent itself opened lately */
 #define MAX_PORTS 1024
+#define MAX_PORTS_OF_SETS 8192 /* of all port sets together */
 
 /* Records for the agent. Written by all programs, read by the agent. Declared first: ring_wakeup relies on
  * it. */
@@ -23,12 +24,20 @@ BPF_RINGBUF_OUTPUT(records, RING_PAGES);
  * age retires an entry. */
 BPF_TABLE("lru_hash", __u64, struct connection, connections, MAX_CONNECTIONS);
 
-/* tgid → enum policy. Written by the agent and at fork and exec; read by all; deleted at the last thread's
- * exit. */
-BPF_TABLE("hash", __u32, __u8, policy_by_tgid, MAX_PROCESSES);
+/* tgid → policy. Written by the agent and at fork and exec; read by all; deleted at the last thread's exit.
+ */
+BPF_TABLE("hash", __u32, struct process_policy, policy_by_tgid, MAX_PROCESSES);
 
 /* Ports asked for. Written by the agent before attaching; read where a connection is first seen. */
 BPF_TABLE("hash", __u16, __u8, ports, MAX_PORTS);
+
+/* Ports that single processes are captured at. Written by the agent before a policy names the set, deleted
+ * once none does; read at each movement of such a process, for its set may be another one by then. */
+struct port_of_set {
+    __u16 set;
+    __u16 port;
+};
+BPF_TABLE("hash", struct port_of_set, __u8, port_sets, MAX_PORTS_OF_SETS);
 
 /* Addresses of the agent's own connections, as the other end sees them, whatever network namespace that is
  * in. Written at the agent's connect; read at judging; retired by age. */
@@ -74,7 +83,7 @@ struct transfer {
     __u32 filled; /* bytes gathered in the scratch */
     __u32 tgid;
     __u32 direction;
-    __u32 reserved;
+    __u32 budget; /* for a direction in one turn */
 };
 BPF_PERCPU_ARRAY(transfers, struct transfer, 1);
 
@@ -89,8 +98,7 @@ struct unjudged_call {
     __u32 form;
     __u32 inode;
     __u32 tgid;
-    __u32 policy;
-    __u32 reserved;
+    struct process_policy policy;
 };
 BPF_PERCPU_ARRAY(unjudged_calls, struct unjudged_call, 1);
 

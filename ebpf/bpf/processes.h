@@ -7,35 +7,105 @@
 
 #include "emission.h"
 
-static __always_inline void set_policy(__u32 tgid, __u8 policy) {
-    if (policy_by_tgid.update(&tgid, &policy) != 0)
+static __always_inline void set_policy(__u32 tgid, struct process_policy *policy) {
+    if (policy_by_tgid.update(&tgid, policy) != 0)
         count(COUNTER_POLICY_TABLE_FULL, 1);
 }
 
-static __always_inline __u8 policy_of(__u32 tgid) {
-    __u8 *policy = policy_by_tgid.lookup(&tgid);
-    return policy ? *policy : DEFAULT_POLICY;
+static __always_inline struct process_policy policy_of(__u32 tgid) {
+    struct process_policy *own = policy_by_tgid.lookup(&tgid);
+    struct process_policy policy = {.flags = DEFAULT_POLICY};
+
+    if (own)
+        policy = *own;
+    return policy;
+}
+
+/* Whether nothing that the process does is looked at. */
+static __always_inline int is_ignored(struct process_policy *policy) {
+    return policy->flags == POLICY_IGNORE && policy->finishing == POLICY_IGNORE;
+}
+
+/* Until the agent has judged a process, all that it says is captured: that should not last for a whole drain.
+ */
+static __always_inline void deliver_of_process(void *record, __u64 size, struct process_policy *policy) {
+    deliver_waking(record, size, policy->flags & POLICY_UNDECIDED ? BPF_RB_FORCE_WAKEUP : ring_wakeup());
 }
 
 /* A child starts with what its parent has, so that its first call is judged as the parent's would be. */
-static __always_inline void inherit_policy(void *parent, void *child) {
+static __always_inline void handle_fork(void *parent, void *child) {
+    struct fork_record record = {.kind = RECORD_PROCESS_FORKED};
     __u32 parent_tgid = 0, child_tgid = 0;
+    struct process_policy policy;
 
     READ_KERNEL(parent_tgid, parent, task_struct, tgid);
     READ_KERNEL(child_tgid, child, task_struct, tgid);
     if (parent_tgid == child_tgid) /* a thread */
         return;
-    __u8 *policy = policy_by_tgid.lookup(&parent_tgid);
-    if (policy)
-        set_policy(child_tgid, *policy);
+    policy = policy_of(parent_tgid);
+    if (policy_by_tgid.lookup(&parent_tgid))
+        set_policy(child_tgid, &policy);
+    if (is_ignored(&policy))
+        return;
+    record.tgid = child_tgid;
+    record.ktime_ns = bpf_ktime_get_ns();
+    record.parent_tgid = parent_tgid;
+    deliver_of_process(&record, sizeof(record), &policy);
 }
 
-static __always_inline void deliver_executed(struct scratch *scratch, void *task, void *bprm, __u32 tgid) {
+/* Appends the names of a cgroup and of its ancestors to `text`, of which `length` bytes are in use. Returns
+ * how many are then. */
+static __always_inline __u64 append_cgroup(__u8 *text, __u64 length, void *cgroup) {
+    void *node = NULL;
+
+    READ_KERNEL(node, cgroup, cgroup, kn);
+#pragma unroll
+    for (int level = 0; level < CGROUP_LEVELS; level++) {
+        void *name = NULL;
+        __s64 copied;
+
+        if (!node)
+            break;
+        READ_KERNEL(name, node, kernfs_node, name);
+        if (length > PROCESS_TEXT_BYTES)
+            break;
+        copied = bpf_probe_read_kernel_str(text + length, CGROUP_NAME_BYTES, name);
+        if (copied <= 1 || copied > CGROUP_NAME_BYTES) /* the root has no name */
+            break;
+        length += copied;
+        asm volatile("" : "+r"(length));
+        READ_KERNEL(node, node, kernfs_node, parent);
+    }
+    if (length > PROCESS_TEXT_BYTES)
+        return length;
+    text[length] = 0;
+    return length + 1;
+}
+
+/* Appends the cgroups that tell which container a process is in: that of the unified hierarchy and, where
+ * there is one, that of a v1 hierarchy. */
+static __always_inline __u64 append_cgroups(__u8 *text, __u64 length, void *task) {
+    void *set = NULL, *unified = NULL, *state = NULL, *other = NULL, *root = NULL, *other_root = NULL;
+
+    READ_KERNEL(set, task, task_struct, cgroups);
+    READ_KERNEL(unified, set, css_set, dfl_cgrp);
+    READ_KERNEL(state, set, css_set, subsys);
+    READ_KERNEL(other, state, cgroup_subsys_state, cgroup);
+    READ_KERNEL(root, unified, cgroup, root);
+    READ_KERNEL(other_root, other, cgroup, root);
+    length = append_cgroup(text, length, unified);
+    if (other_root != root)
+        length = append_cgroup(text, length, other);
+    return length;
+}
+
+static __always_inline void deliver_executed(struct scratch *scratch, void *task, void *bprm, __u32 tgid,
+                                             struct process_policy *policy) {
     struct process_record *record = (struct process_record *)scratch;
     __u8 *text = (__u8 *)scratch + sizeof(*record);
     void *filename = NULL, *mm = NULL;
     __u64 start = 0, end = 0;
-    __u64 length;
+    __u64 length, end_of_text;
     __s64 path_length;
 
     __builtin_memset(record, 0, sizeof(*record));
@@ -60,12 +130,9 @@ static __always_inline void deliver_executed(struct scratch *scratch, void *task
         length = 0;
     record->path_length = path_length;
     record->arguments_length = length;
-#ifdef JUDGE_BY_EXECUTABLE
-    /* until the agent has judged it, all that it says is captured: that should not last for a whole drain */
-    deliver_waking(record, sizeof(*record) + path_length + length, BPF_RB_FORCE_WAKEUP);
-#else
-    deliver(record, sizeof(*record) + path_length + length);
-#endif
+    end_of_text = append_cgroups(text, path_length + length, task);
+    record->cgroups_length = end_of_text - path_length - length;
+    deliver_of_process(record, sizeof(*record) + end_of_text, policy);
 }
 
 static __always_inline void deliver_exited(__u32 tgid) {

@@ -32,7 +32,7 @@ int on_inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx) {
 }
 
 int on_sched_process_fork(struct bpf_raw_tracepoint_args *ctx) {
-    inherit_policy((void *)ctx->args[0], (void *)ctx->args[1]);
+    handle_fork((void *)ctx->args[0], (void *)ctx->args[1]);
     return 0;
 }
 

@@ -18,6 +18,13 @@
 #define PATH_BYTES 256      /* copied of an executable's path */
 #define UNIX_PATH_BYTES 108 /* sizeof(sockaddr_un.sun_path) */
 
+/* Of a process's cgroup and its ancestors, from the innermost on: a container's is at most five deep, and the
+ * longest name, cri-containerd-<64 hex>.scope, has 85 bytes. */
+#define CGROUP_LEVELS 6
+#define CGROUP_NAME_BYTES 128 /* with its NUL */
+/* behind a process record at most: of two cgroups, each with a NUL at its end */
+#define PROCESS_TEXT_BYTES (PATH_BYTES + ARGUMENTS_BYTES + 2 * (CGROUP_LEVELS * CGROUP_NAME_BYTES + 1))
+
 enum record_kind {
     RECORD_DATA = 1,
     RECORD_OPENED = 2,
@@ -25,6 +32,7 @@ enum record_kind {
     RECORD_CLOSED = 4,
     RECORD_PROCESS_EXECUTED = 5,
     RECORD_PROCESS_EXITED = 6,
+    RECORD_PROCESS_FORKED = 7,
 };
 
 enum direction { INGRESS = 0, EGRESS = 1 };
@@ -42,6 +50,7 @@ enum missing_cause {
     MISSING_UNREADABLE = 4,
     MISSING_SENDFILE = 8,
     MISSING_IOVEC_BOUND = 16,
+    MISSING_UNWANTED = 32,
 };
 
 enum policy {
@@ -49,6 +58,15 @@ enum policy {
     POLICY_CAPTURE_INGRESS = 1,
     POLICY_CAPTURE_EGRESS = 2,
     POLICY_UNDECIDED = 4,
+};
+
+/* What is captured of a process: value of the policy map. */
+struct process_policy {
+    __u64 since_ktime_ns; /* bytes moved before went by unwatched */
+    __u32 turn_budget;    /* bytes captured of a direction in one turn; 0: TURN_BUDGET */
+    __u16 port_set;       /* only connections with a port of this set at either end; 0: every port */
+    __u8 flags;           /* enum policy, or-ed */
+    __u8 finishing; /* likewise: roles in which what is captured already goes on, whatever else is said */
 };
 
 enum socket_family { FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
@@ -88,6 +106,8 @@ enum counter {
     COUNTER_CONNECTIONS_EXCLUDED,
     COUNTER_CONNECTION_TABLE_FULL,
     COUNTER_POLICY_TABLE_FULL,
+    COUNTER_CONNECTIONS_REJOINED,
+    COUNTER_UNWANTED_BYTES,
     COUNTERS, /* how many there are */
 };
 
@@ -123,12 +143,23 @@ struct socket_record {
 
 struct process_record {
     __u8 kind; /* PROCESS_EXECUTED, PROCESS_EXITED */
-    __u8 reserved[3];
+    __u8 reserved;
+    __u16 cgroups_length;
     __u32 tgid;
     __u64 ktime_ns;
     __u32 path_length;
     __u32 arguments_length;
-    /* path and NUL-separated arguments follow */
+    /* Path, NUL-separated arguments and cgroups follow. Of each cgroup its name and those of its ancestors,
+     * in this order, each ended by a NUL, and behind them another NUL. */
+};
+
+struct fork_record {
+    __u8 kind; /* PROCESS_FORKED */
+    __u8 reserved[3];
+    __u32 tgid;
+    __u64 ktime_ns;
+    __u32 parent_tgid;
+    __u32 reserved_too;
 };
 
 /* One direction of a connection. `position` is added to atomically; the rest may lose a race between two
@@ -151,15 +182,18 @@ struct stream_state {
 };
 
 struct connection {
-    __u64 id; /* unique within one capture */
+    __u64 id;            /* unique until it begins anew, and within one capture */
+    __u64 seen_ktime_ns; /* when it was first seen, or when bytes on it were last captured or judged */
     __u8 verdict;
     __u8 role;
     __u8 joined_late;
-    __u8 opened;                    /* OPENED was delivered */
-    __u8 closed;                    /* TCP_CLOSE was seen; bytes received earlier may still be read */
-    __u8 turn;                      /* direction of the last bytes */
-    __u8 turns;                     /* changes of direction while undecided */
-    __u8 ended;                     /* directions whose end was delivered, one bit each */
+    __u8 opened; /* OPENED was delivered */
+    __u8 closed; /* TCP_CLOSE was seen; bytes received earlier may still be read */
+    __u8 turn;   /* direction of the last bytes */
+    __u8 turns;  /* changes of direction while undecided */
+    __u8 ended;  /* directions whose end was delivered, one bit each */
+    __u8 missed; /* bytes went by that were neither captured nor counted */
+    __u8 reserved[7];
     struct stream_state streams[2]; /* by enum direction */
     struct socket_facts socket;
 };

@@ -219,7 +219,8 @@ static __always_inline void finish_transfer(struct scratch *scratch, struct conn
 
 /* Notes what the tail program is to copy. */
 static __always_inline void begin_transfer(struct connection *connection, struct movement *movement,
-                                           __u64 position, __u64 wanted, __u64 ktime_ns, __u32 tgid) {
+                                           __u64 position, __u64 wanted, __u32 budget, __u64 ktime_ns,
+                                           __u32 tgid) {
     __u32 zero = 0;
     struct transfer *transfer = transfers.lookup(&zero);
 
@@ -233,6 +234,7 @@ static __always_inline void begin_transfer(struct connection *connection, struct
     transfer->delivered = position;
     transfer->end = position + movement->bytes;
     transfer->wanted = wanted;
+    transfer->budget = budget;
     if (movement->form == FORM_MMSGHDR) {
         transfer->message = movement->address;
         transfer->messages_left = movement->extent;
@@ -250,7 +252,7 @@ static __always_inline void begin_transfer(struct connection *connection, struct
  * when the call has more than one buffer or chunk. */
 static __always_inline void capture_movement(void *context, struct scratch *scratch,
                                              struct connection *connection, struct movement *movement,
-                                             __u64 ktime_ns, __u32 tgid) {
+                                             __u32 budget, __u64 ktime_ns, __u32 tgid) {
     __u32 direction = movement->direction & 1;
     struct stream_state *stream = &connection->streams[direction];
     __u64 position = stream->position;
@@ -266,16 +268,16 @@ static __always_inline void capture_movement(void *context, struct scratch *scra
     if (movement->form == FORM_UNSEEN || movement->form == FORM_DISCARDED) {
         missing = movement->form == FORM_UNSEEN ? MISSING_SENDFILE : MISSING_UNREADABLE;
     } else {
-        if (stream->spent >= TURN_BUDGET) {
+        if (stream->spent >= budget) {
             note_over_budget(connection, direction, bytes, ktime_ns);
             return;
         }
-        if (wanted > TURN_BUDGET - stream->spent)
-            wanted = TURN_BUDGET - stream->spent;
+        if (wanted > budget - stream->spent)
+            wanted = budget - stream->spent;
         length = wanted;
         asm volatile("" : "+r"(length));
         if (movement->form != FORM_BUFFER || length > CHUNK_BYTES) {
-            begin_transfer(connection, movement, position, wanted, ktime_ns, tgid);
+            begin_transfer(connection, movement, position, wanted, budget, ktime_ns, tgid);
             continuations.call(context, CONTINUE_TRANSFER);
             return;
         }

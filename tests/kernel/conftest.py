@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ebpf.capture import CaptureOptions, LiveCapture
-from ebpf.events import CaptureEvent, Direction, EventKind, Policy, SocketEvent
+from ebpf.events import CaptureEvent, Direction, EventKind, Policy, ProcessPolicy, SocketEvent
 
 NO_TGID = 0x7FFF_FFFF
 """No process has it: the tests themselves are captured, instead of being excluded as the agent."""
@@ -81,7 +81,7 @@ def start_capture(**options: object) -> LiveCapture:
     """Capture this process and its children alone: nothing else must show in a count."""
     defaults = {"agent_tgid": NO_TGID, "default_policy": Policy.IGNORE}
     capture = LiveCapture(CaptureOptions(**{**defaults, **options}))  # type: ignore[arg-type]  # checked there
-    capture.set_policy(os.getpid(), BOTH)
+    capture.set_policy(os.getpid(), ProcessPolicy(capture=BOTH))
     return capture
 
 

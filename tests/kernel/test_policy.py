@@ -10,12 +10,22 @@ from collections.abc import Callable
 
 import pytest
 
-from ebpf.events import Direction, EventKind, Policy, ProcessExecuted, ProcessExited, SocketEvent
+from ebpf.events import (
+    Direction,
+    EventKind,
+    Policy,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessPolicy,
+    SocketEvent,
+)
 from tests.kernel.conftest import BOTH, PREFACE, REQUEST, Tap, connect_pair, inode_of, receive_exactly
 
 pytestmark = pytest.mark.kernel
 
 OpenTap = Callable[..., Tap]
+
+UNDECIDED = ProcessPolicy(capture=Policy.UNDECIDED)
 
 
 def converse(client: socket.socket, server: socket.socket) -> None:
@@ -34,9 +44,9 @@ def converse(client: socket.socket, server: socket.socket) -> None:
     ],
 )
 def test_a_policy_selects_by_role(tap: Tap, policy: Policy, *, client_seen: bool, server_seen: bool) -> None:
-    tap.capture.set_policy(os.getpid(), policy)
+    tap.capture.set_policy(os.getpid(), ProcessPolicy(capture=policy))
     try:
-        assert tap.capture.policies()[os.getpid()] == policy
+        assert tap.capture.policies()[os.getpid()] == ProcessPolicy(capture=policy)
         client, server = connect_pair()
         with client, server:
             converse(client, server)
@@ -45,7 +55,7 @@ def test_a_policy_selects_by_role(tap: Tap, policy: Policy, *, client_seen: bool
         tap.capture.remove_policy(os.getpid())
         assert os.getpid() not in tap.capture.policies()
     finally:
-        tap.capture.set_policy(os.getpid(), BOTH)
+        tap.capture.set_policy(os.getpid(), ProcessPolicy(capture=BOTH))
 
 
 CHILDREN = 2_003
@@ -78,11 +88,11 @@ def test_children_inherit_and_the_dead_leave_nothing(open_tap: OpenTap) -> None:
 
 
 def test_a_process_that_executes_becomes_undecided_when_told_so(open_tap: OpenTap) -> None:
-    tap = open_tap(judge_by_executable=True)
+    tap = open_tap(judge_at_exec=True)
     with subprocess.Popen(
         ["/bin/cat", "-", "an argument"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as cat:
-        tap.until(lambda: tap.capture.policies().get(cat.pid) == Policy.UNDECIDED)
+        tap.until(lambda: tap.capture.policies().get(cat.pid) == UNDECIDED)
         (executed,) = [
             event for event in tap.drain() if isinstance(event, ProcessExecuted) and event.tgid == cat.pid
         ]
@@ -95,7 +105,7 @@ def test_a_process_that_executes_becomes_undecided_when_told_so(open_tap: OpenTa
 def test_a_policy_survives_exec_when_not_told_so(tap: Tap) -> None:
     script = f"import os; os.execv({sys.executable!r}, ['python', '-c', 'input()'])"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as child:
-        tap.capture.set_policy(child.pid, Policy.CAPTURE_EGRESS)
+        tap.capture.set_policy(child.pid, ProcessPolicy(capture=Policy.CAPTURE_EGRESS))
         executions = [child.pid, child.pid]
         tap.until(
             lambda: (
@@ -103,7 +113,7 @@ def test_a_policy_survives_exec_when_not_told_so(tap: Tap) -> None:
                 == executions
             )
         )
-        assert tap.capture.policies()[child.pid] == Policy.CAPTURE_EGRESS
+        assert tap.capture.policies()[child.pid] == ProcessPolicy(capture=Policy.CAPTURE_EGRESS)
         child.communicate(b"\n")
 
 

@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from ebpf.capture import CaptureOptions, LiveCapture
-from ebpf.events import Direction, EventKind, Policy, SocketEvent
+from ebpf.events import Direction, EventKind, Policy, ProcessPolicy, SocketEvent
 
 REQUESTS = 211
 OLDER_CONNECTIONS = 3
@@ -149,7 +149,8 @@ def main() -> int:
     started = time.monotonic()
     # this process alone is captured, although it also is the agent
     capture = LiveCapture(CaptureOptions(agent_tgid=0x7FFF_FFFF, default_policy=Policy.IGNORE))
-    capture.set_policy(os.getpid(), Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS)
+    both = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
+    capture.set_policy(os.getpid(), ProcessPolicy(capture=both))
     lines = [f"loaded and attached in {time.monotonic() - started:.1f} s"]
     problems = check(capture, older)
     capture.close()

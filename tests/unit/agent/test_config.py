@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from agent.config import Configuration, ListenAddress
 from agent.config_reference import key_table
-from agent.selection import CaptureDirection
+from agent.selection_rules import CaptureDirection
 from ebpf.events import Policy
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
@@ -21,7 +21,7 @@ def test_defaults_capture_everything_with_bodies() -> None:
     options = Configuration().capture_options()
     assert options.default_policy == Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
     assert options.ports == frozenset()
-    assert not options.judge_by_executable
+    assert not options.judge_at_exec
     limits = Configuration().parser_limits()
     assert limits.capture_bodies
     assert limits.max_body == 131_072
@@ -47,9 +47,9 @@ def test_a_selection_makes_the_default_policy_ignore(capture: dict[str, object])
 
 def test_executables_are_judged_and_direction_becomes_policy() -> None:
     chosen = configuration(capture={"executables": ["x"], "direction": "ingress"})
-    assert chosen.capture_options().judge_by_executable
+    assert chosen.capture_options().judge_at_exec
     assert chosen.selection_rules().direction is CaptureDirection.INGRESS
-    assert chosen.selection_rules().policy == Policy.CAPTURE_INGRESS
+    assert chosen.selection_rules().direction.roles == Policy.CAPTURE_INGRESS
 
 
 def test_seconds_become_nanoseconds_of_event_time() -> None:

@@ -76,6 +76,15 @@ def test_members_are_found_also_inside_anonymous_parts() -> None:
     assert types.offset_flags([("sample", "tail")]) == ["-DOFFSET_sample_tail=16"]
 
 
+def test_a_member_goes_by_the_name_that_this_kernel_has_for_it() -> None:
+    types = KernelTypes(example())
+    for names in (("absent", "tail"), ("bits", "tail"), ("tail", "absent"), ("tail", "count")):
+        assert types.member_offset("sample", *names) == 16
+    assert types.offset_flags([("sample", "absent", "tail")]) == ["-DOFFSET_sample_absent=16"]
+    with pytest.raises(BtfError, match="no member absent"):
+        types.member_offset("sample", "absent", "bits")
+
+
 @pytest.mark.parametrize(
     ("struct_name", "member", "message"),
     [

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf import layout
-from ebpf.events import Direction, EventKind, Missing, ProcessExecuted, ProcessExited, Role, SocketEvent
+from ebpf.events import (
+    Direction,
+    EventKind,
+    Missing,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessForked,
+    Role,
+    SocketEvent,
+)
 from ebpf.layout import Counter, LayoutError, RecordDecoder, decode_counters, record_tgid, uncaptured_tail
 
 
@@ -100,12 +109,43 @@ def test_the_sockets_remembered_are_bounded_and_the_oldest_goes(monkeypatch: pyt
 
 def test_processes_are_decoded() -> None:
     path, arguments = b"/bin/echo", b"echo\0a b\0\0"
-    raw = layout.PROCESS_RECORD.pack(5, 77, 1_000, len(path), len(arguments)) + path + arguments
+    raw = layout.PROCESS_RECORD.pack(5, 0, 77, 1_000, len(path), len(arguments)) + path + arguments
     assert RecordDecoder().decode(raw) == ProcessExecuted(1_000, 77, "/bin/echo", ("echo", "a b", ""))
     assert record_tgid(raw) == 77
-    assert RecordDecoder().decode(layout.PROCESS_RECORD.pack(6, 77, 2_000, 0, 0)) == ProcessExited(2_000, 77)
-    raw = layout.PROCESS_RECORD.pack(5, 1, 1, 1, 0) + b"x"
+    assert RecordDecoder().decode(layout.PROCESS_RECORD.pack(6, 0, 77, 2_000, 0, 0)) == ProcessExited(
+        2_000, 77
+    )
+    raw = layout.PROCESS_RECORD.pack(5, 0, 1, 1, 1, 0) + b"x"
     assert RecordDecoder().decode(raw) == ProcessExecuted(1, 1, "x", ())
+
+
+def test_a_fork_names_both_processes() -> None:
+    raw = layout.FORK_RECORD.pack(7, 78, 1_500, 77)
+    assert RecordDecoder().decode(raw) == ProcessForked(1_500, 78, 77)
+    assert record_tgid(raw) == 78
+    assert not layout.is_socket_record(raw)
+    with pytest.raises(LayoutError):
+        RecordDecoder().decode(raw[:-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        (b"", ()),
+        (b"\0\0", ()),
+        (b"inner\0outer\0\0\0", ("/outer/inner",)),
+        (b"\0inner\0outer\0\0", ("/outer/inner",)),
+        (b"a\0\0a\0\0", ("/a",)),
+        (b"b\0a\0\0c\0a\0\0", ("/a/b", "/a/c")),
+        (b"caf\xc3\xa9\0\xff\0\0", ("/\ufffd/caf\u00e9",)),
+    ],
+)
+def test_cgroups_are_paths_from_the_root_on(text: bytes, paths: tuple[str, ...]) -> None:
+    raw = layout.PROCESS_RECORD.pack(5, len(text), 77, 1_000, 1, 2) + b"x" + b"y\0" + text
+    assert RecordDecoder().decode(raw) == ProcessExecuted(1_000, 77, "x", ("y",), paths)
+    if text:
+        with pytest.raises(LayoutError):
+            RecordDecoder().decode(raw[:-1])
 
 
 @given(st.binary(max_size=400))
@@ -120,7 +160,7 @@ def test_a_cut_record_is_refused(end: int) -> None:
         RecordDecoder().decode(record()[:end])
 
 
-@pytest.mark.parametrize("fields", [{"kind": 0}, {"kind": 7}, {"direction": 2}, {"role": 3}, {"missing": 32}])
+@pytest.mark.parametrize("fields", [{"kind": 0}, {"kind": 8}, {"direction": 2}, {"role": 3}, {"missing": 64}])
 def test_numbers_of_another_version_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(LayoutError):
         RecordDecoder().decode(record(**fields))
@@ -135,7 +175,7 @@ def connection(
         layout.STREAM_STATE.pack(position, reported, 555, 0, 0, Missing.BUDGET, *[0] * 7, b"")
         for position, reported in (ingress, egress)
     )
-    return layout.CONNECTION.pack(9, 1, 2, 1, opened, 0, 1, 0, 0, streams, facts())
+    return layout.CONNECTION.pack(9, 444, 1, 2, 1, opened, 0, 1, 0, 0, 0, streams, facts())
 
 
 def test_an_uncaptured_tail_is_reported_per_direction() -> None:

@@ -1,22 +1,32 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import struct
 import time
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ebpf.events import CaptureEvent, ClockSample, ProcessExited, ProcessFacts, SocketEvent
-from ebpf.layout import PROCESS_RECORD
+from ebpf.events import (
+    CaptureEvent,
+    ClockSample,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessFacts,
+    ProcessForked,
+    SocketEvent,
+)
+from ebpf.layout import FORK_RECORD, PROCESS_RECORD
 from ebpf.recording import FORMAT_VERSION, MAGIC, RecordedCapture, RecordingError, RecordingWriter
 from tests.unit.ebpf.test_layout import record
 
 FACTS = ProcessFacts(10, 321, 1_700_000_000_000_000_000, "/usr/bin/python3", ("python3", "app.py"), "shop")
-EXIT = PROCESS_RECORD.pack(6, 321, 99, 0, 0)
+EXIT = PROCESS_RECORD.pack(6, 0, 321, 99, 0, 0)
 
 
 def write(path: Path) -> None:
@@ -132,6 +142,43 @@ def test_a_foreign_file_is_refused(path: Path, content: bytes, message: str) -> 
     path.write_bytes(content)
     with pytest.raises(RecordingError, match=message):
         RecordedCapture(path)
+
+
+def test_a_recording_of_the_former_format_is_read(path: Path) -> None:
+    # as format 1 had them: three zeros behind the kind of a process record, and fewer facts
+    executed = struct.pack("<B3xIQII", 5, 77, 1_000, 9, 5) + b"/bin/echo" + b"echo\0"
+    facts = {**dataclasses.asdict(FACTS)}
+    del facts["cgroups"], facts["workload"]
+    frames = [
+        (1, json.dumps({"format": 1, "wirespan": "0.1"}).encode()),
+        (3, struct.pack("<QQ", 5, 6)),
+        (4, json.dumps(facts).encode()),
+        (2, executed),
+        (2, struct.pack("<B3xIQII", 6, 77, 2_000, 0, 0)),
+        (2, record()),
+    ]
+    content = b"".join(struct.pack("<BI", kind, len(frame)) + frame for kind, frame in frames)
+    path.write_bytes(MAGIC + content)
+    source, events = read(path)
+    assert events[:4] == [
+        ClockSample(5, 6),
+        FACTS,
+        ProcessExecuted(1_000, 77, "/bin/echo", ("echo",)),
+        ProcessExited(2_000, 77),
+    ]
+    assert isinstance(events[4], SocketEvent)
+    assert (len(events), source.cut_bytes) == (5, 0)
+
+
+def test_forks_cgroups_and_workloads_are_recorded(path: Path) -> None:
+    workload = MappingProxyType({"k8s.pod.name": "shop-1", "container.id": "0123"})
+    facts = dataclasses.replace(FACTS, cgroups=("/docker/0123", "/"), workload=workload)
+    writer = RecordingWriter(path, version="1")
+    writer.append_facts(facts)
+    writer.append_records([FORK_RECORD.pack(7, 322, 100, 321)])
+    writer.close({})
+    _, events = read(path)
+    assert events[1:] == [facts, ProcessForked(100, 322, 321)]
 
 
 def test_a_newer_format_names_the_version_that_made_it(path: Path) -> None:
