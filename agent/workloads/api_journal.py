@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 class ApiJournal:
     """Notes on the troubles of one API server."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_silent: bool = False) -> None:
+        """Count only, when silent."""
+        self._is_silent = is_silent
         self._lock = threading.Lock()
         self._unreachable: set[str] = set()
         self._denied: set[tuple[str, str]] = set()
@@ -37,7 +39,7 @@ class ApiJournal:
             said = bool(self._unreachable)
             self._unreachable.add(collection)
         if not said:
-            log.warning("Kubernetes API: %s; what was last known stays in force, trying on", cause)
+            self._say(logging.WARNING, "Kubernetes API: %s; the last known state stays in force", cause)
 
     def reachable(self, collection: str) -> None:
         """Note that a collection was listed or is watched; the trouble is over when that goes for all."""
@@ -47,7 +49,7 @@ class ApiJournal:
             self._unreachable.discard(collection)
             is_over = not self._unreachable
         if is_over:
-            log.info("Kubernetes API: reachable again")
+            self._say(logging.INFO, "Kubernetes API: reachable again")
 
     def denied(self, verb: str, resource: str, message: str) -> None:
         """Note that a request was refused for want of credentials or rights."""
@@ -57,7 +59,7 @@ class ApiJournal:
             if not said and len(self._denied) < MAX_DENIALS:
                 self._denied.add((verb, resource))
         if not said:
-            log.warning("Kubernetes API: %s", message)
+            self._say(logging.WARNING, "Kubernetes API: %s", message)
 
     def allowed(self, verb: str, resource: str) -> None:
         """Note that a request was let through."""
@@ -65,7 +67,7 @@ class ApiJournal:
             return
         with self._lock:
             self._denied.discard((verb, resource))
-        log.info("Kubernetes API: %s %s is allowed now", verb, resource)
+        self._say(logging.INFO, "Kubernetes API: %s %s is allowed now", verb, resource)
 
     def bug(self, doing: str, error: Exception) -> None:
         """Note an exception that should not be, without its trace for people."""
@@ -77,3 +79,7 @@ class ApiJournal:
         """Return what was counted."""
         with self._lock:
             return dict(self._counts)
+
+    def _say(self, level: int, text: str, *parts: object) -> None:
+        if not self._is_silent:
+            log.log(level, text, *parts)

@@ -282,7 +282,7 @@ def _cause(error: BaseException) -> str:
     # An ApiException's own text begins with its number.
     text = reason if isinstance(reason, str) and hasattr(error, "status") else str(error)
     text = text.strip() or type(error).__name__
-    return text.rpartition(">: ")[2].partition("\n")[0][:300]
+    return text.rpartition(">: ")[2].partition("\n")[0][:300].rstrip(".")
 
 
 def _parts(response: Any, resource: Resource, journal: ApiJournal) -> Iterator[bytes]:
