@@ -64,8 +64,10 @@ def _check_power_of_two(value: int) -> int:
 
 
 def _parse_selector(value: object) -> object:
-    if not isinstance(value, str):
+    if value is None or isinstance(value, LabelSelector):
         return value
+    if not isinstance(value, str):
+        raise ValueError("should be a label selector, such as app=web")  # noqa: TRY004 (pydantic's convention)
     try:
         return parse_selector(value)
     except SelectorError as error:

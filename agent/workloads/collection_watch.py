@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 from agent.workloads.kubernetes_api import (
     ApiDeniedError,
     ApiError,
+    ApiFailedError,
     Resource,
     ResourceExpiredError,
 )
@@ -36,9 +37,9 @@ STEADY_SECONDS = 5.0
 """A watch that ended sooner counts as trouble: a server that closes each at once isn't asked in a loop."""
 PAGE_OBJECTS = 500
 """Objects in a page of a list, as kubectl has it: some megabytes of JSON at once."""
-RELIST_FAILURES = 5
-"""Failures in a row after which a watch isn't resumed any more: a server that was restored from a backup
-never reaches the version that it is asked for."""
+MAX_REFUSALS = 5
+"""Answers in a row that say the server could not, after which the version is given up: a server that was
+restored from a backup never reaches the one that it is asked for."""
 MAX_PAGES = 2_000
 """Pages of one list: a million objects, beyond what etcd holds."""
 
@@ -92,6 +93,7 @@ class CollectionWatch(Generic[T]):
         """Resource version of what the consumer has; None: list first."""
         self._list_version = "" if self._is_paged else "0"
         self._failures = 0
+        self._refusals = 0
         self._stream: WatchStream | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -132,13 +134,15 @@ class CollectionWatch(Generic[T]):
             except ApiError as error:
                 if not self._closed.is_set():
                     self._api.journal.unreachable(str(self._resource), str(error))
+                    self._refusals += isinstance(error, ApiFailedError)
+                    if self._refusals >= MAX_REFUSALS:
+                        self._version, self._list_version = None, "" if self._is_paged else "0"
+                        self._refusals = 0
                     self._wait(self._back_off())
             except Exception as error:  # noqa: BLE001 (a dead thread would leave the past in force for good)
                 self._api.journal.bug(f"watching {self._resource}", error)
                 self._version = None
                 self._wait(self._pace.most)
-            if self._failures >= RELIST_FAILURES and self._version is not None:
-                self._version, self._list_version = None, "" if self._is_paged else "0"
 
     def _list(self) -> None:
         records: list[T] = []
@@ -179,7 +183,7 @@ class CollectionWatch(Generic[T]):
         self._api.journal.reachable(str(self._resource))
         try:
             for kind, document in stream.events():
-                self._failures = 0
+                self._failures = self._refusals = 0
                 self._take(kind, document)
         finally:
             with self._lock:

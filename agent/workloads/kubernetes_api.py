@@ -21,6 +21,10 @@ class ApiUnreachableError(ApiError):
     """No answer, or none that means anything: worth trying again."""
 
 
+class ApiFailedError(ApiUnreachableError):
+    """An answer that says the server could not (5xx, 429)."""
+
+
 class ApiDeniedError(ApiError):
     """The server refuses us (401) or the request (403). The message names the right that is missing."""
 

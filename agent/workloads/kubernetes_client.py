@@ -22,6 +22,7 @@ from agent.workloads.api_journal import ApiJournal
 from agent.workloads.kubernetes_api import (
     ApiDeniedError,
     ApiError,
+    ApiFailedError,
     ApiUnreachableError,
     ConflictError,
     KubeconfigError,
@@ -163,7 +164,7 @@ class KubernetesApi:
         meaning = {404: NoSuchObjectError, 409: ConflictError, 410: ResourceExpiredError}.get(status)
         if meaning is not None:
             return meaning(message)
-        return ApiUnreachableError(f"{verb} {resource} failed ({status}: {message})")
+        return ApiFailedError(f"{verb} {resource} failed ({status}: {message})")
 
 
 class WatchStream:
@@ -197,7 +198,7 @@ class WatchStream:
             message = str(document.get("message", "no message"))
             if document.get("code") == 410:
                 raise ResourceExpiredError(message)
-            raise ApiUnreachableError(f"the watch of {self._resource} ended: {message}")
+            raise ApiFailedError(f"the watch of {self._resource} ended: {message}")
         return kind, document
 
     def abort(self) -> None:

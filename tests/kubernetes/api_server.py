@@ -1,4 +1,4 @@
-"""A real API server with its etcd on loopback, and what a test writes to it. No kubelet: pods are only written."""
+"""A real API server with its etcd on loopback, and what a test writes to it. No kubelet: pods are text."""
 
 from __future__ import annotations
 
@@ -216,14 +216,17 @@ class ApiServer:
 
     def compact_etcd(self) -> None:
         """Have etcd forget every version but the present ones."""
-        for path, body in (("range", {"key": base64.b64encode(b"/").decode()}), ("compaction", None)):
-            connection = http.client.HTTPConnection("127.0.0.1", self.etcd_port, timeout=WAIT_SECONDS)
-            with contextlib.closing(connection):
-                if body is None:
-                    body = {"revision": revision, "physical": True}
-                connection.request("POST", f"/v3/kv/{path}", json.dumps(body))
-                answer = json.loads(connection.getresponse().read())
-                revision = answer["header"]["revision"]
+        key = base64.b64encode(b"/").decode()
+        revision = self._ask_etcd("range", {"key": key})["header"]["revision"]
+        self._ask_etcd("compaction", {"revision": revision, "physical": True})
+
+    def _ask_etcd(self, operation: str, body: Document) -> Document:
+        connection = http.client.HTTPConnection("127.0.0.1", self.etcd_port, timeout=WAIT_SECONDS)
+        with contextlib.closing(connection):
+            connection.request("POST", f"/v3/kv/{operation}", json.dumps(body))
+            answer: Document = json.loads(connection.getresponse().read())
+        assert "header" in answer, answer
+        return answer
 
     def _is_ready(self) -> bool:
         assert self._server is not None
