@@ -6,10 +6,10 @@ venv := .venv/bin
 packages := ebpf parsers otel_bridge agent
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup setup-develop demo test lint check bench test-kernels lock clean
+.PHONY: help setup setup-develop demo test lint check bench bench-kubernetes test-kernels apiserver lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## install what wirespan needs; leaves the command at .venv/bin/wirespan
 	@scripts/setup.sh run
@@ -27,13 +27,19 @@ lint: setup-develop ## style, types, import boundaries
 	$(venv)/lint-imports
 	clang-format --dry-run --Werror ebpf/bpf/*.[ch] $(wildcard tests/*/*.c)
 
-test: setup-develop ## all tests, kernel and end-to-end included (root or sudo)
-	$(as_root) $(venv)/pytest
+test: setup-develop apiserver ## all tests, kernel and end-to-end included (root or sudo)
+	$(as_root) env KUBE_APISERVER="$$(scripts/build-apiserver.sh --path)" $(venv)/pytest
+
+apiserver: ## the API server of tests/kubernetes, built once; a machine without Go does without those tests
+	@if command -v go >/dev/null; then scripts/build-apiserver.sh >/dev/null; fi
 
 check: lint test ## what CI runs
 
 bench: setup-develop ## the table of docs/performance.md, as ratios from one run (root or sudo)
 	$(as_root) $(venv)/python -m tests.bench
+
+bench-kubernetes: setup-develop apiserver ## what discovering pods costs: memory, requests and bytes
+	$(venv)/python -m tests.bench.kubernetes_discovery
 
 test-kernels: setup-develop ## the eBPF program under Debian's 5.10 and 6.1 kernels, in virtual machines
 	$(as_root) scripts/test-kernels.sh

@@ -30,6 +30,7 @@ from agent.config_sources import (
 )
 from agent.logs import configure_logging
 from agent.selection_rules import NoSuchProcessError
+from agent.workloads.kubernetes_api import ApiError, KubeconfigError
 from ebpf.capture import CaptureUnavailable
 from ebpf.packets.file import PacketFileError
 from ebpf.recording import RecordingError
@@ -88,6 +89,13 @@ WHAT = (
         type=click.Choice(["ingress", "egress", "both"]),
         help="Requests served, requests made, or both (the default).",
     ),
+)
+KUBERNETES = _setting(
+    "--kubernetes",
+    "kubernetes.enabled",
+    is_flag=True,
+    default=None,
+    help="Pods of this node, as annotations and the configuration say.",
 )
 MAX_BODY = _setting(
     "--max-body",
@@ -217,10 +225,18 @@ class OneMessageGroup(click.Group):
         except BrokenPipeError:
             # The reader of the output has seen enough. Python's flush at exit must not complain of it either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (ConfigurationError, NoSuchProcessError, RecordingError, PacketFileError) as error:
+        except (
+            ConfigurationError,
+            KubeconfigError,
+            NoSuchProcessError,
+            RecordingError,
+            PacketFileError,
+        ) as error:
             _end(ctx, str(error), EXIT_USAGE)
         except CaptureUnavailable as error:
             _end(ctx, f"this host cannot capture: {error.cause}\n{error.remedy}", EXIT_HOST)
+        except ApiError as error:
+            _end(ctx, f"Kubernetes API: {error}", EXIT_HOST)
         except Exception as error:
             log.debug("where it happened", exc_info=error)
             message = f"a bug: {type(error).__name__}: {error}\n`--log-level debug` shows where it happened"
@@ -241,7 +257,7 @@ def main() -> None:
 
 
 @main.command()
-@configured(*WHAT, *CONTENT, *OUT, DURATION, HEALTH, SHUTDOWN)
+@configured(*WHAT, KUBERNETES, *CONTENT, *OUT, DURATION, HEALTH, SHUTDOWN)
 def run(configuration: Configuration) -> None:
     """Capture and export.
 
@@ -255,7 +271,7 @@ def run(configuration: Configuration) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@configured(*WHAT, MAX_BODY, DURATION)
+@configured(*WHAT, KUBERNETES, MAX_BODY, DURATION)
 def record(configuration: Configuration, file: Path) -> None:
     """Capture into FILE, without parsing; an existing file is replaced.
 
@@ -284,8 +300,18 @@ def replay(configuration: Configuration, file: Path) -> None:
 @click.option(
     "--format", "report_format", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
-def check(report_format: str) -> None:
-    """Say what this host supports, what would stop a run, and what mends it."""
+@click.option("--kubernetes", "of_pods", is_flag=True, help="The pods of this node in place of the host.")
+@configured()
+def check(configuration: Configuration, report_format: str, of_pods: bool) -> None:  # noqa: FBT001 (click's)
+    """Say what this host supports, what would stop a run, and what mends it.
+
+    With --kubernetes: whether each pod of this node is captured, in which direction, and by which rule.
+    """
+    if of_pods:
+        from agent.workloads.kubernetes_report import report as report_pods
+
+        click.echo(report_pods(configuration.kubernetes_options(), report_format))
+        return
     from agent.check import report
 
     text, satisfied = report(report_format)

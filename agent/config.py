@@ -9,6 +9,7 @@ description, from which docs/configuration.md is made.
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -16,7 +17,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agent.logs import LogFormat, LogLevel
 from agent.selection_rules import CaptureDirection, SelectionRules
+from agent.workloads.capture_rules import CaptureDefault, CaptureRules
 from agent.workloads.docker_containers import DEFAULT_LABELS
+from agent.workloads.kubernetes_options import KubernetesOptions, default_node
+from agent.workloads.label_selector import LabelSelector, SelectorError, parse_selector
 from ebpf.capture import CaptureOptions
 from otel_bridge.export_options import OtlpCompression, OtlpProtocol
 from parsers.limits import ParserLimits
@@ -60,6 +64,20 @@ def _check_power_of_two(value: int) -> int:
     return value
 
 
+def _parse_selector(value: object) -> object:
+    if value is None or isinstance(value, LabelSelector):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("should be a label selector, such as app=web")  # noqa: TRY004 (pydantic's convention)
+    try:
+        return parse_selector(value)
+    except SelectorError as error:
+        raise ValueError(f"should be a label selector, such as app=web ({error})") from None
+
+
+Selector = Annotated[LabelSelector, BeforeValidator(_parse_selector)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -92,6 +110,49 @@ class CaptureSection(_Section):
         le=1024 * MIB,
         description="Size of the ring buffer between kernel and agent.",
     )
+
+
+class KubernetesSection(_Section):
+    """Pods of this node: which are captured, and what their spans say of them. Annotations win over this."""
+
+    enabled: bool = Field(
+        default=False, description="Discover pods, and capture those of which the keys below say so."
+    )
+    kubeconfig: str | None = Field(
+        default=None,
+        description="File that says where the API is. Else it is the pod's service account, or KUBECONFIG.",
+    )
+    node: str | None = Field(
+        default=None, description="Name of this node. Else it is NODE_NAME of the environment, or the host's."
+    )
+    default: CaptureDefault = Field(
+        default=CaptureDefault.ALL,
+        description="`all` or `none`: what holds for a pod that no rule speaks of.",
+    )
+    namespaces: tuple[str, ...] = Field(
+        default=(), description="Only pods of namespaces that match one of these shell patterns."
+    )
+    exclude_namespaces: tuple[str, ...] = Field(
+        default=(), description="No pods of namespaces that match one of these shell patterns."
+    )
+    selector: Selector | None = Field(
+        default=None, description="Only pods whose labels match, in the syntax of Kubernetes."
+    )
+    ingress_selector: Selector | None = Field(
+        default=None, description="The same for the requests that a pod serves, in place of `selector`."
+    )
+    egress_selector: Selector | None = Field(
+        default=None, description="The same for the requests that a pod makes, in place of `selector`."
+    )
+    labels: tuple[str, ...] = Field(
+        default=(),
+        description="Labels that become attributes, as shell patterns over their keys.",
+    )
+    annotations: tuple[str, ...] = Field(
+        default=(),
+        description="Annotations that become attributes, as shell patterns over their keys.",
+    )
+    cluster_name: str | None = Field(default=None, description="Value of `k8s.cluster.name`.")
 
 
 class ContentSection(_Section):
@@ -208,6 +269,7 @@ class Configuration(_Section):
     """Everything that can be configured, in the sections of the file."""
 
     capture: CaptureSection = CaptureSection()
+    kubernetes: KubernetesSection = KubernetesSection()
     content: ContentSection = ContentSection()
     redaction: RedactionSection = RedactionSection()
     otlp: OtlpSection = OtlpSection()
@@ -222,7 +284,29 @@ class Configuration(_Section):
             pids=self.capture.pids,
             executables=self.capture.executables,
             containers=self.capture.containers,
+            pods=self.kubernetes.enabled,
             direction=self.capture.direction,
+        )
+
+    def kubernetes_options(self) -> KubernetesOptions:
+        """Return how pods are discovered, and which are captured."""
+        section = self.kubernetes
+        return KubernetesOptions(
+            node=section.node or default_node(os.environ),
+            rules=CaptureRules(
+                default=section.default,
+                namespaces=section.namespaces,
+                exclude_namespaces=section.exclude_namespaces,
+                selector=section.selector,
+                ingress_selector=section.ingress_selector,
+                egress_selector=section.egress_selector,
+                direction=self.capture.direction,
+                bodies=self.content.bodies,
+            ),
+            kubeconfig=section.kubeconfig,
+            cluster_name=section.cluster_name,
+            labels=section.labels,
+            annotations=section.annotations,
         )
 
     def capture_options(self) -> CaptureOptions:

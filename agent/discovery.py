@@ -48,13 +48,13 @@ class NoDiscovery:
 def open_discovery(configuration: Configuration) -> Discovery | None:
     """Return who knows the containers of this host; None when there is nobody to be asked.
 
-    Raises ConfigurationError for a setting that can't be used.
+    Raises KubeconfigError for credentials that can't be used.
     """
     if configuration.kubernetes.enabled:
         # Imported late: the client takes a fourth of the agent's memory.
-        from agent.workloads.cluster import open_cluster
+        from agent.workloads.kubernetes_discovery import KubernetesDiscovery
 
-        return open_cluster(configuration.kubernetes_options())
+        return KubernetesDiscovery(configuration.kubernetes_options())
     engine = find_engine_socket(configuration.docker.socket, os.environ)
     if engine is None:
         if configuration.capture.containers:

@@ -14,7 +14,7 @@ venv=.venv
 python=/usr/bin/python3 # Debian's bcc binding is compiled for Debian's interpreter
 
 run_packages=(python3 python3-venv python3-bpfcc ca-certificates)
-develop_packages=(clang-format curl gcc libc6-dev nghttp2-client nghttp2-server nginx-light nodejs tcpdump)
+develop_packages=(clang-format curl etcd-server gcc libc6-dev nghttp2-client nghttp2-server nginx-light nodejs openssl tcpdump)
 
 case $purpose in
   run) packages=("${run_packages[@]}") lock=locks/runtime.txt ;;
@@ -49,7 +49,7 @@ install_packages() {
   [ ${#missing[@]} = 0 ] && return
   echo "setup: installing ${missing[*]}"
   apt_update
-  # nginx is wanted as a program, not as a service of this machine
+  # nginx and etcd are wanted as programs, not as services of this machine
   local policy=/usr/sbin/policy-rc.d own_policy=false
   if [ ! -e $policy ]; then
     printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
