@@ -14,7 +14,7 @@ venv=.venv
 python=/usr/bin/python3 # Debian's bcc binding is compiled for Debian's interpreter
 
 run_packages=(python3 python3-venv python3-bpfcc ca-certificates)
-develop_packages=(clang-format curl gcc libc6-dev nghttp2-client nghttp2-server nginx-light nodejs tcpdump)
+develop_packages=(clang-format curl docker.io gcc libc6-dev nghttp2-client nghttp2-server nginx-light nodejs tcpdump)
 
 case $purpose in
   run) packages=("${run_packages[@]}") lock=locks/runtime.txt ;;

@@ -1,13 +1,14 @@
 """A Docker Engine in a folder of its own, and containers in it.
 
-It shares nothing with an Engine of the machine: neither data nor sockets, and no rule of the machine's packet
-filter is touched. What it leaves in the kernel (bridges, cgroups) is removed when it is closed.
+It shares nothing with an Engine of the machine, neither data nor sockets nor rules of the packet filter. What
+it leaves in the kernel (bridge, cgroups) is removed when it is closed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -30,6 +31,7 @@ NETWORK = "wirespan-test"
 PORT = 8000
 
 CGROUPS = Path("/sys/fs/cgroup")
+BRIDGED_FRAMES_ARE_FILTERED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 def until(condition: Callable[[], bool], what: str = "the condition does not hold") -> None:
@@ -94,6 +96,8 @@ class Engine:
         self._configuration.write_text("{}")
         self._daemon: subprocess.Popen[bytes] | None = None
         self._cgroup_parents: set[str] = set()
+        self._bridge = f"wspan-{os.getpid()}"
+        self._rules: list[list[str]] = []
         self.start()
         try:
             self._prepare()
@@ -135,6 +139,8 @@ class Engine:
                     self.docker("rm", "--force", *containers)
                 self.docker("network", "prune", "--force")
         self.stop()
+        for rule in self._rules:
+            subprocess.run(["iptables", "--delete", *rule], check=True)
         for parent in self._cgroup_parents:
             _remove_cgroups(parent)
 
@@ -187,11 +193,28 @@ class Engine:
         self.docker("import", "--change", "ENV PATH=/usr/bin", str(root), f"{IMAGE}:1.0")
         self.docker("tag", f"{IMAGE}:1.0", f"{IMAGE}:latest")
         root.unlink()
-        self.docker("network", "create", NETWORK)
+        self.docker("network", "create", "--opt", f"com.docker.network.bridge.name={self._bridge}", NETWORK)
+        if _reads_one(BRIDGED_FRAMES_ARE_FILTERED):
+            # An Engine of the machine has its filter drop what it does not know.
+            rule = [
+                "FORWARD",
+                "--in-interface",
+                self._bridge,
+                "--out-interface",
+                self._bridge,
+                "-j",
+                "ACCEPT",
+            ]
+            subprocess.run(["iptables", "--insert", *rule], check=True)
+            self._rules.append(rule)
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of the client."""
         return [CLIENT, "--config", str(self.folder), "--host", f"unix://{self.socket}", *arguments]
+
+
+def _reads_one(switch: Path) -> bool:
+    return switch.exists() and switch.read_text().strip() == "1"
 
 
 def _remove_cgroups(parent: str) -> None:

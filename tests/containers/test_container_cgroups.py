@@ -26,16 +26,22 @@ def test_a_process_in_a_container(run_server: RunServer) -> None:
 
 def test_a_process_that_was_executed_in_a_running_container(run_server: RunServer) -> None:
     server = run_server()
-    command = [*server.engine.command("exec", "--interactive", server.container_id), "python3", "-c"]
     script = "import sys; sys.stdout.write('up\\n'); sys.stdout.flush(); sys.stdin.read()"
-    with subprocess.Popen([*command, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    mark = f"executed-in-{server.container_id}"
+    command = server.engine.command(
+        "exec", "--interactive", server.container_id, "python3", "-c", script, mark
+    )
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        inside = {
-            int(pid) for pid in server.engine.docker("top", server.container_id, "-eo", "pid").split()[1:]
-        }
-        (executed,) = inside - {server.pid}
-        assert find_container(procfs.cgroup_paths(executed)) == ContainerReference(server.container_id)
+        (executed,) = (
+            facts
+            for tgid in procfs.running_processes()
+            if (facts := procfs.read_process(tgid, 0)) is not None
+            and facts.executable_path == "/usr/bin/python3"
+            and mark in facts.command_line
+        )
+        assert find_container(executed.cgroups) == ContainerReference(server.container_id)
         process.communicate()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.request
+
 import pytest
 
 from agent.workloads.docker_engine import DockerDiscovery
@@ -207,12 +209,35 @@ def test_an_engine_that_is_restarted(
     assert find(discovery, run_server("later")).names == ("later",)
 
 
-def test_containers_talk_to_each_other(docker_engine: Engine, run_server: RunServer) -> None:
-    """What tests of the whole agent build on: a server, and a container that lives for one request."""
+def test_a_container_that_lives_for_one_request_that_it_makes(
+    docker_engine: Engine, discovery: DockerDiscovery, run_server: RunServer
+) -> None:
+    """The names of both ends are known, although one of them is gone as soon as it was there."""
     server = run_server("server")
-    client = docker_engine.run_container("python3", "/srv/client.py", server.address, str(PORT), "/hello")
+    wait_for_peer(discovery, server.address, "server")
+    client = docker_engine.run_container(
+        "python3", "/srv/client.py", server.address, str(PORT), "/hello", name="client"
+    )
     try:
         assert client.wait() == 0
         assert docker_engine.docker("logs", client.container_id) == "server has /hello"
+        found = discovery.find(ContainerReference(client.container_id))
+        assert isinstance(found, Workload)
+        assert found.names == ("client",)
     finally:
         client.remove()
+
+
+def test_a_container_that_lives_for_one_request_that_it_serves(
+    docker_engine: Engine, discovery: DockerDiscovery
+) -> None:
+    wait_until_followed(discovery)
+    server = docker_engine.run_container("python3", "/srv/server.py", str(PORT), "1", name="once")
+    try:
+        server.wait_for_output("listening")
+        with urllib.request.urlopen(f"http://{server.address}:{PORT}/hello", timeout=10) as response:
+            assert response.read() == b"server has /hello\n"
+        assert server.wait() == 0
+        assert find(discovery, server).names == ("once",)
+    finally:
+        server.remove()
