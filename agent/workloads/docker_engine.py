@@ -25,7 +25,7 @@ from agent.workloads.docker_client import (
     NoSuchContainerError,
 )
 from agent.workloads.docker_containers import DEFAULT_LABELS, Json, describe_event, describe_inspected
-from agent.workloads.workload import Absence, ContainerReference, Finding
+from agent.workloads.workload import Absence, ContainerReference, Discovery, Finding
 
 FIRST_BACKOFF_SECONDS = 0.25
 BACKOFF_FACTOR = 2.0
@@ -41,8 +41,8 @@ MAX_WANTED = 8_192
 _logger = logging.getLogger(__name__)
 
 
-class DockerDiscovery:
-    """A `Discovery` of the containers of the Docker Engine at one socket."""
+class DockerDiscovery(Discovery):
+    """The containers of the Docker Engine at one socket."""
 
     def __init__(
         self, socket: Path, *, labels: Sequence[str] = DEFAULT_LABELS, table: ContainerTable | None = None
