@@ -95,7 +95,7 @@ class Engine:
         self._configuration = folder / "daemon.json"
         self._configuration.write_text("{}")
         self._daemon: subprocess.Popen[bytes] | None = None
-        self._cgroup_parents: set[str] = set()
+        self._cgroup_parents = {"/docker"}
         self._bridge = f"wspan-{os.getpid()}"
         self._rules: list[list[str]] = []
         self.start()
