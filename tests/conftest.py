@@ -32,7 +32,7 @@ def docker_engine() -> Iterator[Engine]:
     if lacking:
         pytest.skip(lacking)
     # The paths of sockets are short (108 bytes), and the folders of pytest are not.
-    with tempfile.TemporaryDirectory(prefix="wirespan-docker-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="wirespan-docker-") as folder:
         engine = Engine(Path(folder))
         yield engine
         engine.close()

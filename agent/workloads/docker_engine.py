@@ -44,13 +44,11 @@ _logger = logging.getLogger(__name__)
 class DockerDiscovery(Discovery):
     """The containers of the Docker Engine at one socket."""
 
-    def __init__(
-        self, socket: Path, *, labels: Sequence[str] = DEFAULT_LABELS, table: ContainerTable | None = None
-    ) -> None:
+    def __init__(self, socket: Path, *, labels: Sequence[str] = DEFAULT_LABELS) -> None:
         """Start looking. `labels` are shell patterns over the keys of labels that become attributes."""
         self._socket = socket
         self._labels = tuple(labels)
-        self._table = table or ContainerTable()
+        self._table = ContainerTable()
         self._client = EngineClient(socket)
         # One condition guards everything below: containers to inspect, the end.
         self._changed = threading.Condition()

@@ -139,6 +139,9 @@ class Engine:
                     self.docker("rm", "--force", *containers)
                 self.docker("network", "prune", "--force")
         self.stop()
+        # The network of the host, as the daemon holds it for containers that use it.
+        for held in (self.folder / "exec" / "netns").glob("*"):
+            subprocess.run(["umount", held], check=True)
         for rule in self._rules:
             subprocess.run(["iptables", "--delete", *rule], check=True)
         for parent in self._cgroup_parents:
