@@ -15,7 +15,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from agent.workloads.container_table import ContainerTable
@@ -23,10 +22,10 @@ from agent.workloads.docker_client import (
     EngineClient,
     EngineRefusalError,
     EngineUnreachableError,
-    EventStream,
+    NoSuchContainerError,
 )
 from agent.workloads.docker_containers import DEFAULT_LABELS, Json, describe_event, describe_inspected
-from agent.workloads.workload import Absence, ContainerReference, Finding
+from agent.workloads.workload import Absence, ContainerReference, Discovery, Finding
 
 FIRST_BACKOFF_SECONDS = 0.25
 BACKOFF_FACTOR = 2.0
@@ -34,7 +33,7 @@ MAX_BACKOFF_SECONDS = 5.0
 """An Engine that is up again is followed within this time."""
 
 CLOSE_SECONDS = 1.0
-"""How long closing waits for a thread: an answer takes milliseconds, and no answer is worth a stop's time."""
+"""How long closing waits for a thread, whose questions are cancelled: no answer is worth a stop's time."""
 
 MAX_WANTED = 8_192
 """Containers waiting to be inspected: as many as are known at once."""
@@ -42,21 +41,19 @@ MAX_WANTED = 8_192
 _logger = logging.getLogger(__name__)
 
 
-class DockerDiscovery:
-    """A `Discovery` of the containers of the Docker Engine at one socket."""
+class DockerDiscovery(Discovery):
+    """The containers of the Docker Engine at one socket."""
 
-    def __init__(
-        self, socket: Path, *, labels: Sequence[str] = DEFAULT_LABELS, table: ContainerTable | None = None
-    ) -> None:
+    def __init__(self, socket: Path, *, labels: Sequence[str] = DEFAULT_LABELS) -> None:
         """Start looking. `labels` are shell patterns over the keys of labels that become attributes."""
         self._socket = socket
         self._labels = tuple(labels)
-        self._table = table or ContainerTable()
+        self._table = ContainerTable()
+        self._client = EngineClient(socket)
         # One condition guards everything below: containers to inspect, the end.
         self._changed = threading.Condition()
         self._wanted: OrderedDict[str, None] = OrderedDict()
         self._in_flight: str | None = None
-        self._events: EventStream | None = None
         self._closing = False
         self._since_unix_ns = time.time_ns()
         self._is_followed = False
@@ -107,10 +104,8 @@ class DockerDiscovery:
         """Stop both threads. Idempotent."""
         with self._changed:
             self._closing = True
-            events = self._events
             self._changed.notify_all()
-        if events is not None:
-            events.close()
+        self._client.cancel()
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)
 
@@ -147,16 +142,10 @@ class DockerDiscovery:
 
     def _follow_once(self) -> None:
         """Follow the events until the Engine ends the stream."""
-        with (
-            closing(EngineClient(self._socket)) as client,
-            # Events first, then the list: what happens in between is in both.
-            closing(client.events(self._since_unix_ns)) as events,
-        ):
-            with self._changed:
-                self._events = events
-                if self._closing:
-                    return
-            running = client.running()
+        self._client.negotiate()
+        # Events first, then the list: what happens in between is in both.
+        with self._client.events(self._since_unix_ns) as events:
+            running = self._client.running()
             self._table.end_all_but(running)
             for container_id in running:
                 self._want(container_id)
@@ -177,7 +166,6 @@ class DockerDiscovery:
             if self._closing:
                 return
             is_told, self._is_loss_told = self._is_loss_told, True
-            self._events = None
             self._is_followed = False
             self._counts["failures"] += 1
         if not is_told:
@@ -189,14 +177,19 @@ class DockerDiscovery:
             )
 
     def _observe(self, event: Json) -> None:
-        action = event["Action"]
-        if event["Type"] == "network":
-            container_id = event["Actor"]["Attributes"].get("container")
+        with self._changed:
+            self._counts["events"] += 1
+        subject = event.get("Actor") or {}
+        container_id = subject.get("ID")
+        action = event.get("Action")
+        if not container_id:
+            return
+        if event.get("Type") == "network":
+            container_id = (subject.get("Attributes") or {}).get("container")
             # One that is being started is inspected once it runs, one that has ended has no addresses.
             if container_id and self._table.is_inspected(container_id):
                 self._want(container_id)
         elif action in ("die", "destroy"):
-            container_id = event["Actor"]["ID"]
             self._withdraw(container_id)
             self._table.end(container_id)
         else:
@@ -205,9 +198,7 @@ class DockerDiscovery:
                 self._table.introduce(described)
             # It is inspected once it runs and has its addresses.
             if action != "create":
-                self._want(event["Actor"]["ID"])
-        with self._changed:
-            self._counts["events"] += 1
+                self._want(container_id)
         self._since_unix_ns = event.get("timeNano", self._since_unix_ns)
 
     def _withdraw(self, container_id: str) -> None:
@@ -221,42 +212,31 @@ class DockerDiscovery:
 
     def _inspect(self) -> None:
         backoff = FIRST_BACKOFF_SECONDS
-        while self._await_wanted():
+        while container_id := self._next_wanted():
             try:
-                with closing(EngineClient(self._socket)) as client:
-                    while container_id := self._next_wanted():
-                        self._inspect_one(client, container_id)
-                        backoff = FIRST_BACKOFF_SECONDS
+                self._inspect_one(container_id)
+                backoff = FIRST_BACKOFF_SECONDS
             except (EngineUnreachableError, EngineRefusalError):
                 with self._changed:
                     self._counts["failures"] += 1
                 self._pause(backoff)
                 backoff = min(backoff * BACKOFF_FACTOR, MAX_BACKOFF_SECONDS)
 
-    def _await_wanted(self) -> bool:
-        """Wait for a container to inspect; return whether there is one, or else the end has come."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closing or self._wanted)
-            return not self._closing
-
     def _next_wanted(self) -> str | None:
         """Wait for a container to inspect and take it; None at the end."""
-        if not self._await_wanted():
-            return None
         with self._changed:
-            # This thread alone takes; an ending container may have been withdrawn meanwhile.
-            if not self._wanted:
+            self._changed.wait_for(lambda: self._closing or self._wanted)
+            if self._closing:
                 return None
             self._in_flight, _ = self._wanted.popitem(last=False)
             return self._in_flight
 
-    def _inspect_one(self, client: EngineClient, container_id: str) -> None:
+    def _inspect_one(self, container_id: str) -> None:
         try:
-            answer = client.inspect(container_id)
-            if answer is None:
+            try:
+                self._table.learn(describe_inspected(self._client.inspect(container_id), self._labels))
+            except NoSuchContainerError:
                 self._table.deny(container_id)
-            else:
-                self._table.learn(describe_inspected(answer, self._labels))
             with self._changed:
                 self._counts["inspections"] += 1
         except EngineUnreachableError:

@@ -36,6 +36,7 @@ def test_help_lists_the_commands_in_their_order() -> None:
     [
         "--pid",
         "--exe",
+        "--container",
         "--port",
         "--direction",
         "--max-body",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ebpf.events import Policy
-from tests.containers.engine import IMAGE, NETWORK, PORT, Container, Engine
+from tests.containers.engine import IMAGE, PORT, Container, Engine
 from tests.e2e.conftest import CLIENT, SERVER, Agent, curl, read_spans
 from tests.policy_map import KernelPolicy, policies_of, wait_for_policies
 
@@ -77,15 +76,13 @@ def test_only_the_selected_container_is_captured_and_from_its_first_request_on(
     for number in range(3):
         for server in (earlier, later, other):
             curl(f"http://{server.address}:{PORT}/{number}")
-    wait_for_policies(
-        running.process.pid, lambda found: found == {earlier.pid: BOTH, later.pid: BOTH}
-    )
+    wait_for_policies(running.process.pid, lambda found: found == {earlier.pid: BOTH, later.pid: BOTH})
     running.stop()
     spans = read_spans(spans_file)
     assert {span.kind for span in spans} == {SERVER}
-    assert Counter((span.resource["container.name"], span.attributes["url.path"]) for span in spans) == Counter(
-        (name, f"/{number}") for name in ("shop-1", "shop-2") for number in range(3)
-    )
+    assert Counter(
+        (span.resource["container.name"], span.attributes["url.path"]) for span in spans
+    ) == Counter((name, f"/{number}") for name in ("shop-1", "shop-2") for number in range(3))
     for span in spans:
         shown = (earlier if span.resource["container.name"] == "shop-1" else later).inspect()
         assert span.resource["container.id"] == shown["Id"]
@@ -149,9 +146,7 @@ def test_without_a_selection_containers_are_named(
 def test_nothing_remains_in_the_policy_map_of_short_lived_processes(
     agent: StartAgent, docker_engine: Engine, containers: Callable[..., Container]
 ) -> None:
-    running = agent(
-        "run", "--container", "shop", "--spans-file", "/dev/null", env=environment(docker_engine)
-    )
+    running = agent("run", "--container", "shop", "--spans-file", "/dev/null", env=environment(docker_engine))
     selected, other = serve(containers, "shop"), serve(containers, "till")
     for container in (selected, other):
         container.execute("python3", "/srv/forker.py", str(SHORT_PROCESSES))

@@ -103,5 +103,10 @@ def test_a_configuration_is_immutable() -> None:
         Configuration().content.max_body = 1
 
 
+def test_labels_of_compose_are_exported_unless_others_are_chosen() -> None:
+    assert configuration().docker.labels == ("com.docker.compose.project", "com.docker.compose.service")
+    assert configuration(docker={"labels": []}).docker.labels == ()
+
+
 def test_every_key_is_in_the_documentation_as_it_is() -> None:
     assert key_table() in DOCUMENT.read_text(), "run: python -m agent.config_reference"
