@@ -33,7 +33,9 @@ MAX_SYSTEM_STAT_BYTES = 1_048_576
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 # Positions in /proc/PID/stat after the name, which proc_pid_stat(5) calls field 2.
 _STAT_PARENT = 1
+_STAT_FLAGS = 6
 _STAT_START_TICKS = 19
+_PF_EXITING = 0x4  # include/linux/sched.h
 _DELETED = " (deleted)"
 
 
@@ -54,13 +56,29 @@ def executable_path(tgid: int, proc: Path = PROC) -> str | None:
 
 def parent(tgid: int, proc: Path = PROC) -> int | None:
     """Return the tgid of a process's parent, or None when the process is gone."""
-    fields = _stat_fields(tgid, proc)
+    fields = _stat_fields(proc / str(tgid))
     return None if fields is None else int(fields[_STAT_PARENT])
+
+
+def is_alive(tgid: int, proc: Path = PROC) -> bool:
+    """Return whether some thread of a process is not about to end.
+
+    A process that is still listed may have ended already: it is, until its parent has waited for it. The
+    kernel marks a thread (PF_EXITING) before it tells anybody that the thread ends.
+    """
+    if not _is_exiting(_stat_fields(proc / str(tgid))):
+        return True
+    # Other threads may go on without the first one.
+    try:
+        with os.scandir(proc / str(tgid) / "task") as tasks:
+            return not all(_is_exiting(_stat_fields(Path(task.path))) for task in tasks)
+    except OSError:
+        return False
 
 
 def start_unix_ns(tgid: int, proc: Path = PROC) -> int | None:
     """Return when a process was started, to a second; None when it is gone. It is a tgid's identity."""
-    fields = _stat_fields(tgid, proc)
+    fields = _stat_fields(proc / str(tgid))
     if fields is None:
         return None
     return _boot_unix_ns(proc) + int(fields[_STAT_START_TICKS]) * 1_000_000_000 // _TICKS_PER_SECOND
@@ -142,8 +160,12 @@ def _read_bounded(path: Path, limit: int) -> bytes:
         return b""
 
 
-def _stat_fields(tgid: int, proc: Path) -> list[bytes] | None:
-    raw = _read_bounded(proc / str(tgid) / "stat", MAX_STAT_BYTES)
+def _is_exiting(fields: list[bytes] | None) -> bool:
+    return fields is None or int(fields[_STAT_FLAGS]) & _PF_EXITING != 0
+
+
+def _stat_fields(task: Path) -> list[bytes] | None:
+    raw = _read_bounded(task / "stat", MAX_STAT_BYTES)
     # The name stands in parentheses and may hold blanks and parentheses itself, so the last one counts.
     fields = raw[raw.rfind(b")") + 1 :].split()
     return fields if len(fields) > _STAT_START_TICKS else None

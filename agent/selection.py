@@ -60,6 +60,9 @@ class PolicyMap(Protocol):
     def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
         """Apply a policy to a process; its children inherit it. Raises OSError when there is no room."""
 
+    def change_policy(self, tgid: int, policy: ProcessPolicy) -> None:
+        """Do so for a process that has a policy of its own, which it loses when it ends; else nothing."""
+
     def remove_policy(self, tgid: int) -> None:
         """Return a process to the default policy."""
 
@@ -257,10 +260,13 @@ class Selection:
         current = self._policies.policy(tgid)
         if decision.roles is None:
             if current is None:
-                self._write(tgid, ProcessPolicy(capture=Policy.UNDECIDED))
+                self._introduce(tgid, ProcessPolicy(capture=Policy.UNDECIDED))
             return
         wanted = ProcessPolicy(capture=decision.roles, ports=decision.ports, bodies=decision.bodies)
-        if current is not None and not current.capture & Policy.UNDECIDED:
+        if current is None:
+            self._introduce(tgid, wanted)
+            return
+        if not current.capture & Policy.UNDECIDED:
             if dataclasses.replace(current, finishing=Policy.IGNORE) == wanted:
                 return
             self._counts["changed_processes"] += 1
@@ -268,17 +274,28 @@ class Selection:
             if finishing:
                 wanted = dataclasses.replace(wanted, finishing=finishing)
                 self._finishing[tgid] = self._ktime_now() + FINISHING_NS
-        self._write(tgid, wanted)
+        self._change(tgid, wanted)
 
     def _end_finishing(self, tgid: int) -> None:
         del self._finishing[tgid]
         current = self._policies.policy(tgid)
         if current is not None:
-            self._write(tgid, dataclasses.replace(current, finishing=Policy.IGNORE))
+            self._change(tgid, dataclasses.replace(current, finishing=Policy.IGNORE))
 
-    def _write(self, tgid: int, policy: ProcessPolicy) -> None:
+    def _change(self, tgid: int, policy: ProcessPolicy) -> None:
+        """Write the policy of a process that has one, at least to say that it is undecided."""
         if not policy.capture and not policy.finishing:
             self._policies.remove_policy(tgid)
+            return
+        try:
+            self._policies.change_policy(tgid, policy)
+        except OSError:
+            self._counts["unselectable_processes"] += 1
+            self._policies.remove_policy(tgid)
+
+    def _introduce(self, tgid: int, policy: ProcessPolicy) -> None:
+        """Write the policy of a process that has none."""
+        if not policy.capture:
             return
         try:
             self._policies.set_policy(tgid, policy)
@@ -286,7 +303,7 @@ class Selection:
             self._counts["unselectable_processes"] += 1
             return
         # The kernel removes an entry when its process exits; one written later would stay for good.
-        if procfs.parent(tgid, self._proc) is None:
+        if not procfs.is_alive(tgid, self._proc):
             self._policies.remove_policy(tgid)
 
     def _scan(self, containers: Collection[ContainerReference | None] | None) -> int:
@@ -310,7 +327,7 @@ class Selection:
         if not self._rules.judges:
             is_selected = self._descends_from_selected(tgid)
             if is_selected:
-                self._write(tgid, ProcessPolicy(capture=self._rules.direction.roles))
+                self._introduce(tgid, ProcessPolicy(capture=self._rules.direction.roles))
             return is_selected
         if not self._rules.accepts_executable(procfs.executable_path(tgid, self._proc)):
             return False

@@ -233,6 +233,13 @@ class LiveCapture:
         """
         self._policies.set(tgid, policy)
 
+    def change_policy(self, tgid: int, policy: ProcessPolicy) -> None:
+        """Set the policy of a process that has one of its own, unless it ends at this moment.
+
+        Raises OSError when the table of port sets is full.
+        """
+        self._policies.change(tgid, policy)
+
     def remove_policy(self, tgid: int) -> None:
         """Return a process to the default policy."""
         self._policies.remove(tgid)

@@ -64,6 +64,17 @@ class PolicyTable:
 
     def set(self, tgid: int, policy: ProcessPolicy) -> None:
         """Set the policy of a process. Raises OSError when there is no room for it or for its ports."""
+        self._write(tgid, policy, self._policies.update)
+
+    def change(self, tgid: int, policy: ProcessPolicy) -> None:
+        """Set the policy of a process that has one of its own, as it has until it ends; else do nothing.
+
+        So nothing is left of a process that ends at this moment. Raises OSError when there is no room for its
+        ports.
+        """
+        self._write(tgid, policy, self._policies.replace)
+
+    def _write(self, tgid: int, policy: ProcessPolicy, write: Callable[[bytes, bytes], None]) -> None:
         key = tgid.to_bytes(4, "little")
         port_set = self._number(policy.ports) if policy.ports else 0
         budget = 0 if policy.bodies else self._header_budget
@@ -72,7 +83,7 @@ class PolicyTable:
         if begins:
             since_ktime_ns = self._ktime_now()
         tail = (budget, port_set, policy.capture, policy.finishing)
-        self._policies.update(key, PROCESS_POLICY.pack(since_ktime_ns, *tail))
+        write(key, PROCESS_POLICY.pack(since_ktime_ns, *tail))
         if begins:
             # bytes may have moved between the first look at the clock and the moment it took effect
             self._policies.replace(key, PROCESS_POLICY.pack(self._ktime_now(), *tail))

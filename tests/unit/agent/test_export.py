@@ -53,6 +53,9 @@ class Policies:
     def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
         pass
 
+    def change_policy(self, tgid: int, policy: ProcessPolicy) -> None:
+        pass
+
     def remove_policy(self, tgid: int) -> None:
         pass
 

@@ -48,6 +48,31 @@ def test_start_and_parent_identify_a_process(child: subprocess.Popen[bytes]) -> 
     assert child.pid in procfs.running_processes()
 
 
+def test_a_process_is_alive_until_it_begins_to_end(child: subprocess.Popen[bytes]) -> None:
+    assert procfs.is_alive(child.pid)
+    child.kill()
+    assert os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT) is not None
+    assert procfs.parent(child.pid) == os.getpid(), "it is still listed"
+    assert not procfs.is_alive(child.pid)
+    assert not procfs.is_alive(NEVER)
+
+
+def test_a_process_is_alive_while_some_thread_of_it_is() -> None:
+    program = (
+        "import ctypes, sys, threading\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 10
+        while b"Z" not in Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2][:3]:
+            assert time.monotonic() < deadline
+        assert procfs.is_alive(process.pid)
+        process.kill()
+
+
 def test_a_process_that_is_gone_is_normal() -> None:
     assert procfs.read_process(NEVER, 0) is None
     assert procfs.executable_path(NEVER) is None

@@ -53,6 +53,10 @@ class Policies:
             raise OSError(28, "no space")
         self.by_tgid[tgid] = policy
 
+    def change_policy(self, tgid: int, policy: ProcessPolicy) -> None:
+        if tgid in self.by_tgid:
+            self.by_tgid[tgid] = policy
+
     def remove_policy(self, tgid: int) -> None:
         self.by_tgid.pop(tgid, None)
 
@@ -190,7 +194,7 @@ def test_an_execve_in_a_selected_family_is_judged(family: tuple[int, int]) -> No
 
 def test_a_process_that_ended_meanwhile_leaves_no_policy_behind() -> None:
     host = Host(SelectionRules(executables=("curl",)))
-    host.execute(NEVER, "curl")
+    host.selection.judge(host.processes.execute(ProcessExecuted(host.now, NEVER, "curl", ())))
     assert host.captured() == {}
 
 
