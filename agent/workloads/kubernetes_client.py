@@ -53,6 +53,12 @@ KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
 
+_BULK = frozenset(
+    {"managedFields", "env", "envFrom", "volumes", "volumeMounts", "tolerations", "conditions", "resources"}
+    | {"livenessProbe", "readinessProbe", "startupProbe", "affinity", "securityContext", "command", "args"}
+)
+"""What nobody here looks at and takes most of a pod: dropped while it is read, or a list of pods would take
+five times its size for a moment, which the process keeps."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
@@ -147,7 +153,7 @@ class KubernetesApi:
                 used.close()
             return self._access
 
-    def _refusal(self, status: int, verb: str, resource: Resource, content: bytes) -> ApiError:
+    def _refusal(self, status: int, verb: str, resource: Resource, content: bytearray) -> ApiError:
         message = _message(content)
         # Also 403, but no matter of rights: nothing is created any more in a namespace that is being deleted.
         if status == 403 and b'"NamespaceTerminating"' in content:
@@ -298,19 +304,19 @@ def _parts(response: Any, resource: Resource, journal: ApiJournal) -> Iterator[b
         raise ApiUnreachableError(f"the answer about {resource} broke off: {_cause(error)}") from None
 
 
-def _read(response: Any, resource: Resource, journal: ApiJournal) -> bytes:
+def _read(response: Any, resource: Resource, journal: ApiJournal) -> bytearray:
     content = bytearray()
     for part in _parts(response, resource, journal):
         content += part
         if len(content) > MAX_ANSWER_BYTES:
             journal.count("oversized_answers")
             raise ApiUnreachableError(f"an answer about {resource} is longer than {MAX_ANSWER_BYTES} bytes")
-    return bytes(content)
+    return content
 
 
-def _parse_json(content: bytes) -> dict[str, Any]:
+def _parse_json(content: bytes | bytearray) -> dict[str, Any]:
     try:
-        document = json.loads(content)
+        document = json.loads(content, object_hook=_without_bulk)
     except ValueError:
         raise ApiUnreachableError("the answer is not JSON") from None
     if not isinstance(document, dict):
@@ -318,7 +324,15 @@ def _parse_json(content: bytes) -> dict[str, Any]:
     return document
 
 
-def _message(content: bytes) -> str:
+def _without_bulk(document: dict[str, Any]) -> dict[str, Any]:
+    for key in _BULK & document.keys():
+        # a label may have such a name, but its value is text
+        if not isinstance(document[key], str):
+            del document[key]
+    return document
+
+
+def _message(content: bytearray) -> str:
     """Return the message of a Status, or the beginning of whatever a proxy said instead."""
     try:
         message = json.loads(content)["message"]

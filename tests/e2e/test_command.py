@@ -38,6 +38,7 @@ def test_help_lists_the_commands_in_their_order() -> None:
         "--exe",
         "--port",
         "--direction",
+        "--kubernetes",
         "--max-body",
         "--no-bodies",
         "--attributes",

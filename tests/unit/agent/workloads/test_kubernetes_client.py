@@ -221,3 +221,18 @@ def test_in_a_pod_the_service_account_is_used_and_its_token_renewed(
     (tmp_path / "token").unlink()
     with pytest.raises(KubeconfigError, match="from the pod's service account: "):
         KubernetesApi()
+
+
+def test_the_bulk_of_an_object_is_dropped_but_never_a_label(
+    api: KubernetesApi, scripted: ScriptedApi
+) -> None:
+    scripted.say(
+        {
+            "metadata": {"labels": {"env": "test", "args": "none"}, "managedFields": [{"manager": "x"}]},
+            "spec": {"containers": [{"name": "app", "env": [{"name": "A"}], "resources": {"limits": {}}}]},
+        }
+    )
+    assert api.list(PODS, {}) == {
+        "metadata": {"labels": {"env": "test", "args": "none"}},
+        "spec": {"containers": [{"name": "app"}]},
+    }
