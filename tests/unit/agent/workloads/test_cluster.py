@@ -204,6 +204,30 @@ def test_what_is_gone_is_bounded_and_counted(known: Cluster, monkeypatch: pytest
     assert MAX_RETAINED > 4
 
 
+def test_pods_beyond_the_bound_are_refused_and_counted(
+    known: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "MAX_PODS", 1)
+    known.state.put_pod(pod("web", "c1"))
+    known.state.put_pod(pod("other", "c2"))
+    assert known.absence("c2") is Absence.PENDING
+    assert known.state.counters()["refused_pods"] == 1
+    known.state.put_pod(pod("web", "c1", "c3"))
+    assert known.find("c3")
+
+
+def test_namespaces_beyond_the_bound_are_refused_and_count_as_without_annotations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "MAX_NAMESPACES", 1)
+    made = Cluster()
+    other = Namespace(uid="o", name="other", annotations={"wirespan.io/capture": "false"})
+    made.state.replace_namespaces([SHOP, other])
+    made.state.put_pod(pod("web", "c1", namespace="other"))
+    assert made.roles("c1") == BOTH
+    assert made.state.counters()["refused_namespaces"] == 1
+
+
 def test_peers_come_and_go(known: Cluster) -> None:
     service = Service(uid="s", name="front", namespace="shop", addresses=("10.96.0.1",))
     known.state.replace_services([service])

@@ -2,14 +2,12 @@
 
 import contextlib
 import threading
-from pathlib import Path
 
 import pytest
 
 from agent.workloads import kubernetes_client
 from agent.workloads.kubernetes_api import (
     EVENTS,
-    NAMESPACES,
     PODS,
     REPLICA_SETS,
     ApiDeniedError,
@@ -17,7 +15,6 @@ from agent.workloads.kubernetes_api import (
     ApiFailedError,
     ApiUnreachableError,
     ConflictError,
-    KubeconfigError,
     NoSuchObjectError,
     ResourceExpiredError,
 )
@@ -129,16 +126,6 @@ def test_an_answer_beyond_the_bound_is_refused_and_counted(
     assert api.journal.counters()["oversized_answers"] == 1
 
 
-def test_nobody_there_is_one_plain_line(tmp_path: Path) -> None:
-    script = ScriptedApi(tmp_path, port=9)
-    api = KubernetesApi(script.kubeconfig())
-    with contextlib.closing(api), pytest.raises(ApiUnreachableError) as raised:
-        api.list(PODS, {})
-    assert str(raised.value).startswith("http://127.0.0.1:9: ")
-    assert "refused" in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
 def test_a_watch_yields_events_however_they_are_cut(api: KubernetesApi, scripted: ScriptedApi) -> None:
     first = b'{"type":"ADDED","object":{"a":1}}\n{"type":"MODI'
     scripted.say(first, b'FIED","object":{"a":2}}\n', b"\n")
@@ -202,25 +189,6 @@ def test_another_thread_can_abort_a_watch(api: KubernetesApi, scripted: Scripted
     assert ended.wait(10)
     stream.close()
     stream.abort()
-
-
-def test_in_a_pod_the_service_account_is_used_and_its_token_renewed(
-    scripted: ScriptedApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from kubernetes.config import incluster_config
-
-    for name in ("token", "ca.crt"):
-        (tmp_path / name).write_text("first")
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "9")
-    with contextlib.closing(KubernetesApi()) as api, pytest.raises(ApiUnreachableError) as raised:
-        api.list(NAMESPACES, {})
-    assert "https://127.0.0.1:9" in str(raised.value)
-    (tmp_path / "token").unlink()
-    with pytest.raises(KubeconfigError, match="from the pod's service account: "):
-        KubernetesApi()
 
 
 def test_the_bulk_of_an_object_is_dropped_but_never_a_label(
