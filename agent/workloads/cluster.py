@@ -28,6 +28,10 @@ from agent.workloads.peer_addresses import PeerAddresses
 from agent.workloads.pod_workloads import PodWorkloads, build_workloads
 from agent.workloads.workload import Absence, ContainerReference, Finding, Workload
 
+MAX_PODS = 2_048
+"""Pods of one node: kubelet starts 110 unless told otherwise, and nobody runs more than some hundred."""
+MAX_NAMESPACES = 20_000
+"""Namespaces: twice what Kubernetes is tested with. Beyond it the unknown count as without annotations."""
 RETAINED_SECONDS = 300.0
 """How long what is gone stays known: as long as an idle connection is (`limits.idle_seconds`)."""
 MAX_RETAINED = 2_048
@@ -55,14 +59,16 @@ class ClusterState:
         self._pods: dict[str, tuple[Pod, CaptureAnnotations]] = {}
         self._published: dict[str, PodWorkloads] = {}
         self._namespaces: dict[str, tuple[Namespace, CaptureAnnotations]] = {}
-        self._services: dict[str, Service] = {}
         self._by_container_id: dict[str, Workload] = {}
         self._by_pod_uid: dict[str, Workload] = {}
-        self._peers = PeerAddresses()
+        self._pod_addresses = PeerAddresses()
+        self._service_addresses = PeerAddresses()
         self._retained: OrderedDict[tuple[str, bool], float] = OrderedDict()
         """Container ids (True) and pod UIDs (False) that are gone, with when to forget them."""
         self._pods_denied = False
         self._namespaces_denied = False
+        self._refused_pods = 0
+        self._refused_namespaces = 0
         self._forgotten_early = 0
         self._left_out = 0
         self.version = 0
@@ -87,7 +93,7 @@ class ClusterState:
 
     def peer(self, address: str) -> Mapping[str, str]:
         """Return who is known to have an address."""
-        return self._peers.find(address)
+        return self._pod_addresses.find(address) or self._service_addresses.find(address)
 
     def counters(self) -> dict[str, int]:
         """Return how much is known, and what there was no room for."""
@@ -95,10 +101,12 @@ class ClusterState:
             "known_pods": len(self._pods),
             "known_containers": len(self._by_container_id),
             "known_namespaces": len(self._namespaces),
-            "known_addresses": len(self._peers),
+            "known_addresses": len(self._pod_addresses) + len(self._service_addresses),
             "retained": len(self._retained),
             "forgotten_early": self._forgotten_early,
-            "refused_addresses": self._peers.refused,
+            "refused_pods": self._refused_pods,
+            "refused_namespaces": self._refused_namespaces,
+            "refused_addresses": self._pod_addresses.refused + self._service_addresses.refused,
             "attributes_left_out": self._left_out,
         }
 
@@ -113,7 +121,7 @@ class ClusterState:
         known = self._namespaces.get(name)
         if known is not None:
             return known[1]
-        return NO_ANNOTATIONS if self._namespaces_denied else None
+        return NO_ANNOTATIONS if self._namespaces_denied or self._refused_namespaces else None
 
     # told by the watches
 
@@ -136,9 +144,12 @@ class ClusterState:
             known = self._pods.get(pod.uid)
             if known is not None and known[0] == pod:
                 return
+            if known is None and len(self._pods) >= MAX_PODS:
+                self._refused_pods += 1
+                return
             annotations, invalid = parse_annotations(pod.annotations)
             self._pods[pod.uid] = (pod, annotations)
-            if self._peers.put(pod):
+            if self._pod_addresses.put(pod):
                 self.version += 1
             self._publish(pod, annotations)
             self._forget_expired()
@@ -175,6 +186,9 @@ class ClusterState:
             known = self._namespaces.get(namespace.name)
             if known is not None and known[0] == namespace:
                 return
+            if known is None and len(self._namespaces) >= MAX_NAMESPACES:
+                self._refused_namespaces += 1
+                return
             annotations, invalid = parse_annotations(namespace.annotations)
             self._namespaces[namespace.name] = (namespace, annotations)
             self._publish_all(lambda pod: pod.namespace == namespace.name)
@@ -198,23 +212,22 @@ class ClusterState:
         """Take these for all services."""
         with self._lock:
             by_uid = {service.uid: service for service in services}
-            for uid in self._services.keys() - by_uid.keys():
-                self.remove_service(self._services[uid])
+            for uid in self._service_addresses.uids() - by_uid.keys():
+                self._service_addresses.remove(uid)
+                self.version += 1
             for service in by_uid.values():
                 self.put_service(service)
 
     def put_service(self, service: Service) -> None:
         """Take a service that is new or changed."""
         with self._lock:
-            self._services[service.uid] = service
-            if self._peers.put(service):
+            if self._service_addresses.put(service):
                 self.version += 1
 
     def remove_service(self, service: Service) -> None:
         """Take a service for gone."""
         with self._lock:
-            self._services.pop(service.uid, None)
-            if self._peers.remove(service.uid):
+            if self._service_addresses.remove(service.uid):
                 self.version += 1
 
     def deny_services(self) -> None:
@@ -258,7 +271,7 @@ class ClusterState:
         built = self._published.pop(uid)
         self._retain((container_id, True) for container_id in built.by_container_id)
         self._retain((each, False) for each in _uids(known[0]))
-        if self._peers.remove(uid):
+        if self._pod_addresses.remove(uid):
             self.version += 1
         self._forget_expired()
 

@@ -73,6 +73,8 @@ class InvalidAnnotationReports:
     def _event(
         self, subject: Pod | Namespace, namespace: str, invalid: InvalidAnnotation, digest: str
     ) -> dict[str, object]:
+        # What is cut off must not leave a separator at the end, which no name may have.
+        name = subject.name[:MAX_NAME_IN_EVENT].rstrip("-.")
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         involved = {
             "apiVersion": "v1",
@@ -85,7 +87,7 @@ class InvalidAnnotationReports:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{subject.name[:MAX_NAME_IN_EVENT]}.{digest}", "namespace": namespace},
+            "metadata": {"name": f"{name}.{digest}", "namespace": namespace},
             "involvedObject": involved,
             "type": "Warning",
             "reason": REASON,

@@ -1,8 +1,7 @@
-"""Requests to the Kubernetes API: the only importer of the client library.
+"""Requests to the Kubernetes API, and what an answer means.
 
-Owns where the API is and who we are there (in a pod the service account, else a kubeconfig), credentials
-that are renewed, time-outs, and what an answer means. What is asked for, and how often, belongs to the
-callers. JSON stays JSON: the library's model classes cost several times its memory.
+Owns time-outs, bounds on what is read, and renewing credentials that are refused. What is asked for, and how
+often, belongs to the callers.
 
 Contract: a request either answers within its time-out or raises an ApiError. Thread-safe.
 """
@@ -11,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from agent.workloads.api_journal import ApiJournal
+from agent.workloads.kubernetes_access import Access, describe_cause
 from agent.workloads.kubernetes_api import (
     ApiDeniedError,
     ApiError,
@@ -31,8 +29,6 @@ from agent.workloads.kubernetes_api import (
     ResourceExpiredError,
 )
 
-CONNECT_SECONDS = 5.0
-"""Longest wait for a connection: the API server is in the same cluster."""
 ANSWER_SECONDS = 30.0
 """Longest silence of the server in an answer; its own bound for most requests is 60 s."""
 WATCH_GRACE_SECONDS = 15.0
@@ -42,17 +38,12 @@ MAX_ANSWER_BYTES = 64 * 1_048_576
 MAX_EVENT_BYTES = 8 * 1_048_576
 """Longest line of a watch: etcd holds objects of 1.5 MiB, their JSON is a few times that at worst."""
 READ_BYTES = 65_536
-CONNECTIONS = 8
-"""Connections kept: one for each watch, and one for single requests."""
-# A node that vanishes says no goodbye; without these a watch would notice after its full length only.
-KEEP_ALIVE = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+_BULK = frozenset(
+    {"managedFields", "env", "envFrom", "volumes", "volumeMounts", "tolerations", "conditions", "resources"}
+    | {"livenessProbe", "readinessProbe", "startupProbe", "affinity", "securityContext", "command", "args"}
 )
-
+"""What nobody here looks at and takes most of a pod: dropped while it is read, or a list of pods would take
+five times its size for a moment, which the process keeps."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
@@ -64,7 +55,7 @@ class KubernetesApi:
         self.journal = journal or ApiJournal()
         self._kubeconfig = kubeconfig
         self._lock = threading.Lock()
-        self._access = _Access(kubeconfig)
+        self._access = Access(kubeconfig)
 
     def list(self, resource: Resource, parameters: Mapping[str, str]) -> dict[str, Any]:
         """Return a collection, or a page of it."""
@@ -135,19 +126,19 @@ class KubernetesApi:
             raise self._refusal(status, verb, resource, content)
         raise AssertionError("unreachable")
 
-    def _renew(self, used: _Access) -> _Access:
+    def _renew(self, used: Access) -> Access:
         """Read the credentials again, unless another thread just has."""
         with self._lock:
             if self._access is used:
                 self.journal.count("credentials_renewed")
                 try:
-                    self._access = _Access(self._kubeconfig)
+                    self._access = Access(self._kubeconfig)
                 except KubeconfigError as error:
                     raise ApiUnreachableError(f"the credentials can't be read any more: {error}") from None
                 used.close()
             return self._access
 
-    def _refusal(self, status: int, verb: str, resource: Resource, content: bytes) -> ApiError:
+    def _refusal(self, status: int, verb: str, resource: Resource, content: bytearray) -> ApiError:
         message = _message(content)
         # Also 403, but no matter of rights: nothing is created any more in a namespace that is being deleted.
         if status == 403 and b'"NamespaceTerminating"' in content:
@@ -213,79 +204,6 @@ class WatchStream:
             self._response.close()
 
 
-class _Access:
-    """An address of the API and credentials for it, as the library reads them."""
-
-    def __init__(self, kubeconfig: str | None) -> None:
-        # Imported when needed: the library and urllib3 take 10 MB.
-        from kubernetes.client import Configuration
-        from kubernetes.client.rest import RESTClientObject
-
-        configuration = Configuration()
-        _load(configuration, kubeconfig)
-        configuration.retries = 0
-        configuration.connection_pool_maxsize = CONNECTIONS
-        configuration.socket_options = list(KEEP_ALIVE)
-        self._configuration = configuration
-        self._rest = RESTClientObject(configuration)
-
-    def request(self, target: str, body: Mapping[str, Any] | None, accept: str, read_seconds: float) -> Any:
-        from kubernetes.client.exceptions import ApiException
-        from kubernetes.config import ConfigException
-        from urllib3.exceptions import HTTPError
-
-        headers = {"Accept": accept, "User-Agent": "wirespan"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        try:
-            # A token file is read again here, at most once a minute: kubelet replaces it before it expires.
-            for setting in self._configuration.auth_settings().values():
-                if setting["value"]:
-                    headers[str(setting["key"])] = str(setting["value"])
-            answer = self._rest.request(
-                "GET" if body is None else "POST",
-                self._configuration.host + target,
-                headers=headers,
-                body=body,
-                _request_timeout=(CONNECT_SECONDS, read_seconds),
-            )
-        except (HTTPError, ApiException, OSError, ConfigException, ValueError) as error:
-            raise ApiUnreachableError(f"{self._configuration.host}: {_cause(error)}") from None
-        return answer.response
-
-    def close(self) -> None:
-        self._rest.close()
-
-
-def _load(configuration: Any, kubeconfig: str | None) -> None:
-    from kubernetes.config import KUBE_CONFIG_DEFAULT_LOCATION, load_incluster_config, load_kube_config
-
-    in_cluster = kubeconfig is None and bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
-    place = "the pod's service account" if in_cluster else kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION
-    try:
-        if in_cluster:
-            load_incluster_config(client_configuration=configuration)
-        else:
-            # Not persisted: the file belongs to whoever wrote it.
-            load_kube_config(config_file=kubeconfig, client_configuration=configuration, persist_config=False)
-    except Exception as error:  # noqa: BLE001 (what a malformed file makes the library raise is anything)
-        raise KubeconfigError(
-            f"no access to the Kubernetes API from {place}: {_cause(error)};"
-            " `kubernetes.kubeconfig` names a file, and a pod needs a service account token"
-        ) from None
-
-
-def _cause(error: BaseException) -> str:
-    """Return the first line of what is at the bottom of an error: urllib3 wraps the cause several times."""
-    reason = getattr(error, "reason", None)
-    while isinstance(reason, BaseException):
-        error, reason = reason, getattr(reason, "reason", None)
-    # An ApiException's own text begins with its number.
-    text = reason if isinstance(reason, str) and hasattr(error, "status") else str(error)
-    text = text.strip() or type(error).__name__
-    return text.rpartition(">: ")[2].partition("\n")[0][:300].rstrip(".")
-
-
 def _parts(response: Any, resource: Resource, journal: ApiJournal) -> Iterator[bytes]:
     from urllib3.exceptions import HTTPError
 
@@ -295,22 +213,22 @@ def _parts(response: Any, resource: Resource, journal: ApiJournal) -> Iterator[b
             yield part
     # An aborted TLS connection ends in ValueError or AttributeError, depending on where it was met.
     except (HTTPError, OSError, ValueError, AttributeError) as error:
-        raise ApiUnreachableError(f"the answer about {resource} broke off: {_cause(error)}") from None
+        raise ApiUnreachableError(f"the answer about {resource} broke off: {describe_cause(error)}") from None
 
 
-def _read(response: Any, resource: Resource, journal: ApiJournal) -> bytes:
+def _read(response: Any, resource: Resource, journal: ApiJournal) -> bytearray:
     content = bytearray()
     for part in _parts(response, resource, journal):
         content += part
         if len(content) > MAX_ANSWER_BYTES:
             journal.count("oversized_answers")
             raise ApiUnreachableError(f"an answer about {resource} is longer than {MAX_ANSWER_BYTES} bytes")
-    return bytes(content)
+    return content
 
 
-def _parse_json(content: bytes) -> dict[str, Any]:
+def _parse_json(content: bytes | bytearray) -> dict[str, Any]:
     try:
-        document = json.loads(content)
+        document = json.loads(content, object_hook=_without_bulk)
     except ValueError:
         raise ApiUnreachableError("the answer is not JSON") from None
     if not isinstance(document, dict):
@@ -318,7 +236,15 @@ def _parse_json(content: bytes) -> dict[str, Any]:
     return document
 
 
-def _message(content: bytes) -> str:
+def _without_bulk(document: dict[str, Any]) -> dict[str, Any]:
+    for key in _BULK & document.keys():
+        # a label may have such a name, but its value is text
+        if not isinstance(document[key], str):
+            del document[key]
+    return document
+
+
+def _message(content: bytearray) -> str:
     """Return the message of a Status, or the beginning of whatever a proxy said instead."""
     try:
         message = json.loads(content)["message"]

@@ -88,9 +88,14 @@ class KubernetesDiscovery:
         deadline = time.monotonic() + seconds
         known = self._state.has_namespaces.wait(seconds)
         known = self._state.has_pods.wait(max(0.0, deadline - time.monotonic())) and known
-        if known:
-            count = self._state.counters()["known_pods"]
+        count = self._state.counters()["known_pods"]
+        if count:
             log.info("Kubernetes: %d pods on node %s", count, self._options.node)
+        elif known:
+            log.warning(
+                "Kubernetes: no pods on node %s; `kubernetes.node` or NODE_NAME sets another name",
+                self._options.node,
+            )
         return known
 
     def find(self, reference: ContainerReference) -> Finding:
@@ -124,5 +129,8 @@ class KubernetesDiscovery:
 
 
 def pods_of(node: str) -> str:
-    """Return the field selector for the pods of a node: the API server sends no others."""
-    return f"spec.nodeName={node}"
+    """Return the field selector for the pods of a node that have not ended: the API server sends no others.
+
+    A node keeps what has ended for days, of CronJobs thousands; and nothing runs in it any more.
+    """
+    return f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"

@@ -1,8 +1,8 @@
 """Who has an IP address: pods of this node, services of the cluster.
 
 Owns the attributes below `wirespan.peer.`. An address is given again once its pod has ended, so it is
-forgotten at once, and never taken from the one who has it now. Written by several threads under the caller's
-lock; read without one, for what is published is never changed.
+forgotten at once, and never taken from the one who has it now. Written under the caller's lock; read without
+one, for what is published is never changed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from types import MappingProxyType
 
 from agent.workloads.kubernetes_objects import Pod, Service
 
-MAX_ADDRESSES = 65_536
-"""Addresses known at once: those of ten thousand services in both families, and of some hundred pods."""
+MAX_ADDRESSES = 32_768
+"""Addresses known at once: those of ten thousand services in both families, which is what Kubernetes is
+tested with."""
 
 _NOBODY: Mapping[str, str] = MappingProxyType({})
 
@@ -32,6 +33,10 @@ class PeerAddresses:
         """Return who has an address; {} for nobody known."""
         return self._attributes.get(address, _NOBODY)
 
+    def uids(self) -> set[str]:
+        """Return whose addresses are known."""
+        return set(self._by_uid)
+
     def put(self, owner: Pod | Service) -> bool:
         """Take the addresses of a pod or service; return whether something changed."""
         if isinstance(owner, Pod):
@@ -41,6 +46,7 @@ class PeerAddresses:
         attributes = {**named, "wirespan.peer.k8s.namespace.name": owner.namespace}
         gone = set(self._by_uid.get(owner.uid, ())) - set(owner.addresses)
         changed = self._drop(owner.uid, gone)
+        kept = []
         for address in owner.addresses:
             if address not in self._attributes and len(self._attributes) >= MAX_ADDRESSES:
                 self.refused += 1
@@ -48,8 +54,9 @@ class PeerAddresses:
             changed |= self._attributes.get(address) != attributes
             self._attributes[address] = attributes
             self._owner_uids[address] = owner.uid
-        if owner.addresses:
-            self._by_uid[owner.uid] = owner.addresses
+            kept.append(address)
+        if kept:
+            self._by_uid[owner.uid] = tuple(kept)
         else:
             self._by_uid.pop(owner.uid, None)
         return changed

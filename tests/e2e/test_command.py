@@ -39,6 +39,7 @@ def test_help_lists_the_commands_in_their_order() -> None:
         "--container",
         "--port",
         "--direction",
+        "--kubernetes",
         "--max-body",
         "--no-bodies",
         "--attributes",

@@ -7,10 +7,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from random import Random
 
 import pytest
 
 from ebpf.events import Direction, EventKind, Missing, Policy, ProcessPolicy, Role, SocketEvent
+from parsers.exchange import HttpExchange
+from parsers.limits import ParserLimits
+from parsers.tracker import ConnectionTracker
 from tests.kernel.conftest import BOTH, REQUEST, Tap, connect_pair, inode_of, receive_exactly
 
 pytestmark = pytest.mark.kernel
@@ -285,3 +289,82 @@ def test_removing_a_policy_that_ignored_does_not_join_what_lies_around(open_tap:
     exchange(client, server)
     assert tap.capture.policies()[os.getpid()] == ProcessPolicy(capture=BOTH)
     assert len(connections(tap.data(inode_of(client), Direction.EGRESS))) == 2
+
+
+POLICIES = [
+    ProcessPolicy(capture=BOTH),
+    ProcessPolicy(capture=BOTH, bodies=False),
+    ProcessPolicy(capture=BOTH, ports=frozenset({1})),
+    ProcessPolicy(capture=Policy.CAPTURE_INGRESS),
+    ProcessPolicy(capture=Policy.CAPTURE_EGRESS),
+    ProcessPolicy(capture=Policy.UNDECIDED),
+    ProcessPolicy(capture=Policy.IGNORE, finishing=BOTH),
+    ProcessPolicy(capture=Policy.IGNORE, finishing=Policy.CAPTURE_EGRESS),
+    ProcessPolicy(capture=Policy.IGNORE),
+    ProcessPolicy(capture=Policy.IGNORE),
+]
+EXCHANGES = 103
+
+
+def body_of(number: int, size: int) -> bytes:
+    return (b"%d;" % number * (size // 2 + 1))[:size]
+
+
+def assert_says_what_was_said(exchange: HttpExchange, sizes: list[int]) -> None:
+    """Check that neither message has a byte of another one, and that they belong together unless flagged."""
+    request, response = exchange.request, exchange.response
+    numbers = []
+    if request is not None:
+        assert request.target is not None
+        numbers.append(int(request.target[1:]))
+    if response is not None:
+        numbers.append(int(dict(response.headers)[b"X-Number"]))
+    for message, number in zip([part for part in (request, response) if part], numbers, strict=True):
+        expected = body_of(number, sizes[number])
+        assert expected.startswith(message.body.content)
+        if exchange.incomplete is None and message.body.truncation is None:
+            assert message.body.content == expected
+    if exchange.incomplete is None:
+        assert numbers[0] == numbers[1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whenever_a_policy_changes_no_exchange_is_wrong_and_the_connection_is_not_lost(
+    tap: Tap, change: Change, pair: Pair, seed: int
+) -> None:
+    random = Random(seed)
+    client, server = pair
+    sizes = [random.choice((0, 1, 700, 20_000, 250_000)) for _ in range(EXCHANGES)]
+
+    def move_in_pieces(
+        sender: socket.socket, receiver: socket.socket, content: bytes, *, change: bool
+    ) -> None:
+        while content:
+            if change and random.random() < 0.1:
+                tap.capture.set_policy(os.getpid(), random.choice(POLICIES))
+            cut = random.choice((1, 20, 200, 8_192, 60_000))
+            move(sender, receiver, content[:cut])
+            content = content[cut:]
+
+    for number, size in enumerate(sizes):
+        last = number >= EXCHANGES - 3
+        if last:
+            change()
+        body = body_of(number, size)
+        head = b"Content-Length: %d\r\n\r\n" % size
+        request = b"POST /%d HTTP/1.1\r\nHost: test\r\n" % number + head + body
+        response = b"HTTP/1.1 200 OK\r\nX-Number: %d\r\n" % number + head + body
+        move_in_pieces(client, server, request, change=not last)
+        move_in_pieces(server, client, response, change=not last)
+        tap.drain()
+    for endpoint in pair:
+        tracker = ConnectionTracker(ParserLimits())
+        exchanges = [found for event in tap.of(inode_of(endpoint)) for found in tracker.feed(event)]
+        exchanges += tracker.flush()
+        for found in exchanges:
+            assert_says_what_was_said(found, sizes)
+        # in doubt about the order they may be flagged: no pause here, which would end the doubt
+        paired = {found.request.target for found in exchanges if found.request and found.response}
+        assert paired >= {b"/%d" % number for number in range(EXCHANGES - 2, EXCHANGES)}
+        assert any(found.incomplete is None for found in exchanges)
+    assert tap.lost("connections_not_http") == 0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.selection import CaptureDirection
+from agent.selection_rules import CaptureDirection
 from agent.workloads.capture_rules import CaptureDefault, CaptureRules
 from agent.workloads.label_selector import parse_selector
 from agent.workloads.workload import Workload

@@ -171,6 +171,23 @@ def test_a_restarted_container_and_a_deleted_pod_stay_known(
     assert discovered.discovery.peer("10.7.1.1") == {}
 
 
+def test_a_pod_that_has_ended_is_not_looked_at_any_more(
+    api_server: ApiServer, site: Site, discover: Callable[..., Discovered]
+) -> None:
+    for name in ("ends", "ended"):
+        site.run_pod(name, ip=f"10.7.3.{len(name)}")
+    done = {"status": {"phase": "Succeeded"}}
+    api_server.request("PATCH", f"{site.pod_path('ended')}/status", done)
+    discovered = discover()
+    assert discovered.workload("ended") is None
+    known = discovered.until("ends", lambda each: each.is_settled)
+    api_server.request("PATCH", f"{site.pod_path('ends')}/status", done)
+    wait_until(lambda: discovered.counter("known_pods") == 0)
+    # its last exchanges are still on their way
+    assert discovered.workload("ends") == known
+    assert discovered.discovery.peer("10.7.3.4") == {}
+
+
 def test_peers_are_pods_and_services_but_not_the_host(
     api_server: ApiServer, site: Site, discover: Callable[..., Discovered]
 ) -> None:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from agent.config import Configuration, ListenAddress
 from agent.config_reference import key_table
 from agent.selection_rules import CaptureDirection
+from agent.workloads.capture_rules import CaptureDefault
 from ebpf.events import Policy
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
@@ -110,3 +111,36 @@ def test_labels_of_compose_are_exported_unless_others_are_chosen() -> None:
 
 def test_every_key_is_in_the_documentation_as_it_is() -> None:
     assert key_table() in DOCUMENT.read_text(), "run: python -m agent.config_reference"
+
+
+def test_kubernetes_rules_take_direction_and_bodies_from_their_sections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NODE_NAME", "node-1")
+    chosen = configuration(
+        kubernetes={"selector": "app=web,!canary", "namespaces": ["shop-*"], "default": "none"},
+        capture={"direction": "egress"},
+        content={"bodies": False},
+    ).kubernetes_options()
+    assert chosen.node == "node-1"
+    assert chosen.rules.default is CaptureDefault.NONE
+    assert chosen.rules.direction is CaptureDirection.EGRESS
+    assert not chosen.rules.bodies
+    assert chosen.rules.selector is not None
+    assert chosen.rules.selector.matches({"app": "web"})
+    assert chosen.rules.egress_selector is None
+    assert configuration(kubernetes={"node": "other"}).kubernetes_options().node == "other"
+
+
+@pytest.mark.parametrize(
+    ("selector", "part"),
+    [
+        ("app in web", r"should be a label selector, such as app=web \(`web` stands where \( and"),
+        (5, "should be a label selector"),
+        (["app=web"], "should be a label selector"),
+    ],
+)
+def test_a_selector_is_read_at_start(selector: object, part: str) -> None:
+    with pytest.raises(ValidationError, match=part):
+        configuration(kubernetes={"egress_selector": selector})
+    assert configuration(kubernetes={"selector": None}).kubernetes.selector is None

@@ -31,6 +31,7 @@ from tests.unit.parsers.http2_peers import (
         (Missing.RING_FULL, Truncation.GAP),
         (Missing.UNREADABLE | Missing.SENDFILE, Truncation.GAP),
         (Missing(0), Truncation.GAP),
+        (Missing.UNWANTED, Truncation.GAP),
         (Missing.SENDFILE, Truncation.SENDFILE),
         (Missing.BUDGET, Truncation.LIMIT),
     ],
