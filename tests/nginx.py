@@ -6,9 +6,10 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 START_TIMEOUT_SECONDS = 60
 
@@ -36,13 +37,25 @@ def find_nginx() -> str:
     return shutil.which("nginx") or "/usr/sbin/nginx"
 
 
+def _spawn(*command: str) -> subprocess.Popen[Any]:
+    return subprocess.Popen(command)
+
+
 @contextmanager
-def running_nginx(folder: Path, locations: str) -> Iterator[int]:
+def running_nginx(
+    folder: Path,
+    locations: str,
+    *,
+    upstreams: str = "",
+    start: Callable[..., subprocess.Popen[Any]] = _spawn,
+) -> Iterator[int]:
     """Run nginx with one worker in `folder`; yield its port.
 
     Args:
         folder: Writable, and reachable by the user that nginx changes to.
         locations: Directives of the server block.
+        upstreams: Directives of the http block.
+        start: What starts it, given the words of a command line.
     """
     port = free_port()
     config = folder / "nginx.conf"
@@ -54,11 +67,12 @@ def running_nginx(folder: Path, locations: str) -> Iterator[int]:
           access_log off; keepalive_requests 10000000; keepalive_timeout 600s;
           client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
           fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+          {upstreams}
           server {{ listen 127.0.0.1:{port} backlog=4096; {locations} }}
         }}
         """
     )
-    process = subprocess.Popen([find_nginx(), "-p", folder, "-c", config])
+    process = start(find_nginx(), "-p", str(folder), "-c", str(config))
     try:
         wait_for_port(port)
         yield port
