@@ -91,7 +91,7 @@ class Recorder:
                     return
             self._held.popleft()
             self._held_bytes -= len(record)
-            if isinstance(event, SocketEvent) and self._selection.refuses(event):
+            if isinstance(event, SocketEvent) and self._is_unwanted(event, process):
                 continue
             if isinstance(event, ProcessExecuted):
                 self._writer.append_records((record,))
@@ -99,6 +99,11 @@ class Recorder:
             else:
                 self._describe(process)
                 self._writer.append_records((record,))
+
+    def _is_unwanted(self, event: SocketEvent, process: Process | None) -> bool:
+        """Return whether bytes stay out of the file: of who was refused, or is undecided to the end."""
+        is_pending = process is not None and self._selection.is_pending(process)
+        return is_pending or self._selection.refuses(event)
 
     def _describe(self, process: Process | None) -> None:
         if process is None or process in self._described:

@@ -140,6 +140,12 @@ class Redactor:
         text, count = self.text(content.decode("latin-1"), content_type, truncated=truncated)
         return (text.encode("latin-1") if count else content), count
 
+    def named_text(self, name: str, value: str) -> str:
+        """Redact a label or an annotation: all of it under a sensitive name, else what looks secret."""
+        if self.is_sensitive_header(name.lower()):
+            return REDACTED
+        return self.text(value, "", truncated=False)[0]
+
     def command_line(self, arguments: Sequence[str]) -> str:
         """Return a process's command line as one string, by the same rules.
 

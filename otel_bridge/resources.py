@@ -29,6 +29,9 @@ UNKNOWN_SERVICE = "unknown_service"
 # programs.
 _SHARED_PREFIXES = ("host.", "k8s.node.", "k8s.cluster.", "cloud.", "deployment.", "os.")
 
+# Labels and annotations hold whatever their authors put there.
+_CHOSEN_PREFIXES = ("container.label.", "k8s.pod.label.", "k8s.pod.annotation.")
+
 # A container within a pod goes by its workload: several containers of one pod are told apart by name.
 _NAMING_ATTRIBUTES = (
     "k8s.deployment.name",
@@ -51,7 +54,7 @@ _DEFAULT_REDACTOR = Redactor()
 class ResourceBuilder:
     """Builds resources with what all workloads of this host share.
 
-    `redactor` is for command lines; None leaves them as they are.
+    `redactor` is for command lines, labels and annotations; None leaves them as they are.
     """
 
     __slots__ = ("_host", "_redactor", "_shared", "_telemetry")
@@ -96,8 +99,19 @@ class ResourceBuilder:
             if self._redactor is not None:
                 redacted = self._redactor.command_line(facts.command_line)
             attributes["process.command_line"] = _text(redacted)
-        named = {name: value for name, value in workload.items() if name != "service.name"}
-        return Resource(attributes | self._shared | named)
+        return Resource(attributes | self._shared | self._describe_workload(workload))
+
+    def _describe_workload(self, workload: Mapping[str, str]) -> dict[str, AttributeValue]:
+        described: dict[str, AttributeValue] = {}
+        for name, value in workload.items():
+            if name == "service.name":
+                continue
+            prefix = next((each for each in _CHOSEN_PREFIXES if name.startswith(each)), None)
+            if prefix is not None and self._redactor is not None:
+                described[name] = self._redactor.named_text(name.removeprefix(prefix), value)
+            else:
+                described[name] = value
+        return described
 
     def build_endpoint(self, address: str, port: int) -> Resource:
         """Return the resource of a server of which only the endpoint is known: it goes by that.

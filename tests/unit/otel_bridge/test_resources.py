@@ -65,6 +65,22 @@ def test_a_service_goes_by_annotation_own_word_workload_container_program(
     assert all(attributes[key] == value for key, value in workload.items() if key != "service.name")
 
 
+def test_labels_and_annotations_lose_their_secrets() -> None:
+    workload = {
+        "container.label.com.example.db-password": "hunter2",
+        "k8s.pod.annotation.example.com/config": '{"token": "abc", "colour": "red"}',
+        "k8s.pod.label.app": "token-service",
+        "k8s.pod.name": "session-1",
+    }
+    attributes = ResourceBuilder({}).build(dataclasses.replace(FACTS, workload=workload)).attributes
+    assert attributes["container.label.com.example.db-password"] == "REDACTED"
+    assert attributes["k8s.pod.annotation.example.com/config"] == '{"token": "REDACTED", "colour": "red"}'
+    assert attributes["k8s.pod.label.app"] == "token-service"
+    assert attributes["k8s.pod.name"] == "session-1", "a name is no credential"
+    unredacted = ResourceBuilder({}, redactor=None).build(dataclasses.replace(FACTS, workload=workload))
+    assert unredacted.attributes["container.label.com.example.db-password"] == "hunter2"
+
+
 def test_what_is_known_of_a_pod_wins_over_the_agents_environment() -> None:
     facts = dataclasses.replace(FACTS, workload={"k8s.node.name": "node-2"})
     builder = ResourceBuilder({"OTEL_RESOURCE_ATTRIBUTES": "k8s.node.name=node-1"})

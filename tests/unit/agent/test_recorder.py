@@ -1,0 +1,185 @@
+"""The order in which a recording takes records and the facts of their processes."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from agent import recorder
+from agent.processes import ProcessTable
+from agent.recorder import Recorder
+from agent.selection import Selection
+from agent.selection_rules import SelectionRules
+from agent.stop import SETTLE_SECONDS, StopRequest
+from agent.workloads.workload import Absence, Workload
+from ebpf import layout
+from ebpf.events import (
+    CaptureEvent,
+    ClockSample,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessFacts,
+    ProcessForked,
+    ProcessPolicy,
+    SocketEvent,
+)
+from ebpf.recording import RecordedCapture, RecordingWriter
+from otel_bridge.span import Resource
+from tests.discovery import ToldDiscovery
+
+CONTAINER, OTHER = "a" * 64, "b" * 64
+SHOP = Workload(container_id=CONTAINER, names=("shop",), attributes={"container.name": "shop"})
+
+
+class Source:
+    """Batches of kernel records."""
+
+    def __init__(self, *batches: list[bytes]) -> None:
+        self._batches = list(batches)
+
+    def poll_raw(self, timeout_seconds: float) -> list[bytes]:  # noqa: ARG002
+        return self._batches.pop(0) if self._batches else []
+
+
+class Policies:
+    """A policy map that takes everything."""
+
+    def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
+        pass
+
+    def change_policy(self, tgid: int, policy: ProcessPolicy) -> None:
+        pass
+
+    def remove_policy(self, tgid: int) -> None:
+        pass
+
+    def policy(self, tgid: int) -> ProcessPolicy | None:  # noqa: ARG002
+        return None
+
+
+def data(tgid: int, number: int, *, provisional: bool = True) -> bytes:
+    flags = layout.RECORD_PROVISIONAL if provisional else 0
+    address = socket.inet_aton("127.0.0.1").ljust(16, b"\0")
+    values = (1, 0, 2, flags, tgid, now() + number, number, 0, 1, 0, 1)
+    facts = layout.SOCKET_FACTS.pack(1, number, 1, 2, 80, 4000, 0, address, address)
+    return layout.SOCKET_RECORD.pack(*values) + facts + b"x"
+
+
+def executed(tgid: int, container: str) -> bytes:
+    cgroups = f"{container}\0docker\0\0".encode()
+    return layout.PROCESS_RECORD.pack(5, len(cgroups), tgid, now(), 2, 0) + b"/a" + cgroups
+
+
+def exited(tgid: int) -> bytes:
+    return layout.PROCESS_RECORD.pack(6, 0, tgid, now(), 0, 0)
+
+
+def forked(tgid: int, parent: int) -> bytes:
+    return layout.FORK_RECORD.pack(7, tgid, now(), parent)
+
+
+def now() -> int:
+    return time.monotonic_ns()
+
+
+class Recording:
+    """A recording that is being made, and what it holds in the end."""
+
+    def __init__(
+        self, folder: Path, rules: SelectionRules, told: ToldDiscovery | None, *batches: list[bytes]
+    ):
+        self._file = folder / "traffic.wsr"
+        self._writer = RecordingWriter(self._file, version="1")
+        processes = ProcessTable(lambda facts: Resource({"service.name": "any"}), discovery=told)  # noqa: ARG005
+        selection = Selection(rules, Policies(), processes, discovery=told)
+        self.recorder = Recorder(Source(*batches), self._writer, processes, selection)  # type: ignore[arg-type]
+        self.selection = selection
+
+    def read(self) -> list[CaptureEvent]:
+        self._writer.close({})
+        source = RecordedCapture(self._file)
+        events = source.poll(0)
+        source.close()
+        return [event for event in events if not isinstance(event, ClockSample)]
+
+
+def outline(events: list[CaptureEvent]) -> list[tuple[str, int]]:
+    names = {
+        SocketEvent: "data",
+        ProcessExecuted: "exec",
+        ProcessExited: "exit",
+        ProcessForked: "fork",
+        ProcessFacts: "facts",
+    }
+    return [(names[type(event)], event.tgid) for event in events]  # type: ignore[index, union-attr]
+
+
+def test_facts_stand_before_what_a_process_did_and_once(tmp_path: Path) -> None:
+    recording = Recording(
+        tmp_path,
+        SelectionRules(),
+        None,
+        [data(7, 1, provisional=False), executed(8, OTHER), data(8, 2), forked(9, 8), data(7, 3), exited(7)],
+    )
+    stop = StopRequest()
+    stop.requested_at = time.monotonic() - SETTLE_SECONDS
+    recording.recorder.run(stop)
+    assert outline(recording.read()) == [
+        ("facts", 7),
+        ("data", 7),
+        ("exec", 8),
+        ("facts", 8),
+        ("data", 8),
+        ("fork", 9),
+        ("data", 7),
+        ("exit", 7),
+    ]
+
+
+def test_what_is_not_decided_holds_back_what_came_after_it(tmp_path: Path) -> None:
+    told = ToldDiscovery()
+    recording = Recording(tmp_path, SelectionRules(containers=("shop",)), told)
+    recording.recorder.take([executed(7, CONTAINER), data(7, 1), executed(8, OTHER), data(8, 2), data(7, 3)])
+    recording.recorder.write(is_last=False)
+    told.tell(CONTAINER, SHOP)
+    recording.selection.advance()
+    recording.recorder.write(is_last=False)
+    told.tell(OTHER, Absence.UNKNOWN)
+    recording.selection.advance()
+    recording.recorder.write(is_last=False)
+    events = recording.read()
+    assert outline(events) == [
+        ("exec", 7),
+        ("facts", 7),
+        ("data", 7),
+        ("exec", 8),
+        ("facts", 8),
+        ("data", 7),
+    ], "the bytes of the one that was refused are left out"
+    facts = next(event for event in events if isinstance(event, ProcessFacts))
+    assert facts.workload == {"container.name": "shop"}
+
+
+@pytest.mark.parametrize("end", ["the run", "the room"])
+def test_what_stays_undecided_is_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    recording = Recording(tmp_path, SelectionRules(containers=("shop",)), ToldDiscovery())
+    recording.recorder.take([executed(7, CONTAINER), data(7, 1)])
+    if end == "the room":
+        monkeypatch.setattr(recorder, "MAX_HELD_BYTES", 0)
+    recording.recorder.write(is_last=end == "the run")
+    assert outline(recording.read()) == [("exec", 7), ("facts", 7)]
+
+
+def test_those_described_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "MAX_DESCRIBED", 2)
+    recording = Recording(tmp_path, SelectionRules(), None)
+    for tgid in (1, 2, 3):
+        recording.recorder.take([data(tgid, tgid), exited(tgid)])
+    recording.recorder.write(is_last=True)
+    assert len(recording.recorder._described) <= 2
+    assert [tgid for kind, tgid in outline(recording.read()) if kind == "facts"] == [1, 2, 3]
