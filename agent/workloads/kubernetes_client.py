@@ -154,7 +154,7 @@ class KubernetesApi:
             return ApiDeniedError(text)
         meaning = {404: NoSuchObjectError, 409: ConflictError, 410: ResourceExpiredError}.get(status)
         if meaning is not None:
-            return meaning(message)
+            return meaning(f"{verb} {resource}: {message} ({status})")
         return ApiFailedError(f"{verb} {resource} failed ({status}: {message})")
 
 
