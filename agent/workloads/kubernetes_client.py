@@ -22,6 +22,7 @@ from agent.workloads.kubernetes_api import (
     ApiError,
     ApiFailedError,
     ApiUnreachableError,
+    BrokenOffError,
     ConflictError,
     KubeconfigError,
     NoSuchObjectError,
@@ -213,7 +214,7 @@ def _parts(response: Any, resource: Resource, journal: ApiJournal) -> Iterator[b
             yield part
     # An aborted TLS connection ends in ValueError or AttributeError, depending on where it was met.
     except (HTTPError, OSError, ValueError, AttributeError) as error:
-        raise ApiUnreachableError(f"the answer about {resource} broke off: {describe_cause(error)}") from None
+        raise BrokenOffError(f"the answer about {resource} broke off: {describe_cause(error)}") from None
 
 
 def _read(response: Any, resource: Resource, journal: ApiJournal) -> bytearray:
