@@ -24,6 +24,7 @@ from agent.workloads.kubernetes_api import (
     ApiDeniedError,
     ApiError,
     ApiFailedError,
+    BrokenOffError,
     Resource,
     ResourceExpiredError,
 )
@@ -37,6 +38,8 @@ STEADY_SECONDS = 5.0
 """A watch that ended sooner counts as trouble: a server that closes each at once isn't asked in a loop."""
 PAGE_OBJECTS = 500
 """Objects in a page of a list, as kubectl has it: some megabytes of JSON at once."""
+ROUTINE_BREAKS = 2
+"""Connections in a row that may be cut before it counts as trouble: load balancers cut those that last."""
 MAX_REFUSALS = 5
 """Answers in a row that say the server could not, after which the version is given up: a server that was
 restored from a backup never reaches the one that it is asked for."""
@@ -94,6 +97,7 @@ class CollectionWatch(Generic[T]):
         self._list_version = "" if self._is_paged else "0"
         self._failures = 0
         self._refusals = 0
+        self._was_cut = False
         self._stream: WatchStream | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -133,16 +137,23 @@ class CollectionWatch(Generic[T]):
                 self._wait(self._pace.denied)
             except ApiError as error:
                 if not self._closed.is_set():
-                    self._api.journal.unreachable(str(self._resource), str(error))
-                    self._refusals += isinstance(error, ApiFailedError)
-                    if self._refusals >= MAX_REFUSALS:
-                        self._version, self._list_version = None, "" if self._is_paged else "0"
-                        self._refusals = 0
+                    self._note_trouble(error)
                     self._wait(self._back_off())
             except Exception as error:  # noqa: BLE001 (a dead thread would leave the past in force for good)
                 self._api.journal.bug(f"watching {self._resource}", error)
                 self._version = None
                 self._wait(self._pace.most)
+
+    def _note_trouble(self, error: ApiError) -> None:
+        self._was_cut = isinstance(error, BrokenOffError)
+        if self._was_cut and self._failures < ROUTINE_BREAKS:
+            self._api.journal.count("cut_connections")
+        else:
+            self._api.journal.unreachable(str(self._resource), str(error))
+        self._refusals += isinstance(error, ApiFailedError)
+        if self._refusals >= MAX_REFUSALS:
+            self._version, self._list_version = None, "" if self._is_paged else "0"
+            self._refusals = 0
 
     def _list(self) -> None:
         records: list[T] = []
@@ -180,10 +191,13 @@ class CollectionWatch(Generic[T]):
             self._stream = stream
             if self._closed.is_set():
                 stream.abort()
-        self._api.journal.reachable(str(self._resource))
+        if not self._was_cut:
+            self._api.journal.reachable(str(self._resource))
         try:
             for kind, document in stream.events():
+                self._api.journal.reachable(str(self._resource))
                 self._failures = self._refusals = 0
+                self._was_cut = False
                 self._take(kind, document)
         finally:
             with self._lock:
@@ -198,7 +212,7 @@ class CollectionWatch(Generic[T]):
         self._note_version(document.get("metadata") or {})
         if kind == "BOOKMARK":
             return
-        self._api.journal.count(f"events_{self._resource.plural}")
+        self._api.journal.count(f"changes_{self._resource.plural}")
         record = self._consumer.parse(document)
         if record is None:
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,6 +20,10 @@ CONNECT_SECONDS = 5.0
 """Longest wait for a connection: the API server is in the same cluster."""
 CONNECTIONS = 8
 """Connections kept: one for each watch, and one for single requests."""
+MAX_CAUSE = 300
+"""Characters of a cause that a message repeats."""
+_CONNECTION = re.compile(r"^\w+\(host=[^)]*\): ")
+"""What urllib3 says before the cause: address and port, which the message names already."""
 # A node that vanishes says no goodbye; without these a watch would notice after its full length only.
 KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -104,4 +109,4 @@ def describe_cause(error: BaseException) -> str:
     # An ApiException's own text begins with its number.
     text = reason if isinstance(reason, str) and hasattr(error, "status") else str(error)
     text = text.strip() or type(error).__name__
-    return text.rpartition(">: ")[2].partition("\n")[0][:300].rstrip(".")
+    return _CONNECTION.sub("", text.partition("\n")[0])[:MAX_CAUSE].rstrip(".")

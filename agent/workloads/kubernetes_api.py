@@ -21,6 +21,10 @@ class ApiUnreachableError(ApiError):
     """No answer, or none that means anything: worth trying again."""
 
 
+class BrokenOffError(ApiUnreachableError):
+    """An answer that began and did not end. Load balancers do that to long ones."""
+
+
 class ApiFailedError(ApiUnreachableError):
     """An answer that says the server could not (5xx, 429)."""
 

@@ -22,6 +22,7 @@ from agent.workloads.kubernetes_api import (
     ApiError,
     ApiFailedError,
     ApiUnreachableError,
+    BrokenOffError,
     ConflictError,
     KubeconfigError,
     NoSuchObjectError,
@@ -154,7 +155,7 @@ class KubernetesApi:
             return ApiDeniedError(text)
         meaning = {404: NoSuchObjectError, 409: ConflictError, 410: ResourceExpiredError}.get(status)
         if meaning is not None:
-            return meaning(message)
+            return meaning(f"{verb} {resource}: {message} ({status})")
         return ApiFailedError(f"{verb} {resource} failed ({status}: {message})")
 
 
@@ -213,7 +214,7 @@ def _parts(response: Any, resource: Resource, journal: ApiJournal) -> Iterator[b
             yield part
     # An aborted TLS connection ends in ValueError or AttributeError, depending on where it was met.
     except (HTTPError, OSError, ValueError, AttributeError) as error:
-        raise ApiUnreachableError(f"the answer about {resource} broke off: {describe_cause(error)}") from None
+        raise BrokenOffError(f"the answer about {resource} broke off: {describe_cause(error)}") from None
 
 
 def _read(response: Any, resource: Resource, journal: ApiJournal) -> bytearray:

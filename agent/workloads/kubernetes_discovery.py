@@ -109,10 +109,12 @@ class KubernetesDiscovery:
     def counters(self) -> dict[str, int]:
         """Return what was counted.
 
-        Of the API, by collection: `requests_`, `received_bytes_`, `lists_`, `events_`, `expired_`. Of
-        trouble: `unreachable`, `denied`, `credentials_renewed`, `oversized_answers`, `refused_requests`,
-        `abandoned_requests`, `bugs`. Of annotations: `invalid_annotations`, `events_created`,
-        `events_not_created`. Of the state: `known_`, `retained`, and what its bounds refused.
+        Of the API, by kind of object: `requests_`, `received_bytes_`, `lists_`, `changes_`, `expired_`. Of
+        trouble: `unreachable`, `cut_connections`, `denied`, `credentials_renewed`, `oversized_answers`,
+        `refused_requests`, `abandoned_requests`, `forgotten_owners`, `bugs`. Of annotations:
+        `invalid_annotations`, `events_created`, `events_not_created`, `forgotten_reports`. Of the state:
+        `known_`, `retained`, `forgotten_early`, `refused_`, `attributes_left_out`. What was never counted
+        is not there.
         """
         return self._state.counters() | self._api.journal.counters()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -17,7 +18,15 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from ebpf.capture import CaptureOptions, LiveCapture
-from ebpf.events import Direction, EventKind, Policy, ProcessPolicy, SocketEvent
+from ebpf.events import (
+    Direction,
+    EventKind,
+    Policy,
+    ProcessExecuted,
+    ProcessForked,
+    ProcessPolicy,
+    SocketEvent,
+)
 
 REQUESTS = 211
 OLDER_CONNECTIONS = 3
@@ -114,6 +123,34 @@ def open_older_connections() -> list[tuple[socket.socket, socket.socket]]:
     return older
 
 
+def check_processes(capture: LiveCapture) -> list[str]:
+    """Run a short process in a cgroup of its own; return what was not told of it."""
+    with tempfile.TemporaryDirectory() as name:
+        subprocess.run(["mount", "-t", "cgroup2", "none", name], check=True)
+        pod = Path(name) / "wirespan-pod"
+        container = pod / "wirespan-container"
+        try:
+            container.mkdir(parents=True)
+            script = f"echo $$ >{container}/cgroup.procs && exec /bin/true"
+            with subprocess.Popen(["/bin/sh", "-c", script]) as process:
+                pass
+            container.rmdir()
+            pod.rmdir()
+        finally:
+            subprocess.run(["umount", name], check=True)
+    events = capture.poll(QUIET_SECONDS)
+    forked = [e for e in events if isinstance(e, ProcessForked) and e.tgid == process.pid]
+    executed = [e for e in events if isinstance(e, ProcessExecuted) and e.tgid == process.pid]
+    problems = []
+    if [fork.parent_tgid for fork in forked] != [os.getpid()]:
+        problems.append(f"forks told: {forked}")
+    if [e.path for e in executed] != ["/bin/sh", "/bin/true"]:
+        problems.append(f"executions told: {executed}")
+    elif "/wirespan-pod/wirespan-container" not in executed[1].cgroups:
+        problems.append(f"cgroups told: {executed[1].cgroups}")
+    return problems
+
+
 def check(capture: LiveCapture, older: list[tuple[socket.socket, socket.socket]]) -> list[str]:
     """Return what is not as it must be."""
     streams: dict[tuple[int, Direction], bytes] = defaultdict(bytes)
@@ -152,7 +189,7 @@ def main() -> int:
     both = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
     capture.set_policy(os.getpid(), ProcessPolicy(capture=both))
     lines = [f"loaded and attached in {time.monotonic() - started:.1f} s"]
-    problems = check(capture, older)
+    problems = check(capture, older) + check_processes(capture)
     capture.close()
     lines += problems
     lines.append(

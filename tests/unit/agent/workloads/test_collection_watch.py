@@ -11,6 +11,7 @@ import pytest
 from agent.workloads.collection_watch import (
     MAX_REFUSALS,
     PAGE_OBJECTS,
+    ROUTINE_BREAKS,
     CollectionConsumer,
     CollectionWatch,
     RetryPace,
@@ -111,7 +112,7 @@ def test_a_whole_collection_comes_in_pages(watch: Callable[..., Told], scripted:
 
 
 def test_a_watch_that_ends_is_resumed_from_the_last_event_or_bookmark(
-    watch: Callable[..., Told], scripted: ScriptedApi
+    watch: Callable[..., Told], scripted: ScriptedApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     scripted.say(listed("7"))
     scripted.say(event("ADDED", "8", "a"))
@@ -122,6 +123,26 @@ def test_a_watch_that_ends_is_resumed_from_the_last_event_or_bookmark(
     scripted.until_requests(5)
     versions = [request.query["resourceVersion"] for request in scripted.requests]
     assert versions == ["0", "7", "8", "20", "21"]
+    assert caplog.messages == []
+
+
+def test_connections_that_are_cut_in_a_row_are_trouble_which_is_said_once(
+    watch: Callable[..., Told],
+    scripted: ScriptedApi,
+    api: KubernetesApi,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "agent.workloads.api_journal")
+    scripted.say(listed("7"))
+    for _ in range(ROUTINE_BREAKS + 3):
+        scripted.say(breaks_off=True)
+    scripted.say(event("ADDED", "8", "a"), stays_open=True)
+    watch().until(("replace", []), ("put", "a"))
+    assert api.journal.counters()["cut_connections"] == ROUTINE_BREAKS
+    assert api.journal.counters()["unreachable"] == 3
+    (trouble, end) = caplog.messages
+    assert "broke off" in trouble
+    assert "reachable again" in end
 
 
 @pytest.mark.parametrize("in_the_stream", [True, False])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.workloads.kubernetes_access import Access, describe_cause
+from agent.workloads.kubernetes_access import MAX_CAUSE, Access, describe_cause
 from agent.workloads.kubernetes_api import NAMESPACES, PODS, ApiUnreachableError, KubeconfigError
 from agent.workloads.kubernetes_client import KubernetesApi
 from tests.unit.agent.workloads.conftest import ScriptedApi
@@ -16,9 +16,8 @@ def test_nobody_there_is_one_plain_line(tmp_path: Path) -> None:
     api = KubernetesApi(script.kubeconfig())
     with contextlib.closing(api), pytest.raises(ApiUnreachableError) as raised:
         api.list(PODS, {})
-    assert str(raised.value).startswith("http://127.0.0.1:9: ")
-    assert "refused" in str(raised.value)
-    assert "\n" not in str(raised.value)
+    refused = "Failed to establish a new connection: [Errno 111] Connection refused"
+    assert str(raised.value) == f"http://127.0.0.1:9: {refused}"
 
 
 def test_in_a_pod_the_service_account_is_used_and_its_token_renewed(
@@ -62,4 +61,4 @@ def test_a_certificate_that_is_not_there_says_so(scripted: ScriptedApi) -> None:
 def test_a_cause_is_one_line_of_bounded_length() -> None:
     assert describe_cause(OSError()) == "OSError"
     assert describe_cause(ValueError("first\nsecond")) == "first"
-    assert len(describe_cause(ValueError("x" * 5000))) == 300
+    assert len(describe_cause(ValueError("x" * 5000))) == MAX_CAUSE
