@@ -30,7 +30,7 @@ from agent.config_sources import (
 )
 from agent.logs import configure_logging
 from agent.selection_rules import NoSuchProcessError
-from agent.workloads.kubernetes_api import ApiError, KubeconfigError
+from agent.workloads.kubernetes.api import ApiError, KubeconfigError
 from ebpf.capture import CaptureUnavailable
 from ebpf.packets.file import PacketFileError
 from ebpf.recording import RecordingError
@@ -308,7 +308,7 @@ def check(configuration: Configuration, report_format: str, of_pods: bool) -> No
     With --kubernetes: whether each pod of this node is captured, in which direction, and by which rule.
     """
     if of_pods:
-        from agent.workloads.kubernetes_report import report as report_pods
+        from agent.workloads.kubernetes.report import report as report_pods
 
         click.echo(report_pods(configuration.kubernetes_options(), report_format))
         return

@@ -17,10 +17,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agent.logs import LogFormat, LogLevel
 from agent.selection_rules import CaptureDirection, SelectionRules
-from agent.workloads.capture_rules import CaptureDefault, CaptureRules
-from agent.workloads.docker_containers import DEFAULT_LABELS
-from agent.workloads.kubernetes_options import KubernetesOptions, default_node
-from agent.workloads.label_selector import LabelSelector, SelectorError, parse_selector
+from agent.workloads.docker.containers import DEFAULT_LABELS
+from agent.workloads.kubernetes.capture_rules import CaptureDefault, CaptureRules
+from agent.workloads.kubernetes.label_selector import LabelSelector, SelectorError, parse_selector
+from agent.workloads.kubernetes.options import KubernetesOptions, default_node
 from ebpf.capture import CaptureOptions
 from otel_bridge.export_options import OtlpCompression, OtlpProtocol
 from parsers.limits import ParserLimits

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from agent.config import Configuration
 from agent.stop import StopRequest
-from agent.workloads.docker_socket import find_engine_socket
+from agent.workloads.docker.engine_socket import find_engine_socket
 from agent.workloads.workload import Absence, ContainerReference, Discovery, Finding
 
 FIRST_ANSWER_SECONDS = 5.0
@@ -52,7 +52,7 @@ def open_discovery(configuration: Configuration) -> Discovery | None:
     """
     if configuration.kubernetes.enabled:
         # Imported late: the client takes a fourth of the agent's memory.
-        from agent.workloads.kubernetes_discovery import KubernetesDiscovery
+        from agent.workloads.kubernetes.discovery import KubernetesDiscovery
 
         return KubernetesDiscovery(configuration.kubernetes_options())
     engine = find_engine_socket(configuration.docker.socket, os.environ)
@@ -61,7 +61,7 @@ def open_discovery(configuration: Configuration) -> Discovery | None:
             log.warning("no Docker Engine is found (see `docker.socket`): `--container` selects by id only")
             return NoDiscovery()
         return None
-    from agent.workloads.docker_engine import DockerDiscovery
+    from agent.workloads.docker.engine import DockerDiscovery
 
     return DockerDiscovery(engine, labels=configuration.docker.labels)
 

@@ -104,8 +104,8 @@ def measure(account: Path) -> None:
     """Discover as in a pod with this service account; answer each line of input with the cost so far."""
     import agent.session  # noqa: F401 (what a run has loaded anyway)
     import otel_bridge.grpc_transport  # noqa: F401
-    from agent.workloads.kubernetes_discovery import KubernetesDiscovery
-    from agent.workloads.kubernetes_options import KubernetesOptions
+    from agent.workloads.kubernetes.discovery import KubernetesDiscovery
+    from agent.workloads.kubernetes.options import KubernetesOptions
     from agent.workloads.workload import ContainerReference
 
     before = resident()

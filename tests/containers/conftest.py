@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from agent.workloads.docker_engine import DockerDiscovery
+from agent.workloads.docker.engine import DockerDiscovery
 from tests.containers.engine import Container, Engine
 
 RunServer: TypeAlias = Callable[..., Container]

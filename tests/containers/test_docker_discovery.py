@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from agent.workloads.docker_engine import DockerDiscovery
+from agent.workloads.docker.engine import DockerDiscovery
 from agent.workloads.workload import Absence, ContainerReference, Workload
 from tests.containers.conftest import RunServer
 from tests.containers.engine import IMAGE, NETWORK, PORT, Container, Engine, until

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agent.workloads.collection_watch import RetryPace
-from agent.workloads.kubernetes_discovery import KubernetesDiscovery
-from agent.workloads.kubernetes_options import KubernetesOptions
+from agent.workloads.kubernetes.collection_watch import RetryPace
+from agent.workloads.kubernetes.discovery import KubernetesDiscovery
+from agent.workloads.kubernetes.options import KubernetesOptions
 from agent.workloads.workload import CaptureDecision, ContainerReference, Workload
 from tests.kubernetes.api_server import (
     ApiServer,

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from agent.selection_rules import CaptureDirection
-from agent.workloads.capture_rules import CaptureDefault, CaptureRules
-from agent.workloads.label_selector import parse_selector
+from agent.workloads.kubernetes.capture_rules import CaptureDefault, CaptureRules
+from agent.workloads.kubernetes.label_selector import parse_selector
 from agent.workloads.workload import Workload
 from ebpf.events import Policy
 from tests.kubernetes.api_server import ApiServer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agent.workloads.capture_rules import CaptureDefault, CaptureRules
+from agent.workloads.kubernetes.capture_rules import CaptureDefault, CaptureRules
 from agent.workloads.workload import Absence
 from ebpf.events import Policy
 from tests.kubernetes.api_server import ApiServer, wait_until
@@ -38,7 +38,7 @@ def test_while_the_server_is_away_the_last_known_state_holds(
     discover: Callable[..., Discovered],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", "agent.workloads.api_journal")
+    caplog.set_level("INFO", "agent.workloads.kubernetes.journal")
     site.run_pod("web", annotations={"capture": "true"}, ip="10.9.0.1")
     discovered = discover(rules=NONE)
     known = discovered.until("web", lambda each: each.is_settled)
@@ -105,8 +105,8 @@ def test_a_connection_that_is_cut_is_resumed_where_it_was(
 def test_a_server_that_was_never_there_is_waited_for_and_closing_is_prompt(
     api_server: ApiServer, site: Site, relay: Relay, discover: Callable[..., Discovered]
 ) -> None:
-    from agent.workloads.kubernetes_discovery import KubernetesDiscovery
-    from agent.workloads.kubernetes_options import KubernetesOptions
+    from agent.workloads.kubernetes.discovery import KubernetesDiscovery
+    from agent.workloads.kubernetes.options import KubernetesOptions
     from tests.kubernetes.conftest import PACE
 
     site.run_pod("web")

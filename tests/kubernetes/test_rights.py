@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.workloads.capture_rules import CaptureDefault, CaptureRules
+from agent.workloads.kubernetes.capture_rules import CaptureDefault, CaptureRules
 from agent.workloads.workload import Absence
 from ebpf.events import Policy
 from tests.kubernetes.api_server import ApiServer, wait_until
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kubernetes
 
 READ = "list,watch"
 CORE = ("", "pods,namespaces", READ)
-JOURNAL = "agent.workloads.api_journal"
+JOURNAL = "agent.workloads.kubernetes.journal"
 
 
 def denials(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from agent.config import Configuration, ListenAddress
 from agent.config_reference import key_table
 from agent.selection_rules import CaptureDirection
-from agent.workloads.capture_rules import CaptureDefault
+from agent.workloads.kubernetes.capture_rules import CaptureDefault
 from ebpf.events import Policy
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
