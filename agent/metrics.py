@@ -27,6 +27,8 @@ VERDICT_PREFIX = "connections_"
 OBSERVATIONS = {
     "budget_bytes": "Bytes beyond the budget of their direction: counted, not copied.",
     "sendfile_bytes": "Bytes that never were in user memory (sendfile, splice).",
+    "rejoined_connections": "Connections begun anew, because bytes of them went by unwatched.",
+    "unwanted_bytes": "Bytes on captured connections that the policy of their process did not want.",
     "ring_records": "Records taken from the ring buffer.",
     "ring_bytes": "Bytes taken from the ring buffer.",
 }
