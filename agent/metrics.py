@@ -28,8 +28,8 @@ VERDICT_PREFIX = "connections_"
 OBSERVATIONS = {
     "budget_bytes": "Bytes beyond the budget of their direction: counted, not copied.",
     "sendfile_bytes": "Bytes that never were in user memory (sendfile, splice).",
-    "unwanted_bytes": "Bytes on captured connections that a policy left out meanwhile: counted, not copied.",
-    "connections_rejoined": "Connections begun anew, since bytes on them went by unwatched.",
+    "rejoined_connections": "Connections begun anew, because bytes of them went by unwatched.",
+    "unwanted_bytes": "Bytes on captured connections that the policy of their process did not want.",
     "ring_records": "Records taken from the ring buffer.",
     "ring_bytes": "Bytes taken from the ring buffer.",
 }
@@ -92,7 +92,7 @@ def _capture(pipeline: Pipeline) -> Iterator[Metric]:
     verdicts = {
         name.removeprefix(VERDICT_PREFIX): observations.pop(name)
         for name in list(observations)
-        if name.startswith(VERDICT_PREFIX) and name not in OBSERVATIONS
+        if name.startswith(VERDICT_PREFIX)
     }
     yield _labelled(
         "wirespan_connections_judged", "Connections by what their first bytes said.", "verdict", verdicts

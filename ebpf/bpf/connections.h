@@ -91,7 +91,7 @@ static __always_inline void begin_anew(struct scratch *scratch, struct connectio
     connection->ended = 0;
     connection->socket.is_http2 = 0;
     __builtin_memset(connection->streams, 0, sizeof(connection->streams));
-    count(COUNTER_CONNECTIONS_REJOINED, 1);
+    count(COUNTER_REJOINED_CONNECTIONS, 1);
 }
 
 static __always_inline void set_verdict(struct connection *connection, __u8 verdict, __u32 counter) {

@@ -176,7 +176,7 @@ def test_a_policy_turned_on_within_a_message_captures_from_the_next_one(tap: Tap
             (opened,) = tap.of(inode_of(endpoint), EventKind.OPENED)
             assert (opened.role, opened.joined_late) == (role, True)
         assert tap.lost("connections_not_http") == 0
-        assert tap.lost("connections_rejoined") == 2
+        assert tap.lost("rejoined_connections") == 2
 
 
 def test_a_policy_turned_on_before_anything_was_said_misses_nothing(tap: Tap, change: Change) -> None:
@@ -274,7 +274,7 @@ def test_a_process_that_does_not_want_a_shared_connection_does_not_make_it_begin
         0,
         *(len(REQUEST) + 20 + number * 31 for number in range(50)),
     ]
-    assert tap.lost("connections_rejoined") == 0
+    assert tap.lost("rejoined_connections") == 0
 
 
 def test_removing_a_policy_that_ignored_does_not_join_what_lies_around(open_tap: OpenTap, pair: Pair) -> None:
