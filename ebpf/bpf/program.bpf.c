@@ -2,7 +2,7 @@
 /*
  * Every entry point of the kernel side: read this file to know all that is hooked. ebpf/compiler.py attaches
  * on_X to the raw tracepoint X. The rest is in the headers, in the order in which they include each other:
- * records, maps, sockets, emission, inference, connections, transfer, frames, processes, calls.
+ * records, maps, sockets, emission, inference, connections, transfer, frames, policies, processes, calls.
  */
 #include "calls.h"
 
