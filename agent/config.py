@@ -278,6 +278,15 @@ class Configuration(_Section):
     docker: DockerSection = DockerSection()
     agent: AgentSection = AgentSection()
 
+    @property
+    def captures_bodies(self) -> bool:
+        """Whether bodies of some process may be captured: a pod can ask for those that others go without."""
+        return (self.content.bodies or self.kubernetes.enabled) and self.content.max_body > 0
+
+    def without_pods(self) -> Configuration:
+        """Return the same where nobody is asked about pods, and none can ask for anything."""
+        return self.model_copy(update={"kubernetes": KubernetesSection()})
+
     def selection_rules(self) -> SelectionRules:
         """Return which processes are captured."""
         return SelectionRules(
@@ -326,7 +335,7 @@ class Configuration(_Section):
         """Return the bounds of the parsers."""
         return ParserLimits(
             max_body=self.content.max_body,
-            capture_bodies=self.content.bodies and self.content.max_body > 0,
+            capture_bodies=self.captures_bodies,
             max_connections=self.limits.connections,
             max_total_buffer=self.limits.buffer_bytes,
             idle_ns=int(self.limits.idle_seconds * 1_000_000_000),

@@ -63,7 +63,7 @@ def span_options(configuration: Configuration, environment: Mapping[str, str] = 
         raise ConfigurationError(str(error)) from None
     return SpanOptions(
         capture_headers=configuration.content.headers,
-        capture_bodies=configuration.content.bodies and configuration.content.max_body > 0,
+        capture_bodies=configuration.captures_bodies,
         known_methods=known_methods_from_environment(environment),
         redaction=configuration.redaction.enabled,
         redacted_names=configuration.redaction.names,

@@ -37,7 +37,7 @@ from agent.workloads.workload import (
     Finding,
     Workload,
 )
-from ebpf.events import Policy, ProcessPolicy, Role, SocketEvent
+from ebpf.events import Policy, ProcessPolicy, Role, SocketEvent, SocketInfo
 from parsers.exchange import HttpExchange
 
 MAX_ANCESTORS = 64
@@ -48,6 +48,8 @@ MAX_CONTAINERS = 4_096
 """Containers whose decision is kept to notice its change: beyond it those without a process are forgotten."""
 FINISHING_NS = 5_000_000_000
 """How long what is in flight at a change is let finish; nearly every request is over by then."""
+
+_POLICY_BY_ROLE = {Role.SERVER: Policy.CAPTURE_INGRESS, Role.CLIENT: Policy.CAPTURE_EGRESS}
 
 REFUSED = CaptureDecision(roles=Policy.IGNORE, reason="does not fit the options")
 PENDING = CaptureDecision(roles=None, reason="what it runs in is not known yet")
@@ -173,11 +175,11 @@ class Selection:
             self._scan(changed)
 
     def refuses(self, event: SocketEvent) -> bool:
-        """Return whether an event was captured provisionally from a process that was then refused."""
+        """Return whether an event was captured provisionally, and by the decision would not have been."""
         if not event.provisional or not self._rules.judges or not event.tgid:
             return False
         decision = self._processes.find(event.tgid, event.ktime_ns).decision
-        if decision is None or decision.roles is None or decision.roles:
+        if decision is None or decision.roles is None or _covers(decision, event.role, event.socket):
             return False
         self._counts["refused_events"] += 1
         return True
@@ -199,9 +201,10 @@ class Selection:
         assert message is not None, "an exchange has a request or a response"
         start = message.start_ktime_ns
         # While the kernel's map was being written either may have held.
-        if (former is None or start >= process.deciding_ktime_ns) and _covers(decision, exchange):
+        role, socket = exchange.role, exchange.socket
+        if (former is None or start >= process.deciding_ktime_ns) and _covers(decision, role, socket):
             return True
-        return former is not None and start <= process.decided_ktime_ns and _covers(former, exchange)
+        return former is not None and start <= process.decided_ktime_ns and _covers(former, role, socket)
 
     def counters(self) -> dict[str, int]:
         """Return what was refused, missed and changed.
@@ -351,11 +354,10 @@ class Selection:
         return False
 
 
-def _covers(decision: CaptureDecision, exchange: HttpExchange) -> bool:
-    wanted = Policy.CAPTURE_INGRESS if exchange.role is Role.SERVER else Policy.CAPTURE_EGRESS
-    if decision.roles is None or not decision.roles & wanted:
+def _covers(decision: CaptureDecision, role: Role, socket: SocketInfo) -> bool:
+    """Return whether a connection is captured in a role; one that is not known yet may be any."""
+    if not decision.roles or (role in _POLICY_BY_ROLE and not decision.roles & _POLICY_BY_ROLE[role]):
         return False
-    socket = exchange.socket
     return not decision.ports or bool(decision.ports & {socket.local_port, socket.remote_port})
 
 

@@ -85,6 +85,7 @@ def run_live(configuration: Configuration) -> None:
 
 def replay_recording(configuration: Configuration, file: Path) -> None:
     """Export a recording, or a packet capture, as a run would have."""
+    configuration = configuration.without_pods()
     stop = StopRequest()
     stop.on_signals()
     with contextlib.ExitStack() as closing:

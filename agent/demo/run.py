@@ -103,6 +103,7 @@ def _show(
     configuration: Configuration, services: Services, stop: StopRequest, requests: int, seconds: float
 ) -> str | None:
     started_at = time.monotonic()
+    configuration = configuration.without_pods()
     options = span_options(configuration)
     rules = configuration.model_copy(update={"capture": CaptureSection(pids=tuple(services.names))})
     shown = DemoSink(services.names, requests * services.vantages, stop)

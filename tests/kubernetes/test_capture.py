@@ -96,10 +96,11 @@ def test_annotations_decide_while_it_runs(
     spans_file = tmp_path / "spans.jsonl"
     servers = {}
     for name in ("one", "two"):
-        uid = site.run_pod(name, labels={"app": name})["metadata"]["uid"]
+        uid = site.run_pod(name, annotations={"bodies": "true"})["metadata"]["uid"]
         servers[name] = serve(name, uid=uid)
     running = agent(
-        "run", "--kubernetes", "--spans-file", str(spans_file), env=environment(site, default="none")
+        *("run", "--kubernetes", "--no-bodies", "--spans-file", str(spans_file)),
+        env=environment(site, default="none"),
     )
     expected = []
 

@@ -132,6 +132,16 @@ def test_kubernetes_rules_take_direction_and_bodies_from_their_sections(
     assert configuration(kubernetes={"node": "other"}).kubernetes_options().node == "other"
 
 
+def test_a_pod_may_ask_for_bodies_that_others_go_without() -> None:
+    chosen = configuration(content={"bodies": False}, kubernetes={"enabled": True})
+    assert chosen.captures_bodies
+    assert chosen.parser_limits().capture_bodies
+    assert not chosen.kubernetes_options().rules.bodies
+    assert not chosen.without_pods().captures_bodies
+    assert not configuration(content={"max_body": 0}, kubernetes={"enabled": True}).captures_bodies
+    assert not configuration(content={"bodies": False}).parser_limits().capture_bodies
+
+
 @pytest.mark.parametrize(
     ("selector", "part"),
     [

@@ -1,6 +1,7 @@
 """Which processes are captured, with real processes of this host."""
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -216,6 +217,20 @@ def test_only_what_was_captured_provisionally_is_refused(family: tuple[int, int]
     assert not host.selection.refuses(event(family[0], ktime_ns=host.now))
     assert host.selection.refuses(event(family[0], ktime_ns=host.now - 5)), "it was wget then"
     assert host.selection.counters()["refused_events"] == 2
+
+
+def test_what_was_captured_provisionally_goes_by_role_and_port(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(pods=True), known=ToldDiscovery())
+    assert host.known is not None
+    ingress_at_1 = CaptureDecision(roles=Policy.CAPTURE_INGRESS, ports=frozenset({1}), reason="a rule")
+    host.known.tell(CONTAINER, workload(decision=ingress_at_1))
+    host.execute(family[0], "/bin/a", CONTAINER)
+    served = event(family[0], ktime_ns=host.now)
+    elsewhere = dataclasses.replace(SOCKET, local_port=3, remote_port=4)
+    assert not host.selection.refuses(served)
+    assert host.selection.refuses(dataclasses.replace(served, role=Role.CLIENT))
+    assert not host.selection.refuses(dataclasses.replace(served, role=Role.UNKNOWN))
+    assert host.selection.refuses(dataclasses.replace(served, socket=elsewhere))
 
 
 def test_a_full_policy_table_is_counted(family: tuple[int, int]) -> None:
