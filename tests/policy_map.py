@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent import procfs
 from ebpf.events import Policy
 from ebpf.layout import PROCESS_POLICY
 
@@ -30,17 +31,24 @@ class KernelPolicy:
 
 
 def policies_of(agent_pid: int) -> dict[int, KernelPolicy]:
-    """Return the processes in the policy map of a running agent, bpftool itself left out."""
+    """Return the processes in the policy map of a running agent.
+
+    A process that runs and is undecided has executed its program this very moment: whoever else runs on this
+    host does so at any time, bpftool for one. Those are left out; none that has ended is.
+    """
     command = [BPFTOOL, "--json", "map", "dump", "id", _map_id(agent_pid)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as bpftool:
         dumped, _ = bpftool.communicate()
     assert bpftool.returncode == 0, dumped
     found = {}
     for entry in json.loads(dumped):
+        if isinstance(entry["value"], dict):  # an error: it was removed while it was read
+            continue
         tgid = int.from_bytes(_bytes(entry["key"]), "little")
         _since, _budget, port_set, flags, finishing = PROCESS_POLICY.unpack(_bytes(entry["value"]))
-        if tgid != bpftool.pid:
-            found[tgid] = KernelPolicy(Policy(flags), Policy(finishing), bool(port_set))
+        policy = KernelPolicy(Policy(flags), Policy(finishing), bool(port_set))
+        if not (policy.roles & Policy.UNDECIDED and (tgid == bpftool.pid or procfs.is_alive(tgid))):
+            found[tgid] = policy
     return found
 
 

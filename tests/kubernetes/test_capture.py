@@ -207,7 +207,6 @@ def test_the_last_known_state_stays_in_force_while_the_api_server_is_away(
     try:
         api_server.stop()
         server.ask("/meanwhile")
-        # Another process of the same container, executed while nobody can be asked.
         assert roles_in(policies_of(running.process.pid)) == {server.pid: INGRESS | EGRESS}
     finally:
         api_server.start()
