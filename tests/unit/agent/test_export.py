@@ -12,55 +12,17 @@ from agent.processes import PATIENCE_NS, ProcessTable
 from agent.selection import Selection
 from agent.selection_rules import SelectionRules
 from agent.workloads.workload import CaptureDecision, Workload
-from ebpf.events import ClockSample, Policy, ProcessFacts, ProcessPolicy, Role, SocketInfo
+from ebpf.events import ClockSample, Policy, ProcessFacts, Role, SocketInfo
 from otel_bridge.resources import ResourceBuilder
-from otel_bridge.span import Span
 from otel_bridge.spans import SpanOptions
 from otel_bridge.trace_context import RandomIdGenerator
 from parsers.exchange import Body, HttpExchange, HttpRequest, HttpResponse
-from tests.discovery import ToldDiscovery
+from tests.stand_ins import CollectingSink, PoliciesInMemory, ToldDiscovery
 
 CONTAINER = "c" * 64
 SHOP = Workload(container_id=CONTAINER, names=("shop",), attributes={"container.name": "shop"})
 SOCKET = SocketInfo("ipv4", "10.0.0.1", 80, "10.0.0.2", 4000, 1, 2, 3)
 TGID = 42
-
-
-class Collected:
-    """A sink that keeps its spans."""
-
-    name = "collected"
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def submit(self, span: Span) -> None:
-        self.spans.append(span)
-
-    def flush(self, timeout_seconds: float) -> bool:  # noqa: ARG002
-        return True
-
-    def counters(self) -> dict[str, int]:
-        return {}
-
-    def close(self, timeout_seconds: float) -> None:
-        pass
-
-
-class Policies:
-    """A policy map that takes everything."""
-
-    def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
-        pass
-
-    def change_policy(self, tgid: int, policy: ProcessPolicy) -> None:
-        pass
-
-    def remove_policy(self, tgid: int) -> None:
-        pass
-
-    def policy(self, tgid: int) -> ProcessPolicy | None:  # noqa: ARG002
-        return None
 
 
 def read(tgid: int, ktime_ns: int) -> ProcessFacts:
@@ -72,12 +34,12 @@ class Way:
 
     def __init__(self, rules: SelectionRules | None = None, discovery: ToldDiscovery | None = None) -> None:
         self.now = 1_000
-        self.sink = Collected()
+        self.sink = CollectingSink()
         processes = ProcessTable(ResourceBuilder({}).build, read=read, discovery=discovery)
         selection = None
         if rules is not None:
             selection = Selection(
-                rules, Policies(), processes, discovery=discovery, ktime_now=lambda: self.now
+                rules, PoliciesInMemory(), processes, discovery=discovery, ktime_now=lambda: self.now
             )
         self.selection = selection
         self.export = Export(

@@ -30,11 +30,12 @@ from ebpf.events import (
     SocketInfo,
 )
 from ebpf.layout import LOSSES, Counter
-from otel_bridge.span import Resource, Span, SpanKind
+from otel_bridge.span import Resource, SpanKind
 from otel_bridge.spans import SpanOptions
 from otel_bridge.trace_context import RandomIdGenerator
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
+from tests.stand_ins import CollectingSink, PoliciesInMemory
 
 SOCKET = SocketInfo("ipv4", "127.0.0.1", 80, "127.0.0.1", 4000, 1, 2, 3)
 REQUEST = b"GET /x HTTP/1.1\r\nHost: shop\r\n\r\n"
@@ -72,27 +73,6 @@ class Source:
         pass
 
 
-class Collected:
-    """A sink that keeps its spans."""
-
-    name = "collected"
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def submit(self, span: Span) -> None:
-        self.spans.append(span)
-
-    def flush(self, timeout_seconds: float) -> bool:  # noqa: ARG002
-        return True
-
-    def counters(self) -> dict[str, int]:
-        return {"submitted": len(self.spans), "exported": len(self.spans), "queued": 0, "refused": 0}
-
-    def close(self, timeout_seconds: float) -> None:
-        pass
-
-
 def moved(
     direction: Direction, payload: bytes, ktime_ns: int, *, position: int = 0, length: int | None = None
 ) -> SocketEvent:
@@ -124,7 +104,7 @@ def resource_of(facts: ProcessFacts) -> Resource:
     return Resource({"service.name": facts.executable_path or "unknown"})
 
 
-def pipeline(source: Source, sink: Collected, **options: object) -> Pipeline:
+def pipeline(source: Source, sink: CollectingSink, **options: object) -> Pipeline:
     return Pipeline(
         source,
         options.pop("processes", None) or ProcessTable(resource_of),  # type: ignore[arg-type]
@@ -137,7 +117,7 @@ def pipeline(source: Source, sink: Collected, **options: object) -> Pipeline:
 
 
 def test_events_become_a_span_with_its_process_and_unix_times() -> None:
-    sink = Collected()
+    sink = CollectingSink()
     facts = ProcessFacts(1_500, TGID, 1, "/bin/server", (), None)
     pipeline(Source([CLOCK, facts, *exchange()]), sink).run(StopRequest())
     (span,) = sink.spans
@@ -154,14 +134,14 @@ def test_a_process_is_read_at_its_first_sight_and_named_by_its_last_program() ->
         seen.append(ktime_ns)
         return None
 
-    sink = Collected()
+    sink = CollectingSink()
     table = ProcessTable(resource_of, read=read)
     executed = ProcessExecuted(1_800, TGID, "/bin/curl", ("curl",))
     source = Source([CLOCK, executed, *exchange(), ProcessExited(3_000, TGID)])
     pipeline(source, sink, processes=table).run(StopRequest())
     assert seen == [1_800]
     assert sink.spans[0].resource.service_name == "/bin/curl"
-    sink = Collected()
+    sink = CollectingSink()
     pipeline(Source([CLOCK, *exchange(7_000)]), sink, processes=ProcessTable(resource_of, read=read)).run(
         StopRequest()
     )
@@ -169,7 +149,7 @@ def test_a_process_is_read_at_its_first_sight_and_named_by_its_last_program() ->
 
 
 def test_a_later_clock_sample_moves_later_spans_only() -> None:
-    sink = Collected()
+    sink = CollectingSink()
     later = ClockSample(10_000, CLOCK.unix_ns + 9_000 + 77)
     source = Source([CLOCK, *exchange()], [later, *second_exchange()])
     pipeline(source, sink).run(StopRequest())
@@ -177,7 +157,7 @@ def test_a_later_clock_sample_moves_later_spans_only() -> None:
 
 
 def test_stages_that_work_on_many_exchanges_at_once_keep_their_order_and_their_process() -> None:
-    sink = Collected()
+    sink = CollectingSink()
     count = EXCHANGES_AT_ONCE * 2 + 3
     step = len(REQUEST)
     events: list[CaptureEvent] = [CLOCK, ProcessFacts(1_500, TGID, 1, "/bin/before", (), None)]
@@ -204,7 +184,7 @@ def second_exchange() -> list[CaptureEvent]:
 
 
 def test_what_is_pending_at_the_end_is_exported_flagged() -> None:
-    sink = Collected()
+    sink = CollectingSink()
     pipeline(Source([CLOCK, exchange()[0]]), sink).run(StopRequest())
     (span,) = sink.spans
     assert span.attributes["wirespan.incomplete"] == "stopped"
@@ -218,7 +198,7 @@ def test_a_quiet_connection_is_inspected_for_its_uncaptured_tail() -> None:
         [],
         tail=tail,
     )
-    sink = Collected()
+    sink = CollectingSink()
     later = 500_000_000
     now = lambda: 2_600 if len(source._batches) > 1 else later  # noqa: E731 (a clock)
     pipeline(source, sink, ktime_now=now).run(StopRequest())
@@ -228,14 +208,14 @@ def test_a_quiet_connection_is_inspected_for_its_uncaptured_tail() -> None:
 
 
 def test_a_request_to_stop_drains_what_is_there_first() -> None:
-    sink, stop = Collected(), StopRequest()
+    sink, stop = CollectingSink(), StopRequest()
     stop.request()
     pipeline(Source([CLOCK, *exchange()], [], exchange(9_000)), sink).run(stop)
     assert len(sink.spans) == 1
 
 
 def test_a_live_capture_listens_on_for_calls_that_return_just_now() -> None:
-    sink, stop = Collected(), StopRequest()
+    sink, stop = CollectingSink(), StopRequest()
     stop.request()
     request, response = exchange()
     late = Source([CLOCK, request], [], [response], [])
@@ -254,33 +234,21 @@ def provisional(events: list[SocketEvent]) -> list[SocketEvent]:
     ids=["it executed a program", "it was forked by one that was undecided", "nobody told of it"],
 )
 def test_refused_processes_are_left_out_and_counted(executed: list[CaptureEvent]) -> None:
-    class Policies:
-        def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
-            raise AssertionError(f"{tgid} was selected: {policy}")
-
-        def change_policy(self, tgid: int, policy: ProcessPolicy) -> None:
-            raise AssertionError(f"{tgid} was selected: {policy}")
-
-        def remove_policy(self, tgid: int) -> None:
-            removed.append(tgid)
-
-        def policy(self, tgid: int) -> ProcessPolicy:  # noqa: ARG002
-            return ProcessPolicy(capture=Policy.UNDECIDED)
-
-    removed: list[int] = []
-    sink = Collected()
+    policies = PoliciesInMemory()
+    policies.set_policy(TGID, ProcessPolicy(capture=Policy.UNDECIDED))
+    sink = CollectingSink()
     processes = ProcessTable(resource_of)
-    selection = Selection(SelectionRules(executables=("curl",)), Policies(), processes)
+    selection = Selection(SelectionRules(executables=("curl",)), policies, processes)
     events = [CLOCK, *executed, *provisional(exchange())]
     run = pipeline(Source(events), sink, processes=processes, selection=selection)
     run.run(StopRequest())
-    assert removed == [TGID]
+    assert policies.by_tgid == {}
     assert sink.spans == []
     assert selection.counters()["refused_events"] == 2
 
 
 def test_a_bug_costs_one_exchange_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    sink = Collected()
+    sink = CollectingSink()
     run = pipeline(Source([CLOCK, *exchange()], second_exchange()), sink, processes=ProcessTable(broken))
     run.run(StopRequest())
     assert run.counters()["span_failures"] == 2
@@ -295,7 +263,7 @@ def broken(facts: ProcessFacts) -> Resource:
 
 @pytest.mark.parametrize("build", [resource_of, broken])
 def test_the_metrics_of_a_run_balance(build: Callable[[ProcessFacts], Resource]) -> None:
-    sink = Collected()
+    sink = CollectingSink()
     run = pipeline(Source([CLOCK, *exchange()], second_exchange()), sink, processes=ProcessTable(build))
     run.run(StopRequest())
     text = generate_latest(build_registry(lambda: run)).decode()
@@ -329,7 +297,7 @@ def test_metrics_before_the_start_hold_what_is_known() -> None:
 
 
 def test_the_liveness_mark_moves_with_the_loop() -> None:
-    run = pipeline(Source([CLOCK], []), Collected())
+    run = pipeline(Source([CLOCK], []), CollectingSink())
     run.ticked_at = 0.0
     run.run(StopRequest())
     assert time.monotonic() - run.ticked_at < 10

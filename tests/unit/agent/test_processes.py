@@ -10,7 +10,7 @@ from agent.processes import ENDED_KEPT_NS, PATIENCE_NS, RECHECK_NS, ProcessTable
 from agent.workloads.workload import Absence, ContainerReference, Workload
 from ebpf.events import ProcessExecuted, ProcessExited, ProcessFacts, ProcessForked
 from otel_bridge.span import Resource
-from tests.discovery import ToldDiscovery
+from tests.stand_ins import ToldDiscovery
 
 SECOND = 1_000_000_000
 CONTAINER = "c" * 64

@@ -23,12 +23,11 @@ from ebpf.events import (
     ProcessExited,
     ProcessFacts,
     ProcessForked,
-    ProcessPolicy,
     SocketEvent,
 )
 from ebpf.recording import RecordedCapture, RecordingWriter
 from otel_bridge.span import Resource
-from tests.discovery import ToldDiscovery
+from tests.stand_ins import PoliciesInMemory, ToldDiscovery
 
 CONTAINER, OTHER = "a" * 64, "b" * 64
 SHOP = Workload(container_id=CONTAINER, names=("shop",), attributes={"container.name": "shop"})
@@ -42,22 +41,6 @@ class Source:
 
     def poll_raw(self, timeout_seconds: float) -> list[bytes]:  # noqa: ARG002
         return self._batches.pop(0) if self._batches else []
-
-
-class Policies:
-    """A policy map that takes everything."""
-
-    def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
-        pass
-
-    def change_policy(self, tgid: int, policy: ProcessPolicy) -> None:
-        pass
-
-    def remove_policy(self, tgid: int) -> None:
-        pass
-
-    def policy(self, tgid: int) -> ProcessPolicy | None:  # noqa: ARG002
-        return None
 
 
 def data(tgid: int, number: int, *, provisional: bool = True) -> bytes:
@@ -94,7 +77,7 @@ class Recording:
         self._file = folder / "traffic.wsr"
         self._writer = RecordingWriter(self._file, version="1")
         processes = ProcessTable(lambda facts: Resource({"service.name": "any"}), discovery=told)  # noqa: ARG005
-        selection = Selection(rules, Policies(), processes, discovery=told)
+        selection = Selection(rules, PoliciesInMemory(), processes, discovery=told)
         self.recorder = Recorder(Source(*batches), self._writer, processes, selection)  # type: ignore[arg-type]
         self.selection = selection
 

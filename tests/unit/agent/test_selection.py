@@ -28,7 +28,7 @@ from ebpf.events import (
 )
 from otel_bridge.span import Resource
 from parsers.exchange import Body, HttpExchange, HttpRequest
-from tests.discovery import ToldDiscovery
+from tests.stand_ins import PoliciesInMemory, ToldDiscovery
 
 BOTH = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
 NEVER = 2**31 - 1
@@ -42,29 +42,6 @@ PARENT = (
 )
 
 
-class Policies:
-    """A policy map in memory, with the kernel's bound."""
-
-    def __init__(self, room: int = 1000) -> None:
-        self.by_tgid: dict[int, ProcessPolicy] = {}
-        self.room = room
-
-    def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
-        if len(self.by_tgid) >= self.room and tgid not in self.by_tgid:
-            raise OSError(28, "no space")
-        self.by_tgid[tgid] = policy
-
-    def change_policy(self, tgid: int, policy: ProcessPolicy) -> None:
-        if tgid in self.by_tgid:
-            self.by_tgid[tgid] = policy
-
-    def remove_policy(self, tgid: int) -> None:
-        self.by_tgid.pop(tgid, None)
-
-    def policy(self, tgid: int) -> ProcessPolicy | None:
-        return self.by_tgid.get(tgid)
-
-
 class Host:
     """A selection over a policy map, and the time."""
 
@@ -72,7 +49,7 @@ class Host:
         self, rules: SelectionRules, *, room: int = 1000, known: ToldDiscovery | None = None
     ) -> None:
         self.now = 1_000
-        self.policies = Policies(room)
+        self.policies = PoliciesInMemory(room)
         self.known = known
         self.processes = ProcessTable(lambda facts: Resource({"service.name": "any"}), discovery=known)  # noqa: ARG005
         self.selection = Selection(
