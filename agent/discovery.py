@@ -37,6 +37,8 @@ class NoDiscovery:
         """Return {}."""
         return {}
 
+    states: frozenset[str] = frozenset()
+
     def counters(self) -> dict[str, int]:
         """Return {}."""
         return {}

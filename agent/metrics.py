@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from agent.pipeline import Pipeline
+from agent.workloads.workload import Discovery
 from parsers.counters import COUNTERS
 
 EXCHANGE_REASON_PREFIX = "incomplete_"
@@ -168,12 +169,20 @@ def _processes(pipeline: Pipeline) -> Iterator[Metric]:
         for name, help_text in SELECTION_COUNTERS.items():
             yield CounterMetricFamily(f"wirespan_{name}", help_text, selection[name])
     if pipeline.discovery is not None:
-        yield _labelled(
-            "wirespan_discovery",
-            "What happened while containers and pods were looked after: see docs/configuration.md.",
-            "what",
-            pipeline.discovery.counters(),
-        )
+        yield from _discovery(pipeline.discovery)
+
+
+def _discovery(discovery: Discovery) -> Iterator[Metric]:
+    counters = discovery.counters()
+    known = GaugeMetricFamily(
+        "wirespan_discovery_state", "What discovery knows of containers and pods now.", labels=("what",)
+    )
+    for name in sorted(discovery.states & counters.keys()):
+        known.add_metric((name,), counters.pop(name))
+    yield known
+    yield _labelled(
+        "wirespan_discovery", "What discovery of containers and pods did and met, by kind.", "what", counters
+    )
 
 
 def _labelled(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:

@@ -86,7 +86,11 @@ class Discovery(Protocol):
         """Return who is known to have an IP address, as attributes below `wirespan.peer.`; {} for nobody."""
 
     def counters(self) -> dict[str, int]:
-        """Return what was counted, from the start."""
+        """Return what was counted from the start, and under the names in `states` how things stand now."""
+
+    @property
+    def states(self) -> frozenset[str]:
+        """Those of the counters that go down as well."""
 
     def close(self) -> None:
         """Stop looking. Idempotent."""

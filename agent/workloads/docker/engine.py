@@ -38,6 +38,8 @@ CLOSE_SECONDS = 1.0
 MAX_WANTED = 8_192
 """Containers waiting to be inspected: as many as are known at once."""
 
+_STATES = frozenset({"followed", "containers_running", "containers_ended", "containers_denied"})
+
 _logger = logging.getLogger(__name__)
 
 
@@ -88,6 +90,11 @@ class DockerDiscovery(Discovery):
     def peer(self, address: str) -> Mapping[str, str]:
         """Return who has an IP address, as attributes below `wirespan.peer.`; {} for nobody."""
         return self._table.peer(address)
+
+    @property
+    def states(self) -> frozenset[str]:
+        """Those of the counters that go down as well."""
+        return _STATES
 
     def counters(self) -> dict[str, int]:
         """Return what was asked, and what is known.

@@ -37,6 +37,8 @@ RETAINED_SECONDS = 300.0
 MAX_RETAINED = 2_048
 """Containers and pods that are gone and still known: a full node replaced four times within that time, at
 some kilobytes each."""
+STATES = frozenset({"known_pods", "known_containers", "known_namespaces", "known_addresses", "retained"})
+"""Those of `ClusterState.counters` that go down as well."""
 
 
 class ClusterState:

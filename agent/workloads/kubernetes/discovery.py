@@ -15,7 +15,7 @@ from typing import Any
 
 from agent.workloads.kubernetes.api import NAMESPACES, PODS, SERVICES
 from agent.workloads.kubernetes.client import KubernetesApi
-from agent.workloads.kubernetes.cluster import ClusterState
+from agent.workloads.kubernetes.cluster import STATES, ClusterState
 from agent.workloads.kubernetes.collection_watch import CollectionConsumer, CollectionWatch, RetryPace
 from agent.workloads.kubernetes.invalid_annotations import InvalidAnnotationReports
 from agent.workloads.kubernetes.objects import parse_namespace, parse_pod, parse_service
@@ -105,6 +105,11 @@ class KubernetesDiscovery:
     def peer(self, address: str) -> Mapping[str, str]:
         """Return the pod or service that is known to have an IP address."""
         return self._state.peer(address)
+
+    @property
+    def states(self) -> frozenset[str]:
+        """Those of the counters that go down as well."""
+        return STATES
 
     def counters(self) -> dict[str, int]:
         """Return what was counted.
