@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import yaml
 
 ROOT = Path(__file__).parents[2]
-BUILD_SCRIPT = ROOT / "scripts" / "build-apiserver.sh"
+BUILD_SCRIPT = ROOT / "scripts" / "build-go-program.sh"
 START_SECONDS = 90.0
 WAIT_SECONDS = 30.0
 ADMIN_TOKEN = "admin-token"
@@ -41,7 +41,9 @@ def binary() -> Path:
     given = os.environ.get("KUBE_APISERVER")
     if given:
         return Path(given)
-    found = subprocess.run([BUILD_SCRIPT, "--path"], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [BUILD_SCRIPT, "kube-apiserver", "--path"], capture_output=True, text=True, check=True
+    )
     return Path(found.stdout.strip())
 
 
