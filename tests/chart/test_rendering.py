@@ -20,6 +20,7 @@ from tests.chart.helm_command import (
     CHART,
     ROOT,
     VALUE_FILES,
+    VALUES,
     Document,
     documents,
     from_file,
@@ -63,7 +64,7 @@ def test_the_chart_deploys_this_version() -> None:
 def test_the_manifest_without_helm_is_what_helm_installs() -> None:
     namespace, *objects = documents(rendered.MANIFEST.read_text())
     assert namespace["metadata"]["name"] == "wirespan"
-    expected = documents(render(rendered.VALUES / "manifest.yaml"))
+    expected = documents(render(VALUES / "manifest.yaml"))
     for each in expected:
         for label in ("helm.sh/chart", "app.kubernetes.io/managed-by"):
             del each["metadata"]["labels"][label]
