@@ -68,6 +68,11 @@ def test_a_value_of_a_wrong_kind_is_named_with_what_is_accepted(values: Document
         ({"config": {"otlp": {"protocol": "grpc"}}}, "config.otlp.endpoint is missing"),
         ({"config": {"output": {"spans_file": "-"}, "otlp": {"compression": "gzip"}}}, "endpoint is missing"),
         ({"otlp": {"headers": {"existingSecret": "s"}}}, "config.otlp.endpoint is missing"),
+        ({"config": {"otlp": {"endpoint": ""}}}, "config.otlp.endpoint is missing"),
+        (
+            {"extraEnv": [{"name": "OTEL_EXPORTER_OTLP_HEADERS", "value": "a=b"}]},
+            "config.otlp.endpoint is missing",
+        ),
         ({"otlp": {"tls": {"existingSecret": "s", "ca": "ca.crt"}}}, "config.otlp.endpoint is missing"),
         (
             {
@@ -110,7 +115,7 @@ def test_a_value_of_a_wrong_kind_is_named_with_what_is_accepted(values: Document
         ({"config": {"capture": {"pids": [1]}}}, "another process on each node"),
         ({"config": {"agent": {"health_listen": ":1"}}}, "set health.port and health.host instead"),
         ({"config": {"agent": {"duration": 60}}}, "over and over"),
-        ({"config": {"output": {"spans_file": "/var/spans"}}}, "/var/spans can't be written"),
+        ({"config": {"output": {"spans_file": "/var/spans"}}}, '"/var/spans" can\'t be written'),
         ({"config": {"otlp": ENDPOINT, "output": {"verbose": True}}}, "config.output.verbose"),
         ({"extraEnv": [{"name": "NODE_NAME", "value": "a"}]}, "NODE_NAME is set by the chart"),
         ({"extraEnv": [{"name": "A", "value": "a", "valueFrom": {"fieldRef": {}}}]}, "at '/extraEnv/0'"),

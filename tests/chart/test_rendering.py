@@ -125,6 +125,22 @@ def test_nothing_of_the_users_configuration_is_changed(file: Path | None) -> Non
         assert {key: found[section][key] for key in keys} == keys
 
 
+def test_what_is_false_or_empty_is_said_too() -> None:
+    given = {
+        "agent": {"log_format": "text"},
+        "capture": {"ports": []},
+        "content": {"bodies": False, "max_body": 0},
+        "kubernetes": {"enabled": True, "namespaces": [], "cluster_name": ""},
+        "otlp": {"endpoint": "collector:4317", "insecure": False, "headers": {}},
+    }
+    tls = {"existingSecret": "pki", "ca": "ca.crt"}
+    found = yaml.safe_load(
+        configuration_file(documents(render(values={"config": given, "otlp": {"tls": tls}})))
+    )
+    for section, keys in given.items():
+        assert {key: found[section][key] for key in keys} == keys
+
+
 def test_values_that_yaml_would_take_for_something_else_stay_what_they_are(tmp_path: Path) -> None:
     names = ["on", "12:30:45", "0x10", "1_000", "null", "~", "1e3", "2026-01-01", "a: b", "- c", "# d", "é"]
     values = {"config": {"redaction": {"names": names}, "kubernetes": {"cluster_name": "0o17"}}}

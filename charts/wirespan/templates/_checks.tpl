@@ -9,7 +9,9 @@
 {{- $headers := .Values.otlp.headers -}}
 
 {{- $endpoint := $otlp.endpoint -}}
+{{- $settings := or $otlp $headers.existingSecret $tls.existingSecret -}}
 {{- range .Values.extraEnv -}}
+  {{- if hasPrefix "OTEL_EXPORTER_OTLP_" .name }}{{ $settings = true }}{{ end -}}
   {{- if has .name (list "OTEL_EXPORTER_OTLP_ENDPOINT" "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") }}{{ $endpoint = .name }}{{ end -}}
   {{- if has .name (list "NODE_NAME" "WIRESPAN_CONFIG" "WIRESPAN_AGENT_HEALTH_LISTEN" "WIRESPAN_AGENT_DURATION" "WIRESPAN_AGENT_SHUTDOWN_TIMEOUT" "WIRESPAN_KUBERNETES_ENABLED" "WIRESPAN_KUBERNETES_NODE") -}}
     {{- fail (printf "extraEnv: %s is set by the chart, or what the chart sets depends on it; use `config` and `health` instead" .name) -}}
@@ -19,14 +21,14 @@
   {{- end -}}
 {{- end -}}
 
-{{- if and (not $endpoint) (or $otlp $headers.existingSecret $tls.existingSecret) -}}
-  {{- fail "config.otlp.endpoint is missing: there are settings for an OTLP receiver, and no receiver. Set it, for instance to http://collector.observability:4317, or leave config.otlp and otlp.* out" -}}
+{{- if and $settings (not $endpoint) -}}
+  {{- fail "config.otlp.endpoint is missing: there are settings for an OTLP receiver, and no receiver. Set it, for instance to http://collector.observability:4317, or leave config.otlp, otlp and OTEL_EXPORTER_OTLP_* out" -}}
 {{- end -}}
 {{- if and $headers.existingSecret $otlp.headers -}}
   {{- fail "otlp.headers.existingSecret and config.otlp.headers are both given, and only the secret's would be sent; keep one" -}}
 {{- end -}}
 {{- range list "certificate" "client_certificate" "client_key" -}}
-  {{- if index $otlp . -}}
+  {{- if hasKey $otlp . -}}
     {{- fail (printf "config.otlp.%s names a file, and the container has none of yours: put it into a secret, and name that in otlp.tls.existingSecret" .) -}}
   {{- end -}}
 {{- end -}}
@@ -47,7 +49,7 @@
   {{- fail "config.kubernetes.enabled: false leaves nothing of what this chart is for; to choose pods, use config.kubernetes.default, namespaces and selector" -}}
 {{- end -}}
 {{- range list "node" "kubeconfig" -}}
-  {{- if index $kubernetes . -}}
+  {{- if hasKey $kubernetes . -}}
     {{- fail (printf "config.kubernetes.%s would be the same on every node: each pod knows its node, and asks the API with its service account; leave it out" .) -}}
   {{- end -}}
 {{- end -}}
@@ -60,8 +62,8 @@
 {{- if hasKey $agent "duration" -}}
   {{- fail "config.agent.duration: a DaemonSet starts a run that has ended over and over; leave it out" -}}
 {{- end -}}
-{{- if ne ($output.spans_file | default "-") "-" -}}
-  {{- fail (printf "config.output.spans_file: %s can't be written, the root file system is read-only, and a file would end with the pod; use \"-\" for the pod's log, or config.otlp.endpoint" $output.spans_file) -}}
+{{- if and (hasKey $output "spans_file") (ne $output.spans_file "-") -}}
+  {{- fail (printf "config.output.spans_file: %q can't be written, the root file system is read-only, and a file would end with the pod; use \"-\" for the pod's log, or config.otlp.endpoint" $output.spans_file) -}}
 {{- end -}}
 {{- if and $endpoint $output.verbose (not $output.spans_file) -}}
   {{- fail "config.output.verbose is about spans shown in the log, and there are none with config.otlp.endpoint; leave it out" -}}

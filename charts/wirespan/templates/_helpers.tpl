@@ -56,7 +56,13 @@ that would matter: see _checks.tpl. */ -}}
 {{- with .Values.otlp.tls.certificate }}{{ $_ := set $files "client_certificate" (printf "%s/%s" $directory .) }}{{ end -}}
 {{- with .Values.otlp.tls.key }}{{ $_ := set $files "client_key" (printf "%s/%s" $directory .) }}{{ end -}}
 {{- if $files }}{{ $_ := set $set "otlp" $files }}{{ end -}}
-{{ mergeOverwrite $set (deepCopy .Values.config) | toYaml }}
+{{- /* Not merge: it takes false and empty values for absent ones. */ -}}
+{{- range $section, $keys := .Values.config -}}
+  {{- $into := index $set $section | default dict -}}
+  {{- range $key, $value := $keys }}{{ $_ := set $into $key $value }}{{ end -}}
+  {{- $_ := set $set $section $into -}}
+{{- end -}}
+{{ toYaml $set }}
 {{- end }}
 
 {{- /* A stop finishes within agent.shutdown_timeout; the rest is for ending the process. */ -}}
