@@ -6,7 +6,7 @@ venv := .venv/bin
 packages := ebpf parsers otel_bridge agent
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup setup-develop demo test lint check bench bench-kubernetes test-kernels apiserver lock clean
+.PHONY: help setup setup-develop demo test lint check bench bench-kubernetes test-kernels apiserver helm chart lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,11 +27,20 @@ lint: setup-develop ## style, types, import boundaries
 	$(venv)/lint-imports
 	clang-format --dry-run --Werror ebpf/bpf/*.[ch] $(wildcard tests/*/*.c)
 
-test: setup-develop apiserver ## all tests, kernel and end-to-end included (root or sudo)
-	$(as_root) env KUBE_APISERVER="$$(scripts/build-apiserver.sh --path)" $(venv)/pytest
+test: setup-develop apiserver helm ## all tests, kernel and end-to-end included (root or sudo)
+	$(as_root) env $(go_programs) $(venv)/pytest
 
-apiserver: ## the API server of tests/kubernetes, built once; a machine without Go does without those tests
-	@if command -v go >/dev/null; then scripts/build-apiserver.sh >/dev/null; fi
+go_programs = KUBE_APISERVER="$$(scripts/build-go-program.sh kube-apiserver --path)" \
+	HELM="$$(scripts/build-go-program.sh helm --path)"
+
+apiserver: ## the API server of the tests, built once; a machine without Go does without those that need it
+	@if command -v go >/dev/null; then scripts/build-go-program.sh kube-apiserver >/dev/null; fi
+
+helm: ## the same of helm, for tests/chart
+	@if command -v go >/dev/null; then scripts/build-go-program.sh helm >/dev/null; fi
+
+chart: setup-develop helm ## render the chart again: deploy/wirespan.yaml, and what tests/chart compares with
+	$(venv)/python -m tests.chart.rendered
 
 check: lint test ## what CI runs
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.containers.engine import DAEMON, Engine
+from tests.kubernetes.api_server import ApiServer, missing_parts, running_api_server
 
 # A deadline per example would fail on a busy machine, not on a slow parser; pytest's own timeout bounds the
 # whole.
@@ -36,3 +37,15 @@ def docker_engine() -> Iterator[Engine]:
         engine = Engine(Path(folder))
         yield engine
         engine.close()
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One API server for all tests. A machine that can't run it goes without those, CI does not."""
+    missing = missing_parts()
+    if missing is not None:
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with running_api_server(tmp_path_factory.mktemp("api-server")) as server:
+        yield server

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import yaml
 
 ROOT = Path(__file__).parents[2]
-BUILD_SCRIPT = ROOT / "scripts" / "build-apiserver.sh"
+BUILD_SCRIPT = ROOT / "scripts" / "build-go-program.sh"
 START_SECONDS = 90.0
 WAIT_SECONDS = 30.0
 ADMIN_TOKEN = "admin-token"
@@ -41,7 +41,9 @@ def binary() -> Path:
     given = os.environ.get("KUBE_APISERVER")
     if given:
         return Path(given)
-    found = subprocess.run([BUILD_SCRIPT, "--path"], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [BUILD_SCRIPT, "kube-apiserver", "--path"], capture_output=True, text=True, check=True
+    )
     return Path(found.stdout.strip())
 
 
@@ -87,6 +89,8 @@ class ApiServer:
         self._server: subprocess.Popen[bytes] | None = None
         self._context = ssl.create_default_context(cafile=str(self.ca))
         self._connection: http.client.HTTPSConnection | None = None
+        self.warnings: list[str] = []
+        """What the last answer warned of (RFC 7234 §5.5, as Kubernetes uses it)."""
         try:
             self.start()
         except BaseException:
@@ -144,6 +148,7 @@ class ApiServer:
             self._connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = self._connection.getresponse()
             content = answer.read()
+            self.warnings = answer.headers.get_all("Warning") or []
         except (OSError, http.client.HTTPException):
             self._disconnect()
             raise
@@ -172,13 +177,17 @@ class ApiServer:
         """Create an account without any rights and return a kubeconfig's path for it."""
         account = {"metadata": {"name": name}}
         self.create("/api/v1/namespaces/default/serviceaccounts", account)
+        return self.account_kubeconfig(name)
+
+    def account_kubeconfig(self, name: str, namespace: str = "default") -> str:
+        """Return a kubeconfig's path for an account that there is."""
         token_file = self.folder / f"{name}.token"
-        token_file.write_text(self.new_token(name))
+        token_file.write_text(self.new_token(name, namespace))
         return self.write_kubeconfig(name, {"tokenFile": str(token_file)})
 
-    def new_token(self, account: str) -> str:
+    def new_token(self, account: str, namespace: str = "default") -> str:
         """Return a fresh token of an account, as kubelet would ask for it."""
-        path = f"/api/v1/namespaces/default/serviceaccounts/{account}/token"
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
         answer = self.create(path, {"spec": {"expirationSeconds": 3600}})
         return str(answer["status"]["token"])
 

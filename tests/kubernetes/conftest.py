@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +17,7 @@ from agent.workloads.workload import CaptureDecision, ContainerReference, Worklo
 from tests.kubernetes.api_server import (
     ApiServer,
     Document,
-    missing_parts,
     pod_document,
-    running_api_server,
     status_document,
     wait_until,
 )
@@ -28,17 +25,6 @@ from tests.kubernetes.api_server import (
 PACE = RetryPace(first=0.05, most=0.4, denied=0.4)
 """A test has no minute to wait until rights are looked at again."""
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    missing = missing_parts()
-    if missing is not None:
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with running_api_server(tmp_path_factory.mktemp("api-server")) as server:
-        yield server
 
 
 @dataclass
