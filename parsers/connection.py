@@ -170,7 +170,7 @@ class Connection(ABC):
         """End the connection: return what is pending, flagged."""
         self.is_finished = True
         if self.is_ignored:
-            return []
+            return self._take_out()
         for direction in (_INGRESS, _EGRESS):
             self._add(direction, self.streams[direction].drain())
         self._pump(self.last_ktime_ns)

@@ -23,6 +23,7 @@ from parsers.exchange import HttpExchange, HttpRequest, Incomplete
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_LENGTH, IN_TAIL, Outcome
 from parsers.http1.pairing import Pairing, Step
+from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
 from parsers.http1.sides import HTTP2_PREFACE, RequestReader, ResponseReader, detect_side
 from parsers.http1.tail_end import TailEnds
 from parsers.limits import ParserLimits
@@ -86,6 +87,8 @@ class Http1Connection(Connection):
         due = min(super().due_ktime_ns, self._tail_ends.due_ktime_ns(self.last_ktime_ns, self.asked_ktime_ns))
         if self._stalled_since_ktime_ns is not None:
             due = min(due, self._stalled_since_ktime_ns + self._limits.reorder_ns)
+        if self._pairing.is_holding:
+            due = min(due, self.last_ktime_ns + PROBATION_QUIET_NS)
         return due
 
     def feed(self, event: SocketEvent) -> list[HttpExchange]:
@@ -103,8 +106,11 @@ class Http1Connection(Connection):
             self._release_stalled()
         if self._tail_ends.due_ktime_ns(self.last_ktime_ns, self.asked_ktime_ns) <= ktime_ns:
             self._tail_ends.end_quiet()
+        if self._pairing.is_holding and self.last_ktime_ns + PROBATION_QUIET_NS <= ktime_ns:
+            self._pairing.end_probation()
 
     def _finish(self, cause: Incomplete) -> None:
+        self._pairing.end_probation()
         self._release_stalled()
         is_closed = cause is Incomplete.CLOSED or self.closed_ktime_ns is not None
         self._tail_ends.end_for_good(is_closed=is_closed)
@@ -115,6 +121,7 @@ class Http1Connection(Connection):
         self._pairing.give_up(cause)
 
     def _drop(self) -> None:
+        self._pairing.end_probation()
         self._pairing.turns.clear()
         self._requests.abort(Incomplete.STOPPED)
         self._responses.abort(Incomplete.STOPPED)
@@ -168,17 +175,21 @@ class Http1Connection(Connection):
         responses = self._responses
         first, second = self.streams
         is_waiting = self._stalled_since_ktime_ns is not None or self._is_waiting
-        self.needs_attention = is_waiting or requests.is_in_message or responses.is_in_message
+        pairing = self._pairing
+        self.needs_attention = (
+            is_waiting or requests.is_in_message or responses.is_in_message or pairing.is_holding
+        )
         self.held_bytes = (
             first.held_bytes
             + second.held_bytes
             + requests.buffered_bytes
             + responses.buffered_bytes
-            + (self._pairing.buffered_bytes if self._pairing.turns else 0)
+            + (pairing.buffered_bytes if pairing.turns or pairing.on_probation else 0)
         )
         self._expected = None
         if not (
             is_waiting
+            or pairing.on_probation
             or requests.has_input
             or responses.has_input
             or self._undecided is not None
@@ -395,6 +406,7 @@ class Http1Connection(Connection):
     def _leave_http(self, preface: bytes) -> None:
         """Go over to what is spoken from here on; `preface` was read as the head of a request."""
         pairing = self._pairing
+        pairing.end_probation()
         pairing.emit_done()
         handshake = pairing.take_handshake()
         requests = self._requests.take_unread()

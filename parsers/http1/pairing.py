@@ -21,10 +21,13 @@ so is every message that is not whole. How sure the order is, is the `step`:
 | any | such a loss, and this client has pipelined before | DOUBTFUL for good |
 | ALTERNATING | a request was there before the previous response was over (pipelining) | DOUBTFUL for good |
 | ALTERNATING | a client's socket shows a response without request | DOUBTFUL, may end |
+| ALTERNATING | any socket does, while pairs are held | DOUBTFUL, may end |
 | DOUBTFUL, may end | a request after a quiet `reorder_ns` with nothing open | ALTERNATING |
 
-The last but one: another thread's write is reported when it returns, so the response may come before its
+The last but two: another thread's write is reported when it returns, so the response may come before its
 own request, which then looks like the request of the next one.
+
+After a late join pairs are held at first, to be flagged should doubt come up (`probation`).
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from ebpf.events import Role, SocketInfo
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.message import Message
+from parsers.http1.probation import Probation
 from parsers.limits import ParserLimits
 
 
@@ -79,6 +83,7 @@ class Pairing:
         "_limits",
         "_out",
         "_pipelining_seen",
+        "_probation",
         "_socket",
         "role",
         "step",
@@ -105,11 +110,22 @@ class Pairing:
         self.role = Role.UNKNOWN
         self.step = _ALTERNATING if joined_late else _CERTAIN
         self.turns: deque[Turn] = deque()
+        self._probation = Probation() if joined_late else None
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether pairs are held until nothing speaks against them."""
+        return self._probation is not None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether pairs are held, or will be when they are taken out."""
+        return self._probation is not None and (self._probation.is_holding or bool(self._out))
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes held for messages whose exchange is not emitted yet."""
-        total = 0
+        """Bytes held for messages whose exchange is not emitted yet, or not taken out."""
+        total = 0 if self._probation is None else self._probation.held_bytes(self._out)
         for turn in self.turns:
             if turn.request is not None:
                 total += turn.request.buffered_bytes
@@ -120,10 +136,26 @@ class Pairing:
     def take_out(self) -> list[HttpExchange]:
         """Return the exchanges emitted since the last call."""
         out = self._out
+        probation = self._probation
+        if probation is not None:
+            self._out = []
+            if self.step is _ALTERNATING and not probation.is_passed:
+                return probation.hold(out)
+            out = probation.hold(out)
+            if self.step is _DOUBTFUL:
+                self._counts[INCOMPLETE_COUNTER[self._cause]] += probation.flag(self._cause)
+            self._probation = None
+            return out + probation.release()
         if not out:
             return []
         self._out = []
         return out
+
+    def end_probation(self) -> None:
+        """Believe the client: time is over, or nothing more will come."""
+        if self._probation is not None:
+            self._out = self._probation.release() + self._out
+            self._probation = None
 
     def take_handshake(self) -> HttpExchange | None:
         """Take back the exchange that switched the protocol, if that is what was emitted last."""
@@ -158,6 +190,8 @@ class Pairing:
             # went.
             while turns and turns[0].may_be_answered and turns[0].response is None:
                 self._emit(turns.popleft(), Incomplete.LOST_BYTES)
+        if self._probation is not None and not turns:
+            self._probation.count_turn()
         turns.append(Turn(message, None, self._cause if self.step is _DOUBTFUL else None))
         self._counts["requests"] += 1
         if len(turns) > self._limits.max_pending_messages:
@@ -179,7 +213,7 @@ class Pairing:
             one_side = Incomplete.LOST_BYTES if requests_seen else Incomplete.ONE_SIDE
             turn = Turn(None, message, Incomplete.JOINED_LATE if late else one_side)
             self.turns.append(turn)
-            if self.role is Role.CLIENT:
+            if self.role is Role.CLIENT or self.is_holding:
                 self.doubt(self._cause)
             return turn
         turn.response = message

@@ -63,9 +63,9 @@ class Container:
         """Its IPv4 address in the tests' network."""
         return str(self.inspect()["NetworkSettings"]["Networks"][NETWORK]["IPAddress"])
 
-    def execute(self, *command: str) -> str:
+    def execute(self, *command: str, seconds: float = WAIT_SECONDS) -> str:
         """Run a command in it and return what it prints."""
-        return self.engine.docker("exec", self.container_id, *command)
+        return self.engine.docker("exec", self.container_id, *command, seconds=seconds)
 
     def wait_for_output(self, text: str) -> None:
         """Wait until it has printed this."""
@@ -147,10 +147,10 @@ class Engine:
         for parent in self._cgroup_parents:
             _remove_cgroups(parent)
 
-    def docker(self, *arguments: str) -> str:
+    def docker(self, *arguments: str, seconds: float = WAIT_SECONDS) -> str:
         """Run `docker` and return what it prints on standard output."""
         ended = subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, check=False, timeout=WAIT_SECONDS
+            self.command(*arguments), capture_output=True, text=True, check=False, timeout=seconds
         )
         assert ended.returncode == 0, f"docker {' '.join(arguments)}: {ended.stderr}"
         return ended.stdout.strip()

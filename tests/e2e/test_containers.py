@@ -20,6 +20,7 @@ StartAgent = Callable[..., Agent]
 BOTH = KernelPolicy(Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS, Policy.IGNORE, has_ports=False)
 BRIEF_CONTAINERS = 7
 SHORT_PROCESSES = 10_000
+FORKING_SECONDS = 150.0
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_nothing_remains_in_the_policy_map_of_short_lived_processes(
 ) -> None:
     running = agent("run", "--container", "shop", "--spans-file", "/dev/null", env=environment(docker_engine))
     selected, other = serve(containers, "shop"), serve(containers, "till")
-    selected.execute("python3", "/srv/forker.py", str(SHORT_PROCESSES))
+    selected.execute("python3", "/srv/forker.py", str(SHORT_PROCESSES), seconds=FORKING_SECONDS)
     other.execute("python3", "/srv/forker.py", str(SHORT_PROCESSES // 10))
     wait_for_policies(running.process.pid, lambda found: found == {selected.pid: BOTH})
     assert other.pid not in policies_of(running.process.pid)

@@ -168,7 +168,7 @@ def test_joined_late_pipelining_makes_doubt_for_good() -> None:
     pipeline(talk, 2, 3)
     talk.wait(2 * SECOND_NS)
     turn(talk, 4)
-    assert tell(talk.run()) == ["1-1", "2-2 joined_late", "3-3 joined_late", "4-4 joined_late"]
+    assert tell(talk.run()) == ["1-1 joined_late", "2-2 joined_late", "3-3 joined_late", "4-4 joined_late"]
 
 
 def test_joined_late_a_request_that_comes_before_the_response_is_over_makes_doubt() -> None:
