@@ -41,9 +41,6 @@ POLL_SECONDS = 0.1
 """Longest wait for events: how late a stop, an expiry and the liveness mark may be."""
 EXCHANGES_AT_ONCE = 100
 """Exchanges that wait for the others of their poll before they are built. More gain nothing."""
-MAX_LAST_POLLS = 100
-"""Polls after a stop was asked for: what the ring holds is drained; a busy host can't hold up the end."""
-
 
 class Pipeline:
     """All stages of one run, wired."""
@@ -95,8 +92,7 @@ class Pipeline:
         Then finish what is pending and hand it to the sinks, which are neither flushed nor closed.
         """
         source, tracker = self.source, self.tracker
-        last_polls = 0
-        while not source.exhausted and last_polls < MAX_LAST_POLLS:
+        while not source.exhausted:
             stopping = stop.requested if self._ktime_now is None else stop.settled
             # Taken before the poll: what happened until then has been delivered after it.
             ktime_ns = self._ktime_now() if self._ktime_now else 0
@@ -110,10 +106,9 @@ class Pipeline:
             self._export.release()
             self._report_bug()
             self.ticked_at = time.monotonic()
+            # That poll has emptied the ring; a busy host would fill it for ever.
             if stopping:
-                if not events:
-                    break
-                last_polls += 1
+                break
         self._export.take(tracker.flush())
         self._export.finish()
         self._report_bug()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import subprocess
 import sys
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from ebpf.events import Policy
 from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, agent, curl, read_spans  # noqa: F401 (agent)
+from tests.kept_load import CONNECTIONS, KeptLoad
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.conftest import Site
 from tests.nginx import running_nginx
@@ -26,7 +25,6 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
 
 StartAgent = Callable[..., Agent]
 INGRESS, EGRESS = Policy.CAPTURE_INGRESS, Policy.CAPTURE_EGRESS
-CONNECTIONS = 7
 REQUESTS_BEFORE, REQUESTS_AFTER = 211, 199
 # Answers one request by a child that has ended before anybody could look at it.
 FORKING_SERVER = """
@@ -217,44 +215,6 @@ def test_the_last_known_state_stays_in_force_while_the_api_server_is_away(
     assert [span.attributes["url.path"] for span in read_spans(spans_file)] == ["/meanwhile"]
 
 
-class Load:
-    """Requests over kept connections, each with a path of its own, until it is told to end."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.sent: dict[int, int] = dict.fromkeys(range(CONNECTIONS), 0)
-        self._enough = threading.Event()
-        self._progress = threading.Condition()
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in self.sent]
-        for thread in self._threads:
-            thread.start()
-
-    def wait_for(self, requests: int) -> None:
-        """Wait until each connection has made so many more requests."""
-        with self._progress:
-            wanted = {number: sent + requests for number, sent in self.sent.items()}
-            assert self._progress.wait_for(
-                lambda: all(self.sent[number] >= many for number, many in wanted.items()), 60
-            )
-
-    def end(self) -> None:
-        self._enough.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, number: int) -> None:
-        with contextlib.closing(
-            http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        ) as connection:
-            while not self._enough.is_set():
-                path = f"/{number}/{self.sent[number]}"
-                connection.request("GET", path)
-                assert connection.getresponse().read() == f"you asked for {path}\n".encode()
-                with self._progress:
-                    self.sent[number] += 1
-                    self._progress.notify_all()
-
-
 def numbers(spans: list[ExportedSpan], key: str) -> dict[int, list[int]]:
     """Return the requests of each connection that spans with a request and a response are of, in order."""
     found = defaultdict(list)
@@ -292,7 +252,7 @@ def test_a_change_of_direction_under_load_loses_and_doubles_nothing(
             )
         )
         running = agent("run", "--kubernetes", "--spans-file", str(spans_file), env=environment(site))
-        load = Load(kept)
+        load = KeptLoad(kept)
         closing.callback(load.end)
         load.wait_for(REQUESTS_BEFORE)
         api_server.annotate(site.pod_path("gateway"), direction="egress")
@@ -302,6 +262,7 @@ def test_a_change_of_direction_under_load_loses_and_doubles_nothing(
         )
         load.wait_for(REQUESTS_AFTER)
         load.end()
+        assert load.failures == []
         running.stop()
     spans = read_spans(spans_file)
     served = numbers([span for span in spans if span.kind == SERVER], "url.path")
