@@ -71,6 +71,17 @@ class Container:
         """Wait until it has printed this."""
         until(lambda: text in self.engine.docker("logs", self.container_id), f"{text!r} was not printed")
 
+    def wait_for_message(self, line: str) -> None:
+        """Wait until it has written this line to standard error."""
+        command = self.engine.command("logs", self.container_id)
+
+        def is_written() -> bool:
+            logs = subprocess.run(command, capture_output=True, text=True, check=True)
+            assert self.pid, f"the container has ended: {logs.stderr}"
+            return line in logs.stderr.splitlines()
+
+        until(is_written, f"{line!r} was not written")
+
     def wait(self) -> int:
         """Wait for its end and return its exit code."""
         return int(self.engine.docker("wait", self.container_id))
