@@ -45,7 +45,7 @@ test-image: setup-develop ## the container image, built and run: some minutes, l
 	@scripts/setup.sh image
 	$(as_root) $(venv)/pytest -m image tests/image
 
-test-stack: setup-develop ## docker-compose.yml from up to down; half an hour once, for Jaeger is built (root or sudo, Go)
+test-stack: setup-develop ## docker-compose.yml from up to down: a minute, half an hour the first time (root or sudo, Go)
 	@scripts/setup.sh image
 	$(as_root) $(venv)/pytest -m stack -s tests/stack
 
