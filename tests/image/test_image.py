@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -93,6 +94,17 @@ def test_it_holds_no_tool_that_builds(docker_engine: Engine, image: str) -> None
     )
     shell = ("--rm", "--network", "none", "--entrypoint", "sh")
     assert docker_engine.docker("run", *shell, image, "-c", script) == ""
+
+
+def test_the_kubernetes_library_works_without_the_half_that_is_left_out(
+    docker_engine: Engine, image: str
+) -> None:
+    options = ("--rm", "--network", "none", "--env", "KUBECONFIG=/nowhere")
+    command = docker_engine.command("run", *options, image, "run", "--kubernetes")
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 2
+    # which the library says
+    assert "Invalid kube-config file" in ended.stderr
 
 
 def test_its_bill_of_materials_lists_what_the_locks_pin(docker_engine: Engine, image: str) -> None:
