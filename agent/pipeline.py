@@ -42,6 +42,7 @@ POLL_SECONDS = 0.1
 EXCHANGES_AT_ONCE = 100
 """Exchanges that wait for the others of their poll before they are built. More gain nothing."""
 
+
 class Pipeline:
     """All stages of one run, wired."""
 

@@ -24,6 +24,7 @@ MINIMUM_KERNEL = (5, 8)
 _NO_MEMLOCK_KERNEL = (5, 11)
 """From here on maps are charged to the memory cgroup instead of RLIMIT_MEMLOCK."""
 
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 _CAP_SYS_PTRACE, _CAP_SYS_ADMIN, _CAP_SYS_RESOURCE, _CAP_PERFMON, _CAP_BPF = 19, 21, 24, 38, 39
 """include/uapi/linux/capability.h."""
 
@@ -130,6 +131,20 @@ def _check_processes() -> Finding:
     )
 
 
+def _check_environments() -> Finding:
+    # root without capabilities is to /proc/PID/environ a user as any other
+    capabilities = _effective_capabilities()
+    if _has(capabilities, _CAP_DAC_READ_SEARCH) or _has(capabilities, _CAP_DAC_OVERRIDE):
+        return Finding("privileges to read environments", satisfied=True, detail="granted", required=False)
+    return Finding(
+        "privileges to read environments",
+        satisfied=False,
+        detail="CAP_DAC_READ_SEARCH missing: OTEL_SERVICE_NAME of other users' processes stays unknown",
+        remedy="Run as root, or grant CAP_DAC_READ_SEARCH.",
+        required=False,
+    )
+
+
 def _check_lockdown() -> Finding:
     try:
         text = Path("/sys/kernel/security/lockdown").read_text(encoding="ascii")
@@ -197,6 +212,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _check_compiler,
     _check_headers,
     _check_processes,
+    _check_environments,
     _check_namespace,
 )
 

@@ -42,6 +42,8 @@ _NAMING_ATTRIBUTES = (
     "k8s.job.name",
     "k8s.pod.name",
     "k8s.container.name",
+    # the name of a container of docker-compose is made of this one, its project and a number
+    "container.label.com.docker.compose.service",
     "container.name",
 )
 

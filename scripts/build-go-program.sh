@@ -24,7 +24,7 @@ if [ "${2:-}" = --path ] || [ -x "$binary" ]; then
   echo "$binary"
   exit
 fi
-command -v go >/dev/null || { echo "build-go-program: needs Go (https://go.dev/dl)" >&2; exit 3; }
+command -v go >/dev/null || { echo "build-go-program: needs Go" >&2; exit 3; }
 
 # A module build doesn't know which version it is.
 case $program in

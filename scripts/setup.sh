@@ -4,23 +4,26 @@
 #
 #   scripts/setup.sh run      what `wirespan` itself needs
 #   scripts/setup.sh develop  also what the checks and tests need
+#   scripts/setup.sh image    what `make test-image` and `make test-stack` need besides
 #
 # Each step leaves a stamp named after what went into it, so that a second run takes no time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-purpose=${1:?usage: scripts/setup.sh run|develop}
+purpose=${1:?usage: scripts/setup.sh run|develop|image}
 venv=.venv
 python=/usr/bin/python3 # Debian's bcc binding is compiled for Debian's interpreter
 
 run_packages=(python3 python3-venv python3-bpfcc ca-certificates)
 develop_packages=(bpftool clang-format curl docker.io etcd-server gcc libc6-dev nghttp2-client nghttp2-server
   nginx-light nodejs openssl tcpdump)
+image_packages=(debootstrap docker-compose)
 
 case $purpose in
   run) packages=("${run_packages[@]}") lock=locks/runtime.txt ;;
   develop) packages=("${run_packages[@]}" "${develop_packages[@]}") lock=locks/development.txt ;;
-  *) echo "scripts/setup.sh: '$purpose' is neither 'run' nor 'develop'" >&2; exit 2 ;;
+  image) packages=("${image_packages[@]}") ;;
+  *) echo "scripts/setup.sh: '$purpose' is none of 'run', 'develop' and 'image'" >&2; exit 2 ;;
 esac
 
 as_root() {
@@ -64,27 +67,12 @@ install_packages() {
   return $result
 }
 
-# bcc insists on kernel headers, but any set will do (docs/design/0001-kernel-side.md). Installing the package would
-# bring a compiler and 400 MB along; unpacked, its two halves are merged by symbolic links into one tree.
 unpack_kernel_headers() {
   local target=$venv/share/wirespan/kernel-headers
   [ -e $target/include/linux/kconfig.h ] && return
   echo "setup: unpacking kernel headers for bcc"
   apt_update
-  local architecture flavour
-  architecture=$(dpkg --print-architecture)
-  flavour=$(apt-cache depends "linux-headers-$architecture" | sed -n 's/.*Depends: \(linux-headers-[0-9].*\)/\1/p' | head -n 1)
-  [ -n "$flavour" ] || { echo "setup: apt knows no linux-headers-$architecture" >&2; exit 1; }
-  local common=${flavour%-"$architecture"}-common
-  local work
-  work=$(mktemp -d)
-  (cd "$work" && apt-get -o APT::Sandbox::User=root download -qq "$flavour" "$common" && for deb in *.deb; do dpkg -x "$deb" tree; done)
-  rm -rf $target
-  mkdir -p $target/include $target/arch
-  cp -a "$work/tree/usr/src/$common/." $target/
-  cp -a "$work/tree/usr/src/$flavour/include/." $target/include/
-  cp -a "$work/tree/usr/src/$flavour/arch/." $target/arch/
-  rm -rf "$work"
+  scripts/unpack-kernel-headers.sh $target
 }
 
 build_environment() {
@@ -108,5 +96,6 @@ build_environment() {
 }
 
 install_packages
+if [ "$purpose" = image ]; then exit; fi
 build_environment
 unpack_kernel_headers

@@ -71,6 +71,17 @@ class Container:
         """Wait until it has printed this."""
         until(lambda: text in self.engine.docker("logs", self.container_id), f"{text!r} was not printed")
 
+    def wait_for_message(self, line: str) -> None:
+        """Wait until it has written this line to standard error."""
+        command = self.engine.command("logs", self.container_id)
+
+        def is_written() -> bool:
+            logs = subprocess.run(command, capture_output=True, text=True, check=True)
+            assert self.pid, f"the container has ended: {logs.stderr}"
+            return line in logs.stderr.splitlines()
+
+        until(is_written, f"{line!r} was not written")
+
     def wait(self) -> int:
         """Wait for its end and return its exit code."""
         return int(self.engine.docker("wait", self.container_id))
@@ -190,6 +201,14 @@ class Engine:
         server.wait_for_output("listening")
         return server
 
+    def permit_bridge(self, name: str) -> None:
+        """Let the containers of a network talk to each other, whatever this machine filters."""
+        if _reads_one(BRIDGED_FRAMES_ARE_FILTERED):
+            # An Engine of the machine has its filter drop what it does not know.
+            rule = ["FORWARD", "--in-interface", name, "--out-interface", name, "-j", "ACCEPT"]
+            subprocess.run(["iptables", "--insert", *rule], check=True)
+            self._rules.append(rule)
+
     def _prepare(self) -> None:
         root = self.folder / "image.tar"
         write_image(root)
@@ -197,19 +216,7 @@ class Engine:
         self.docker("tag", f"{IMAGE}:1.0", f"{IMAGE}:latest")
         root.unlink()
         self.docker("network", "create", "--opt", f"com.docker.network.bridge.name={self._bridge}", NETWORK)
-        if _reads_one(BRIDGED_FRAMES_ARE_FILTERED):
-            # An Engine of the machine has its filter drop what it does not know.
-            rule = [
-                "FORWARD",
-                "--in-interface",
-                self._bridge,
-                "--out-interface",
-                self._bridge,
-                "-j",
-                "ACCEPT",
-            ]
-            subprocess.run(["iptables", "--insert", *rule], check=True)
-            self._rules.append(rule)
+        self.permit_bridge(self._bridge)
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of the client."""

@@ -78,7 +78,8 @@ def test_only_the_selected_container_is_captured_and_from_its_first_request_on(
         assert span.resource["container.name"] == shown["Name"].removeprefix("/")
         assert span.resource["container.image.name"] == shown["Config"]["Image"].rpartition(":")[0] or IMAGE
         assert span.resource["process.pid"] == shown["State"]["Pid"]
-        assert span.resource["service.name"] == span.resource["container.name"]
+        service = shown["Config"]["Labels"].get("com.docker.compose.service")
+        assert span.resource["service.name"] == (service or span.resource["container.name"])
         assert "wirespan.incomplete" not in span.attributes
     labelled = {span.resource["container.name"]: span.resource for span in spans}
     assert labelled["shop-1"]["container.label.com.docker.compose.service"] == "shop"

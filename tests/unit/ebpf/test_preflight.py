@@ -71,11 +71,20 @@ def test_missing_capabilities_are_named(
     assert all(name in found.detail for name in missing)
 
 
-def test_reading_processes_is_wished_for_but_not_required(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("subject", "sufficient"),
+    [("privileges to name processes", (19,)), ("privileges to read environments", (1, 2))],
+)
+def test_reading_of_processes_is_wished_for_but_not_required(
+    monkeypatch: pytest.MonkeyPatch, subject: str, sufficient: tuple[int, ...]
+) -> None:
     monkeypatch.setattr(module, "_effective_capabilities", lambda: 0)
-    found = finding("privileges to name processes")
+    found = finding(subject)
     assert not found.satisfied
     assert not found.required
+    for number in sufficient:
+        monkeypatch.setattr(module, "_effective_capabilities", lambda number=number: 1 << number)
+        assert finding(subject).satisfied
 
 
 def test_lockdown_is_read_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

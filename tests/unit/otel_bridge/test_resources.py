@@ -53,6 +53,7 @@ def test_a_service_goes_by_its_own_word_first() -> None:
         ({"k8s.pod.name": "c-1-x", "k8s.job.name": "c-1", "k8s.cronjob.name": "c"}, None, "c"),
         ({"k8s.pod.name": "bare", "k8s.container.name": "app"}, None, "bare"),
         ({"container.name": "shop"}, None, "shop"),
+        ({"container.name": "x_shop_1", "container.label.com.docker.compose.service": "shop"}, None, "shop"),
         ({"container.id": "1234"}, None, "nginx"),
     ],
 )

@@ -1,0 +1,3 @@
+module wirespan.example/stock
+
+go 1.24
