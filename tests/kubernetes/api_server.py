@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 BUILD_SCRIPT = ROOT / "scripts" / "build-go-program.sh"
 START_SECONDS = 90.0
 WAIT_SECONDS = 30.0
+KEPT_SECONDS = 30.0
+"""How long a connection is used again: the API server closes one that is idle for 90 seconds."""
 ADMIN_TOKEN = "admin-token"
 
 Document: TypeAlias = dict[str, Any]
@@ -89,6 +91,7 @@ class ApiServer:
         self._server: subprocess.Popen[bytes] | None = None
         self._context = ssl.create_default_context(cafile=str(self.ca))
         self._connection: http.client.HTTPSConnection | None = None
+        self._asked_at = 0.0
         self.warnings: list[str] = []
         """What the last answer warned of (RFC 7234 §5.5, as Kubernetes uses it)."""
         try:
@@ -140,6 +143,9 @@ class ApiServer:
         """Make a request with every right; raise ApiError for a refusal."""
         kind = f"application/{patch}+json" if method == "PATCH" else "application/json"
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": kind}
+        if time.monotonic() - self._asked_at > KEPT_SECONDS:
+            self._disconnect()
+        self._asked_at = time.monotonic()
         if self._connection is None:
             self._connection = http.client.HTTPSConnection(
                 "127.0.0.1", self.port, context=self._context, timeout=WAIT_SECONDS
