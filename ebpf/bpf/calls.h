@@ -112,14 +112,12 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
         return 0;
     if (is_compat_call(task))
         return 0;
-    if (movement->form == FORM_MMSGHDR)
-        movement->bytes = sum_messages(movement);
-    if (connection && !is_wanted(policy, connection)) {
+    if (connection && movement->form != FORM_MMSGHDR && !is_wanted(policy, connection)) {
         pass_by(connection, movement);
         return 0;
     }
 
-    if (connection && !is_stale(policy, connection) &&
+    if (connection && movement->form != FORM_MMSGHDR && !is_stale(policy, connection) &&
         (connection->verdict == VERDICT_HTTP || (connection->verdict && !movement->bytes))) {
         scratch = scratches.lookup(&zero);
         if (!scratch)
@@ -149,7 +147,8 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     return 0;
 }
 
-/* sys_exit goes on here when the connection is new, undecided or stale, or speaks HTTP/2. */
+/* sys_exit goes on here when the connection is new, undecided or stale, or speaks HTTP/2, and for several
+ * messages at once: nobody uses them on a stream, and to sum them up takes long to verify. */
 static __always_inline int handle_unjudged(void *ctx) {
     __u32 zero = 0;
     struct unjudged_call *call = unjudged_calls.lookup(&zero);
@@ -164,6 +163,10 @@ static __always_inline int handle_unjudged(void *ctx) {
     if (!call || !scratch)
         return 0;
     window = (struct window *)scratch->payload;
+    if (call->form == FORM_MMSGHDR)
+        sum_messages(call->address, call->extent, &call->bytes);
+    if (call->bytes == 0)
+        return 0;
     struct descriptor descriptor = {.sk = (void *)call->sk, .inode = call->inode};
     struct movement movement = {.direction = call->direction & 1,
                                 .form = call->form,
@@ -238,7 +241,7 @@ static __always_inline int handle_life(void *pt_regs, __s64 result) {
         role = ROLE_CLIENT;
         break;
     case __NR_socketpair:
-        if (bpf_probe_read_user(pair, sizeof(pair), (void *)read_fourth_argument(pt_regs)) != 0)
+        if (read_user(pair, sizeof(pair), (void *)read_fourth_argument(pt_regs)) != 0)
             return 0;
         fd = pair[0];
         break;

@@ -31,7 +31,7 @@ static __always_inline void read_frame(struct window *window, struct movement *m
         if (i >= iovecs)
             return;
         if (movement->form != FORM_BUFFER &&
-            bpf_probe_read_user(segment, sizeof(segment), (void *)iovec + i * IOVEC_BYTES) != 0)
+            read_user(segment, sizeof(segment), (void *)iovec + i * IOVEC_BYTES) != 0)
             return;
         if (at >= segment[1]) {
             at -= segment[1];
@@ -43,7 +43,7 @@ static __always_inline void read_frame(struct window *window, struct movement *m
             length = HELD_BYTES;
         asm volatile("" : "+r"(length));
         if (length <= HELD_BYTES)
-            bpf_probe_read_user(window->frame, length, (void *)segment[0] + at);
+            read_user(window->frame, length, (void *)segment[0] + at);
         return;
     }
 }
@@ -117,7 +117,7 @@ static __always_inline int read_header(struct connection *connection, struct tra
     asm volatile("" : "+r"(length), "+r"(have));
     if (length > FRAME_HEADER_BYTES || have >= FRAME_HEADER_BYTES)
         return 0;
-    if (bpf_probe_read_user(stream->held + have, length, (void *)transfer->segment) != 0)
+    if (read_user(stream->held + have, length, (void *)transfer->segment) != 0)
         return 0;
     transfer->wanted = length;
     stream->header_length = have + length;
@@ -165,8 +165,7 @@ static __always_inline int prepare_step(struct scratch *scratch, struct connecti
     __u64 kept;
 
     if (transfer->segment_left == 0) {
-        if (transfer->iovecs_left == 0 ||
-            bpf_probe_read_user(pair, sizeof(pair), (void *)transfer->iovec) != 0) {
+        if (transfer->iovecs_left == 0 || read_user(pair, sizeof(pair), (void *)transfer->iovec) != 0) {
             lose_frames(stream, transfer);
             return 0;
         }

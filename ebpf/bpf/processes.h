@@ -126,7 +126,7 @@ static __always_inline void deliver_executed(struct scratch *scratch, void *task
     asm volatile("" : "+r"(length), "+r"(path_length));
     if (length > ARGUMENTS_BYTES || path_length < 0 || path_length > PATH_BYTES)
         return;
-    if (bpf_probe_read_user(text + path_length, length, (void *)start) != 0)
+    if (read_user(text + path_length, length, (void *)start) != 0)
         length = 0;
     record->path_length = path_length;
     record->arguments_length = length;

@@ -8,6 +8,11 @@
 
 #include "maps.h"
 
+/* The helper under another name: for each call of it by its own, bcc reads the whole of /proc/kallsyms to see
+ * whether this kernel has it, which takes longer than the rest of compiling. */
+static long (*read_user)(void *destination, __u32 size,
+                         const void *source) = (void *)BPF_FUNC_probe_read_user;
+
 #define READ_KERNEL(destination, base, structure, member) \
     bpf_probe_read_kernel(&(destination), sizeof(destination), (void *)(base) + OFFSET_##structure##_##member)
 

@@ -46,24 +46,23 @@ static __always_inline void descend_to_iovecs(struct movement *movement, __u64 *
     *iovecs = movement->extent;
     if (movement->form == FORM_IOVEC)
         return;
-    bpf_probe_read_user(pair, sizeof(pair), (void *)movement->address + MSGHDR_IOV);
+    read_user(pair, sizeof(pair), (void *)movement->address + MSGHDR_IOV);
     *iovec = pair[0];
     *iovecs = pair[1];
 }
 
-/* Sums msg_len of the messages that sendmmsg or recvmmsg moved. */
-static __always_inline __u64 sum_messages(struct movement *movement) {
-    __u64 total = 0;
+/* Sums msg_len of the `count` messages at `address` that sendmmsg or recvmmsg moved. The sum grows in memory:
+ * in a register the verifier would know a bound of it for each way out of the loop, and follow them all. */
+static __always_inline void sum_messages(__u64 address, __u64 count, volatile __u64 *total) {
+    *total = 0;
 #pragma nounroll
     for (int i = 0; i < MAX_MESSAGES; i++) {
         __u32 length = 0;
-        if (i >= movement->extent)
+        if (i >= count)
             break;
-        bpf_probe_read_user(&length, sizeof(length),
-                            (void *)movement->address + i * MMSGHDR_BYTES + MMSGHDR_LENGTH);
-        total += length;
+        read_user(&length, sizeof(length), (void *)address + i * MMSGHDR_BYTES + MMSGHDR_LENGTH);
+        *total += length;
     }
-    return total;
 }
 
 /* Reads the first bytes of a call into scratch->payload. Returns how many, at most HELD_BYTES. */
@@ -73,8 +72,7 @@ static __always_inline __u32 read_first_bytes(struct scratch *scratch, struct mo
     __u64 wanted = movement->bytes > HELD_BYTES ? HELD_BYTES : movement->bytes;
 
     if (movement->form == FORM_BUFFER) {
-        if (wanted > HELD_BYTES ||
-            bpf_probe_read_user(scratch->payload, wanted, (void *)movement->address) != 0)
+        if (wanted > HELD_BYTES || read_user(scratch->payload, wanted, (void *)movement->address) != 0)
             return 0;
         return wanted;
     }
@@ -87,13 +85,13 @@ static __always_inline __u32 read_first_bytes(struct scratch *scratch, struct mo
         __u64 length;
         if (i >= iovecs || filled >= wanted || filled >= HELD_BYTES)
             break;
-        if (bpf_probe_read_user(segment, sizeof(segment), (void *)iovec + i * IOVEC_BYTES) != 0)
+        if (read_user(segment, sizeof(segment), (void *)iovec + i * IOVEC_BYTES) != 0)
             break;
         length = segment[1] > wanted - filled ? wanted - filled : segment[1];
         asm volatile("" : "+r"(length));
         if (length > HELD_BYTES)
             break;
-        if (bpf_probe_read_user(scratch->payload + filled, length, (void *)segment[0]) != 0)
+        if (read_user(scratch->payload + filled, length, (void *)segment[0]) != 0)
             break;
         filled += length;
     }
@@ -143,9 +141,9 @@ static __always_inline int step_transfer(struct scratch *scratch, struct connect
             __u32 message_length = 0;
             if (transfer->messages_left == 0)
                 return 0;
-            if (bpf_probe_read_user(pair, sizeof(pair), (void *)transfer->message + MSGHDR_IOV) != 0 ||
-                bpf_probe_read_user(&message_length, sizeof(message_length),
-                                    (void *)transfer->message + MMSGHDR_LENGTH) != 0)
+            if (read_user(pair, sizeof(pair), (void *)transfer->message + MSGHDR_IOV) != 0 ||
+                read_user(&message_length, sizeof(message_length),
+                          (void *)transfer->message + MMSGHDR_LENGTH) != 0)
                 return 0;
             transfer->iovec = pair[0];
             transfer->iovecs_left = pair[1];
@@ -154,7 +152,7 @@ static __always_inline int step_transfer(struct scratch *scratch, struct connect
             transfer->messages_left--;
             return 1;
         }
-        if (bpf_probe_read_user(pair, sizeof(pair), (void *)transfer->iovec) != 0)
+        if (read_user(pair, sizeof(pair), (void *)transfer->iovec) != 0)
             return 0;
         transfer->iovec += IOVEC_BYTES;
         transfer->iovecs_left--;
@@ -181,7 +179,7 @@ static __always_inline int step_transfer(struct scratch *scratch, struct connect
         return 1;
     }
 
-    if (bpf_probe_read_user(scratch->payload + filled, length, (void *)transfer->segment) != 0) {
+    if (read_user(scratch->payload + filled, length, (void *)transfer->segment) != 0) {
         if (filled == 0)
             count(COUNTER_UNREADABLE_BYTES, length);
         else
@@ -281,7 +279,7 @@ static __always_inline void capture_movement(void *context, struct scratch *scra
             continuations.call(context, CONTINUE_TRANSFER);
             return;
         }
-        if (bpf_probe_read_user(scratch->payload, length, (void *)movement->address) == 0)
+        if (read_user(scratch->payload, length, (void *)movement->address) == 0)
             payload_length = length;
         else
             missing = MISSING_UNREADABLE;
