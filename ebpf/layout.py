@@ -45,8 +45,8 @@ PROCESS_POLICY = struct.Struct("<QIHBB")
 """since_ktime_ns, turn_budget, port_set, flags, finishing."""
 PORT_OF_SET = struct.Struct("<HH")
 """set, port."""
-STREAM_STATE = struct.Struct("<QQQQIIIIHHIII16s")
-"""position, reported, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, framed,
+STREAM_STATE = struct.Struct("<QQQQQIIIIHHIII16s")
+"""position, reported, lost_end, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, framed,
 header_length, keep_left, skip_left, kept, held."""
 CONNECTION = struct.Struct(f"<QQ9B7x{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
 """id, seen_ktime_ns, verdict, role, joined_late, opened, closed, turn, turns, ended, missed, streams,
@@ -255,10 +255,10 @@ def uncaptured_tail(connection: bytes, connection_id: int) -> list[SocketEvent]:
     info = _decode_socket(facts, 0)
     events = []
     for direction in Direction:
-        position, reported, lost_ktime_ns, _held_ktime, _spent, missing, *_held = STREAM_STATE.unpack_from(
-            streams, direction * STREAM_STATE.size
+        _position, reported, lost_end, lost_ktime_ns, _held_ktime, _spent, missing, *_held = (
+            STREAM_STATE.unpack_from(streams, direction * STREAM_STATE.size)
         )
-        if position > reported:
+        if lost_end > reported:
             events.append(
                 SocketEvent(
                     EventKind.DATA,
@@ -267,7 +267,7 @@ def uncaptured_tail(connection: bytes, connection_id: int) -> list[SocketEvent]:
                     0,
                     direction,
                     reported,
-                    position - reported,
+                    lost_end - reported,
                     b"",
                     _MISSING[missing & 63],
                     _ROLES[role],

@@ -49,6 +49,13 @@ static __always_inline void begin_record(struct socket_record *record, struct co
     record->socket = connection->socket;
 }
 
+/* Notes that what lies before `end` and is not delivered yet never will be. Bytes that another thread is
+ * about to deliver are not meant. */
+static __always_inline void note_uncaptured(struct stream_state *stream, __u64 end, __u64 ktime_ns) {
+    stream->lost_end = end;
+    stream->lost_ktime_ns = ktime_ns;
+}
+
 /* Delivers a DATA record that covers `length` bytes from `position`; its payload, if any, already stands
  * behind it. */
 static __always_inline void deliver_data(struct socket_record *record, struct connection *connection,
@@ -63,7 +70,7 @@ static __always_inline void deliver_data(struct socket_record *record, struct co
     record->payload_length = payload_length;
     if (deliver(record, sizeof(*record) + payload_length)) {
         stream->missing |= missing | MISSING_RING_FULL;
-        stream->lost_ktime_ns = ktime_ns;
+        note_uncaptured(stream, position + length, ktime_ns);
         count(COUNTER_RING_FULL_BYTES, payload_length); /* bytes without payload were counted already */
         return;
     }
@@ -77,11 +84,10 @@ static __always_inline void deliver_uncaptured(struct socket_record *record, str
                                                __u32 direction) {
     struct stream_state *stream = &connection->streams[direction & 1];
     __u64 reported = stream->reported;
-    __u64 position = stream->position;
+    __u64 end = stream->lost_end;
 
-    if (position > reported)
-        deliver_data(record, connection, direction, reported, position - reported, 0, 0,
-                     stream->lost_ktime_ns, 0);
+    if (end > reported)
+        deliver_data(record, connection, direction, reported, end - reported, 0, 0, stream->lost_ktime_ns, 0);
 }
 
 static __always_inline void deliver_ended(struct socket_record *record, struct connection *connection,

@@ -145,7 +145,7 @@ static __always_inline void skip_bytes(struct scratch *scratch, struct connectio
     transfer->message_left -= length;
     transfer->delivered += length;
     stream->skip_left -= length;
-    note_over_budget(connection, transfer->direction, length, transfer->ktime_ns);
+    note_over_budget(connection, transfer->direction, transfer->delivered, length, transfer->ktime_ns);
 }
 
 /* Once it is not known where frames begin, the rest of the call is captured like any other bytes. */

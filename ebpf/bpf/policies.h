@@ -50,7 +50,7 @@ static __always_inline void pass_by(struct connection *connection, struct moveme
     }
     __sync_fetch_and_add(&stream->position, movement->bytes);
     stream->missing |= MISSING_UNWANTED;
-    stream->lost_ktime_ns = bpf_ktime_get_ns();
+    note_uncaptured(stream, stream->position, bpf_ktime_get_ns());
     if (stream->framed)
         pass_unseen(stream, movement->bytes);
     count(COUNTER_UNWANTED_BYTES, movement->bytes);

@@ -166,8 +166,9 @@ struct fork_record {
  * threads on one socket, which costs accuracy of a cause, never a position. */
 struct stream_state {
     __u64 position;      /* bytes moved */
-    __u64 reported;      /* position up to which records were delivered; what lies between is uncaptured */
-    __u64 lost_ktime_ns; /* when the last uncaptured byte moved */
+    __u64 reported;      /* position up to which records were delivered */
+    __u64 lost_end;      /* position behind the last byte that is known to be uncaptured */
+    __u64 lost_ktime_ns; /* when that byte moved */
     __u64 held_ktime_ns; /* when the held bytes moved */
     __u32 spent;         /* payload delivered this turn */
     __u32 missing;       /* causes since the last delivered record */

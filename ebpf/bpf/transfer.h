@@ -98,13 +98,14 @@ static __always_inline __u32 read_first_bytes(struct scratch *scratch, struct mo
     return filled > HELD_BYTES ? HELD_BYTES : filled;
 }
 
-/* Bytes of the call that are not in any record because the budget was used up. */
-static __always_inline void note_over_budget(struct connection *connection, __u32 direction, __u64 bytes,
-                                             __u64 ktime_ns) {
+/* `bytes` of the call, up to the stream position `end`, are not in any record because the budget was used up.
+ */
+static __always_inline void note_over_budget(struct connection *connection, __u32 direction, __u64 end,
+                                             __u64 bytes, __u64 ktime_ns) {
     struct stream_state *stream = &connection->streams[direction & 1];
 
     stream->missing |= MISSING_BUDGET;
-    stream->lost_ktime_ns = ktime_ns;
+    note_uncaptured(stream, end, ktime_ns);
     count(COUNTER_BUDGET_BYTES, bytes);
 }
 
@@ -208,7 +209,7 @@ static __always_inline void finish_transfer(struct scratch *scratch, struct conn
     if (left == 0)
         return;
     if (transfer->wanted == 0) {
-        note_over_budget(connection, transfer->direction, left, transfer->ktime_ns);
+        note_over_budget(connection, transfer->direction, transfer->end, left, transfer->ktime_ns);
         return;
     }
     count(COUNTER_IOVEC_BOUND_BYTES, left);
@@ -267,7 +268,7 @@ static __always_inline void capture_movement(void *context, struct scratch *scra
         missing = movement->form == FORM_UNSEEN ? MISSING_SENDFILE : MISSING_UNREADABLE;
     } else {
         if (stream->spent >= budget) {
-            note_over_budget(connection, direction, bytes, ktime_ns);
+            note_over_budget(connection, direction, position + bytes, bytes, ktime_ns);
             return;
         }
         if (wanted > budget - stream->spent)
@@ -289,7 +290,7 @@ static __always_inline void capture_movement(void *context, struct scratch *scra
     if (missing)
         count(missing == MISSING_SENDFILE ? COUNTER_SENDFILE_BYTES : COUNTER_UNREADABLE_BYTES, wanted);
     if (wanted < bytes)
-        note_over_budget(connection, direction, bytes - wanted, ktime_ns);
+        note_over_budget(connection, direction, position + bytes, bytes - wanted, ktime_ns);
 }
 
 #endif

@@ -19,7 +19,7 @@ STRUCTS = {
     ),
     "stream_state": (
         (
-            "position reported lost_ktime_ns held_ktime_ns spent missing held_length held_tgid framed "
+            "position reported lost_end lost_ktime_ns held_ktime_ns spent missing held_length held_tgid framed "
             "header_length keep_left skip_left kept held"
         ),
         layout.STREAM_STATE,
