@@ -87,6 +87,8 @@ class ProcessPolicy:
     """Only connections with one of these ports at either end; empty: every port."""
     bodies: bool = True
     """False: of each turn no more is copied than a header block may be long."""
+    tls: bool = True
+    """False: its TLS connections are left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ class SocketInfo:
     """
 
     family: str
-    """`ipv4`, `ipv6` or `unix`."""
+    """`ipv4`, `ipv6` or `unix`; `unknown` for a TLS session as long as nothing tells which socket carries
+    it."""
     local_address: str | None
     local_port: int | None
     remote_address: str | None
@@ -110,6 +113,8 @@ class SocketInfo:
     """Opaque key under which the source can still find the live connection; see `EventSource.inspect`."""
     is_http2: bool = False
     """The source judged that HTTP/2 is spoken from the first captured byte on; False: the bytes tell."""
+    tls: str | None = None
+    """Library whose plaintext this is: `openssl`, `gnutls`, `go`. None: what passes on the socket itself."""
 
 
 @dataclass(slots=True)
@@ -172,6 +177,17 @@ class ProcessExited:
 
 
 @dataclass(frozen=True, slots=True)
+class FileMapped:
+    """A process that is captured, or may be, has mapped a file as code: a library, mostly."""
+
+    ktime_ns: int
+    tgid: int
+    inode: int
+    name: str
+    """Last component of its path; possibly cut."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """What /proc said of a process when it was first seen; recordings carry it, a live source does not."""
 
@@ -198,7 +214,7 @@ class ClockSample:
 
 
 CaptureEvent: TypeAlias = (
-    SocketEvent | ProcessExecuted | ProcessForked | ProcessExited | ProcessFacts | ClockSample
+    SocketEvent | ProcessExecuted | ProcessForked | ProcessExited | FileMapped | ProcessFacts | ClockSample
 )
 
 

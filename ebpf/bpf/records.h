@@ -33,6 +33,7 @@ enum record_kind {
     RECORD_PROCESS_EXECUTED = 5,
     RECORD_PROCESS_EXITED = 6,
     RECORD_PROCESS_FORKED = 7,
+    RECORD_FILE_MAPPED = 8,
 };
 
 enum direction { INGRESS = 0, EGRESS = 1 };
