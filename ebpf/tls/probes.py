@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class TlsProgram(Enum):
-    """A program of bpf/program.bpf.c, by its name there. Entered with the arguments of the probed function."""
+    """A program of bpf/program.bpf.c, by its name there; it sees the arguments of the probed function."""
 
     OPENSSL_READ = "openssl_read"
     """SSL_read(ssl, buffer, size): how many, or not above 0."""
