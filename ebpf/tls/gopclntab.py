@@ -26,7 +26,7 @@ _COMMON_BYTES = {
     Machine.X86_64: b"\xff\xff\xff\0\0\x01\x08",
     Machine.AARCH64: b"\xff\xff\xff\0\0\x04\x08",
 }
-"""Of the header, from its second byte on: rest of the magic, padding, sizes of an instruction and a pointer."""
+"""Of the header, from its second byte on: magic, padding, sizes of an instruction and of a pointer."""
 
 _SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 _HEADER_BYTES = 8

@@ -86,8 +86,8 @@ def first_call(code: bytes, address: int, machine: Machine) -> Call | None:
 
     The one exception is a comparison of the third argument, the size. None for anything less plain.
     """
-    if machine is not Machine.X86_64:
-        return None
+    if machine is Machine.AARCH64:
+        return _aarch64_first_call(code, address)
     registers = dict.fromkeys(_REGISTERS.values(), Value.OTHER)
     registers.update(zip(_ARGUMENTS, _GIVEN, strict=True))
     registers["rsp"] = Value.LOCAL
@@ -106,6 +106,31 @@ def first_call(code: bytes, address: int, machine: Machine) -> Call | None:
         else:
             compares_size = mnemonic in _COMPARISONS and _compares(instruction, registers)
             _follow(instruction, registers)
+    return None
+
+
+def _aarch64_first_call(code: bytes, address: int) -> Call | None:
+    """Understands what a function does that hands over to another, and nothing more.
+
+    Arm Architecture Reference Manual for A-profile, C4.1: the encodings.
+    """
+    registers = dict(enumerate(_GIVEN))
+    for index, (word,) in enumerate(struct.iter_unpack("<I", code[: len(code) & ~3])):
+        target = word & 0x1F
+        if word & 0x7C000000 == 0x14000000:  # B, BL
+            distance = (word & 0x3FFFFFF ^ 0x2000000) - 0x2000000
+            destination = address + 4 * (index + distance)
+            return Call(destination, tuple(registers[number] for number in range(5)), is_checked=False)
+        if word & 0xFFE0FFE0 == 0xAA0003E0:  # MOV Xd, Xm
+            registers[target] = registers.get(word >> 16 & 0x1F, Value.OTHER)
+        elif word & 0x7FFFFFE0 == 0x52800000:  # MOV Xd or Wd, #0
+            registers[target] = Value.ZERO
+        elif not (
+            word & 0xFFFFF01F == 0xD503201F  # hints: BTI, PACIASP, NOP
+            or word == 0x910003FD  # MOV X29, SP
+            or word & 0xFFC07FFF == 0xA9807BFD  # STP X29, X30, [SP, #n]!
+        ):
+            return None
     return None
 
 

@@ -42,6 +42,7 @@ _VERSION = re.compile(rb"OpenSSL (\d+\.\d+\.\d+[a-z]*)\S* +\d{1,2} [A-Z][a-z]{2}
 _MAX_VERSION_BYTES = 80
 
 _GIVEN = (Value.FIRST, Value.SECOND, Value.THIRD)
+_ALL_GIVEN = (*_GIVEN, Value.FOURTH, Value.FIFTH)
 
 
 def find_openssl(elf: ElfFile, functions: Mapping[str, int], name: str) -> TlsStack | None:
@@ -114,14 +115,21 @@ class _Points:
         ]
 
     def _writing_with_flags(self) -> list[ProbePoint]:
-        """From OpenSSL 3.3 on SSL_write_ex is SSL_write_ex2 without flags: it calls it, unless inlined."""
+        """From OpenSSL 3.3 on SSL_write_ex is SSL_write_ex2 without flags: it calls it, unless inlined.
+
+        Where it does, a probe on each would see the same bytes twice.
+        """
         inner, outer = self._first_call("SSL_write_ex2"), self._first_call("SSL_write_ex")
-        is_inlined = inner is not None and outer is not None and inner.target == outer.target
-        inlined = {"SSL_write_ex": (*_GIVEN, Value.ZERO, Value.FOURTH)} if is_inlined else {}
+        without_flags = (*_GIVEN, Value.ZERO, Value.FOURTH)
+        calls_it = (
+            outer is not None
+            and outer.arguments == without_flags
+            and (inner is None or outer.target != inner.target)
+        )
         internal = self._internal(
             SSL_write=(*_GIVEN, Value.ZERO, Value.LOCAL),
-            SSL_write_ex2=(*_GIVEN, Value.FOURTH, Value.FIFTH),
-            **inlined,
+            SSL_write_ex2=_ALL_GIVEN,
+            **({} if calls_it else {"SSL_write_ex": without_flags}),
         )
         if internal is not None:
             return self._both(TlsProgram.OPENSSL_WRITE_EX2, internal)
@@ -129,9 +137,7 @@ class _Points:
             *self._with_return(TlsProgram.OPENSSL_WRITE, "SSL_write"),
             *self._with_return(TlsProgram.OPENSSL_WRITE_EX2, "SSL_write_ex2"),
         ]
-        if is_inlined:
-            points += self._with_return(TlsProgram.OPENSSL_WRITE_EX, "SSL_write_ex")
-        return points
+        return points if calls_it else points + self._with_return(TlsProgram.OPENSSL_WRITE_EX, "SSL_write_ex")
 
     def _ciphertext(self) -> list[ProbePoint]:
         # The size is the third argument of either, and only the entry is looked at.
