@@ -72,6 +72,8 @@ class CaptureOptions:
     judge_at_exec: bool = False
     """A process that executes a program becomes `Policy.UNDECIDED`: captured until the agent has judged
     it."""
+    tls: bool = True
+    """Whether plaintext is taken from the libraries of TLS, and files that are mapped as code are told of."""
     agent_tgid: int = field(default_factory=os.getpid)
     """Process that is never captured, nor the other end of the connections it opens."""
 
