@@ -329,7 +329,7 @@ def check(configuration: Configuration, report_format: str, of_pods: bool) -> No
         return
     from agent.check import report
 
-    text, satisfied = report(report_format)
+    text, satisfied = report(configuration, report_format)
     click.echo(text)
     if not satisfied:
         click.get_current_context().exit(EXIT_HOST)

@@ -58,10 +58,8 @@ class Inspection:
 
 def load_inspector() -> Inspector:
     """Return an inspector with nothing remembered."""
-    from ebpf.tls.inspection import (  # type: ignore[import-not-found]
-        inspect_file,
-        may_hold_tls,
-    )
+    # Imported late: a run without TLS needs no disassembler.
+    from ebpf.tls.inspection import inspect_file, may_hold_tls
 
     return Inspector(inspect_file, may_hold_tls)
 

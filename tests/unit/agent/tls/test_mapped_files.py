@@ -83,6 +83,7 @@ def test_a_mapped_file_is_found_and_read(start: Start, tmp_path: Path) -> None:
 
 def test_the_executable_is_found_whatever_its_path_leads_to(start: Start) -> None:
     mapper = start()
+    mapper.do("wait until it runs")
     descriptor = open_executable(mapper.pid)
     assert os.path.samestat(os.fstat(descriptor), Path(sys.executable).stat())
     os.close(descriptor)
