@@ -188,7 +188,7 @@ def open_workloads(
     taps = None
     if configuration.tls.enabled:
         taps = TlsTaps(
-            source,  # type: ignore[arg-type]
+            source,
             source,
             load_inspector(),
             default_policy=rules.default_policy,
