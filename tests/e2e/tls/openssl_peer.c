@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <poll.h>
@@ -302,6 +303,13 @@ static void serve_connection(struct peer *peer, char *message) {
     }
 }
 
+/* Messages in small pieces would wait for acknowledgements. */
+static int without_delay(int connection) {
+    int on = 1;
+    expect(setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0, "TCP_NODELAY");
+    return connection;
+}
+
 static void serve(const struct pattern *pattern, const char *certificate, const char *key, int connections) {
     SSL_CTX *context = build_context(pattern, TLS_server_method());
     expect(SSL_CTX_use_certificate_file(context, certificate, SSL_FILETYPE_PEM) == 1, certificate);
@@ -320,6 +328,7 @@ static void serve(const struct pattern *pattern, const char *certificate, const 
     for (int number = 0; number < connections; number++) {
         peer.in = peer.out = accept(listening, NULL, NULL);
         expect(peer.in >= 0, "accept");
+        without_delay(peer.in);
         if (peer.ssl == NULL)
             peer.ssl = SSL_new(context);
         attach_transport(&peer);
@@ -341,7 +350,7 @@ static int connect_to(int port) {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     int connection = socket(AF_INET, SOCK_STREAM, 0);
     expect(connect(connection, (struct sockaddr *)&address, sizeof address) == 0, "connect");
-    return connection;
+    return without_delay(connection);
 }
 
 static int local_port_of(int connection) {
