@@ -40,6 +40,21 @@ def installed_node() -> str:
     return node
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server that listens."""
+
+    port: int
+    """Of its TLS."""
+    pid: int
+    """Of the process that was started: nginx and gunicorn serve in children of it."""
+
+    @property
+    def url(self) -> str:
+        """Where it is reached, without a path."""
+        return f"https://127.0.0.1:{self.port}"
+
+
 @contextmanager
 def running_process(*command: str, port: int) -> Iterator[int]:
     """Run a server until it is not needed any more; yield its process id when it listens."""
@@ -52,7 +67,7 @@ def running_process(*command: str, port: int) -> Iterator[int]:
 
 
 @contextmanager
-def _running_tls_nginx(materials: Materials, folder: Path) -> Iterator[int]:
+def _running_tls_nginx(materials: Materials, folder: Path) -> Iterator[Running]:
     for reachable in (folder, *folder.parents[:2]):
         reachable.chmod(0o755)  # nginx drops its privileges
     port, behind = free_port(), free_port()
@@ -66,7 +81,7 @@ def _running_tls_nginx(materials: Materials, folder: Path) -> Iterator[int]:
     )
     plaintext = (str(materials.go_peer), "serve-plaintext", f"127.0.0.1:{behind}")
     with running_process(*plaintext, port=behind), running_nginx(folder, locations):
-        yield port
+        yield Running(port, int((folder / "nginx.pid").read_text()))
 
 
 def _command(name: str, materials: Materials, port: int) -> list[str]:
@@ -91,12 +106,12 @@ def _command(name: str, materials: Materials, port: int) -> list[str]:
 
 
 @contextmanager
-def running_server(name: str, materials: Materials, folder: Path) -> Iterator[int]:
-    """Run `nginx`, `gunicorn`, `uvicorn`, `node`, `installed-node` or `go`; yield the port of its TLS."""
+def running_server(name: str, materials: Materials, folder: Path) -> Iterator[Running]:
+    """Run `nginx`, `gunicorn`, `uvicorn`, `node`, `installed-node` or `go`."""
     if name == "nginx":
-        with _running_tls_nginx(materials, folder) as port:
-            yield port
+        with _running_tls_nginx(materials, folder) as nginx:
+            yield nginx
         return
     port = free_port()
-    with running_process(*_command(name, materials, port), port=port):
-        yield port
+    with running_process(*_command(name, materials, port), port=port) as pid:
+        yield Running(port, pid)

@@ -42,14 +42,14 @@ def library_of(name: str) -> str:
 def test_each_request_becomes_exactly_one_span_at_each_end(
     capture: Callable[..., Capture], materials: Materials, tmp_path: Path, server: str, client: str
 ) -> None:
-    with running_server(server, materials, tmp_path) as port:
-        capturing = capture(port)
-        asked = converse(client, f"https://127.0.0.1:{port}", materials, tmp_path)
+    with running_server(server, materials, tmp_path) as running:
+        capturing = capture(running.port)
+        asked = converse(client, running.url, materials, tmp_path)
         spans = capturing.end()
     assert len(asked) == CONNECTIONS * REQUESTS_PER_CONNECTION == 1000
     libraries = {CLIENT: library_of(client), SERVER: library_of(server)}
     version = "2" if client.endswith("-h2") else "1.1"
-    assert_exact(spans, asked, port, libraries=libraries, version=version)
+    assert_exact(spans, asked, running.port, libraries=libraries, version=version)
     ports = {span.attributes["network.peer.port"] for span in of_kind(spans, SERVER)}
     if server == "gunicorn":
         assert len(ports) > CONNECTIONS, "its synchronous workers close after each answer"
