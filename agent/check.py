@@ -1,6 +1,6 @@
 """The report of `wirespan check`: what this host supports, what is missing, and what mends it.
 
-Owns the form of the report; what is looked at belongs to `ebpf.preflight`.
+Owns the form of the report; what is looked at belongs to `ebpf.preflight`, and of TLS to `tls.report`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
+from agent.config import Configuration
+from agent.tls.inspector import load_inspector
+from agent.tls.report import TlsReport, TlsSurvey, format_lines
 from ebpf.preflight import Finding, preflight
 
 
-def report(report_format: str) -> tuple[str, bool]:
+def report(configuration: Configuration, report_format: str) -> tuple[str, bool]:
     """Return the report of this host (`text` or `json`) and whether a run would work."""
     findings = preflight()
-    return (format_json(findings) if report_format == "json" else format_text(findings)), would_run(findings)
+    rules = configuration.selection_rules()
+    tls = TlsSurvey(load_inspector(), rules, enabled=configuration.tls.enabled).run()
+    text = format_json(findings, tls) if report_format == "json" else format_text(findings, tls)
+    return text, would_run(findings)
 
 
 def would_run(findings: Sequence[Finding]) -> bool:
@@ -23,19 +29,20 @@ def would_run(findings: Sequence[Finding]) -> bool:
     return all(finding.satisfied for finding in findings if finding.required)
 
 
-def format_json(findings: Sequence[Finding]) -> str:
-    """Return the findings as one JSON object."""
+def format_json(findings: Sequence[Finding], tls: TlsReport) -> str:
+    """Return what was found as one JSON object."""
     return json.dumps(
         {
             "would_run": would_run(findings),
             "findings": [dataclasses.asdict(finding) for finding in findings],
+            "tls": dataclasses.asdict(tls),
         },
         indent=2,
     )
 
 
-def format_text(findings: Sequence[Finding]) -> str:
-    """Return the findings as lines for people, with the remedy below what is missing."""
+def format_text(findings: Sequence[Finding], tls: TlsReport) -> str:
+    """Return what was found as lines for people, with the remedy below what is missing."""
     width = max((len(finding.subject) for finding in findings), default=0)
     lines = []
     for finding in findings:
@@ -43,7 +50,7 @@ def format_text(findings: Sequence[Finding]) -> str:
         lines.append(f"{mark:<8} {finding.subject:<{width}}  {finding.detail}")
         if finding.remedy:
             lines.append(f"{'':<8} {'':<{width}}  → {finding.remedy}")
-    lines.append("")
+    lines.extend(("", *format_lines(tls), ""))
     lines.append(
         "`wirespan run` would work here."
         if would_run(findings)

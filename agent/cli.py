@@ -97,6 +97,21 @@ KUBERNETES = _setting(
     default=None,
     help="Pods of this node, as annotations and the configuration say.",
 )
+TLS = (
+    _setting(
+        "--tls/--no-tls",
+        "tls.enabled",
+        default=None,
+        help="Take plaintext from TLS libraries (the default), or leave TLS alone.",
+    ),
+    _setting(
+        "--tls-exclude",
+        "tls.exclude_executables",
+        multiple=True,
+        metavar="GLOB",
+        help="Leave TLS of processes alone whose executable matches, by path or name.",
+    ),
+)
 MAX_BODY = _setting(
     "--max-body",
     "content.max_body",
@@ -257,7 +272,7 @@ def main() -> None:
 
 
 @main.command()
-@configured(*WHAT, KUBERNETES, *CONTENT, *OUT, DURATION, HEALTH, SHUTDOWN)
+@configured(*WHAT, KUBERNETES, *TLS, *CONTENT, *OUT, DURATION, HEALTH, SHUTDOWN)
 def run(configuration: Configuration) -> None:
     """Capture and export.
 
@@ -271,7 +286,7 @@ def run(configuration: Configuration) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@configured(*WHAT, KUBERNETES, MAX_BODY, DURATION)
+@configured(*WHAT, KUBERNETES, *TLS, MAX_BODY, DURATION)
 def record(configuration: Configuration, file: Path) -> None:
     """Capture into FILE, without parsing; an existing file is replaced.
 
@@ -314,7 +329,7 @@ def check(configuration: Configuration, report_format: str, of_pods: bool) -> No
         return
     from agent.check import report
 
-    text, satisfied = report(report_format)
+    text, satisfied = report(configuration, report_format)
     click.echo(text)
     if not satisfied:
         click.get_current_context().exit(EXIT_HOST)

@@ -155,6 +155,21 @@ class KubernetesSection(_Section):
     cluster_name: str | None = Field(default=None, description="Value of `k8s.cluster.name`.")
 
 
+class TlsSection(_Section):
+    """Plaintext of TLS connections, taken at the functions of the libraries that encrypt them."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Probe the libraries of captured processes. Without it no program is touched, and TLS"
+        " connections are left alone.",
+    )
+    exclude_executables: tuple[str, ...] = Field(
+        default=(),
+        description="TLS of no process whose executable matches one of these shell patterns, by path or"
+        " name, whatever else is said.",
+    )
+
+
 class ContentSection(_Section):
     """What of a message becomes an attribute."""
 
@@ -270,6 +285,7 @@ class Configuration(_Section):
 
     capture: CaptureSection = CaptureSection()
     kubernetes: KubernetesSection = KubernetesSection()
+    tls: TlsSection = TlsSection()
     content: ContentSection = ContentSection()
     redaction: RedactionSection = RedactionSection()
     otlp: OtlpSection = OtlpSection()
@@ -295,6 +311,7 @@ class Configuration(_Section):
             containers=self.capture.containers,
             pods=self.kubernetes.enabled,
             direction=self.capture.direction,
+            tls_excluded=self.tls.exclude_executables if self.tls.enabled else (),
         )
 
     def kubernetes_options(self) -> KubernetesOptions:
@@ -329,6 +346,7 @@ class Configuration(_Section):
             ring_bytes=self.capture.ring_bytes,
             default_policy=rules.default_policy,
             judge_at_exec=rules.judges,
+            tls=self.tls.enabled,
         )
 
     def parser_limits(self) -> ParserLimits:

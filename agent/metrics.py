@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from agent.pipeline import Pipeline
+from agent.tls.taps import TlsTaps
 from agent.workloads.workload import Discovery
 from parsers.counters import COUNTERS
 
@@ -170,6 +171,8 @@ def _processes(pipeline: Pipeline) -> Iterator[Metric]:
             yield CounterMetricFamily(f"wirespan_{name}", help_text, selection[name])
     if pipeline.discovery is not None:
         yield from _discovery(pipeline.discovery)
+    if pipeline.taps is not None:
+        yield from _tls(pipeline.taps)
 
 
 def _discovery(discovery: Discovery) -> Iterator[Metric]:
@@ -183,6 +186,31 @@ def _discovery(discovery: Discovery) -> Iterator[Metric]:
     yield _labelled(
         "wirespan_discovery", "What discovery of containers and pods did and met, by kind.", "what", counters
     )
+
+
+def _tls(taps: TlsTaps) -> Iterator[Metric]:
+    counters = taps.counters()
+    known = GaugeMetricFamily(
+        "wirespan_tls_state",
+        "Files that have probes, processes that use files with TLS, processes to be looked at.",
+        labels=("what",),
+    )
+    for name in sorted(taps.states):
+        known.add_metric((name,), counters.pop(name))
+    yield known
+    yield _labelled("wirespan_tls", "What was done and met on the way to TLS libraries.", "what", counters)
+    stacks: dict[str, int] = {}
+    for tapped in taps.stacks():
+        if tapped.problem is not None:
+            stacks[tapped.stack.name] = stacks.get(tapped.stack.name, 0) + tapped.processes
+    unseen = GaugeMetricFamily(
+        "wirespan_tls_unseen_processes",
+        "Captured processes with a TLS implementation that can't be probed, by its name.",
+        labels=("stack",),
+    )
+    for name, processes in stacks.items():
+        unseen.add_metric((name,), processes)
+    yield unseen
 
 
 def _labelled(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:

@@ -1,6 +1,7 @@
 """The one place where all stages meet: events in, spans out.
 
     source ──event──► processes, selection          who is it, and is it captured?
+             event──► taps                          does it use TLS, and which library?
              event──► tracker ──exchange──► export ──span──► sinks
              clock sample──► export                 monotonic time becomes Unix time
 
@@ -20,11 +21,13 @@ from agent.export import Export
 from agent.processes import ProcessTable
 from agent.selection import Selection
 from agent.stop import StopRequest
+from agent.tls.taps import TlsTaps
 from agent.workloads.workload import Discovery
 from ebpf.events import (
     CaptureEvent,
     ClockSample,
     EventSource,
+    FileMapped,
     ProcessExecuted,
     ProcessExited,
     ProcessFacts,
@@ -58,6 +61,7 @@ class Pipeline:
         endpoints: EndpointTable | None = None,
         selection: Selection | None = None,
         discovery: Discovery | None = None,
+        taps: TlsTaps | None = None,
         ktime_now: Callable[[], int] | None = None,
     ) -> None:
         """Wire the stages.
@@ -74,6 +78,7 @@ class Pipeline:
         self.ticked_at = time.monotonic()
         """When the loop last came round, by time.monotonic()."""
         self.discovery = discovery
+        self.taps = taps
         self._export = Export(
             processes,
             ids,
@@ -125,6 +130,7 @@ class Pipeline:
         feed = self.tracker.feed
         processes = self.processes
         selection = self.selection
+        taps = self.taps
         latest = self._latest_ktime_ns
         finished: list[HttpExchange] = []
         for event in events:
@@ -153,12 +159,21 @@ class Pipeline:
                 process = processes.execute(event)
                 if selection:
                     selection.judge(process)
+                if taps:
+                    taps.executed(event.tgid, process.facts.executable_path)
             elif isinstance(event, ProcessForked):
                 processes.fork(event)
                 if selection:
                     selection.forked(event.tgid)
+                if taps:
+                    taps.forked(event.tgid, event.parent_tgid)
             elif isinstance(event, ProcessExited):
                 processes.exit(event)
+                if taps:
+                    taps.exited(event.tgid)
+            elif isinstance(event, FileMapped):
+                if taps:
+                    taps.mapped(event)
             elif isinstance(event, ProcessFacts):
                 processes.learn(event)
         self._export.take(finished)

@@ -15,9 +15,17 @@ from agent.pipeline import POLL_SECONDS
 from agent.processes import Process, ProcessTable
 from agent.selection import Selection
 from agent.stop import StopRequest
+from agent.tls.taps import TlsTaps
 from ebpf.capture import LiveCapture
 from ebpf.clocks import read_clocks
-from ebpf.events import CaptureEvent, ProcessExecuted, ProcessExited, ProcessForked, SocketEvent
+from ebpf.events import (
+    CaptureEvent,
+    FileMapped,
+    ProcessExecuted,
+    ProcessExited,
+    ProcessForked,
+    SocketEvent,
+)
 from ebpf.layout import RecordDecoder
 from ebpf.recording import RecordingWriter
 
@@ -33,12 +41,18 @@ class Recorder:
     """One recording while it is made."""
 
     def __init__(
-        self, source: LiveCapture, writer: RecordingWriter, processes: ProcessTable, selection: Selection
+        self,
+        source: LiveCapture,
+        writer: RecordingWriter,
+        processes: ProcessTable,
+        selection: Selection,
+        taps: TlsTaps | None = None,
     ) -> None:
         self._source = source
         self._writer = writer
         self._processes = processes
         self._selection = selection
+        self._taps = taps
         self._decoder = RecordDecoder()
         self._held: deque[tuple[bytes, CaptureEvent, Process | None]] = deque()
         self._held_bytes = 0
@@ -60,18 +74,29 @@ class Recorder:
 
     def take(self, records: Iterable[bytes]) -> None:
         """Take records in, and look at the processes that they are about while those are there."""
-        processes, selection = self._processes, self._selection
+        processes, selection, taps = self._processes, self._selection, self._taps
         for record in records:
             event = self._decoder.decode(record)
             process = None
             if isinstance(event, ProcessExecuted):
                 process = processes.execute(event)
                 selection.judge(process)
+                if taps:
+                    taps.executed(event.tgid, process.facts.executable_path)
             elif isinstance(event, ProcessForked):
                 processes.fork(event)
                 selection.forked(event.tgid)
+                if taps:
+                    taps.forked(event.tgid, event.parent_tgid)
             elif isinstance(event, ProcessExited):
                 processes.exit(event)
+                if taps:
+                    taps.exited(event.tgid)
+            elif isinstance(event, FileMapped):
+                # It is an order to look at a process that runs, and means nothing when that is gone.
+                if taps:
+                    taps.mapped(event)
+                continue
             elif isinstance(event, SocketEvent) and event.tgid:
                 seen_first = event.tgid not in processes
                 process = processes.current(event.tgid, event.ktime_ns)

@@ -6,7 +6,8 @@ something. What the rules say is in `selection_rules` and, for pods, in the deci
     no rule                every process, by the default policy; nothing is decided here
     --pid alone            the process and its present descendants; the kernel hands the policy on at fork
     --exe, --container,    every process that fits; judged at each execve, and again when what is known of
-    --kubernetes           its container or pod changes
+    --kubernetes,          its container or pod changes
+    --tls-exclude
 
 Between an execve and its judgement the kernel captures provisionally, also of children that are forked in
 that time; so does it while a container's name is not known yet. What it captured of a process that is then
@@ -82,14 +83,21 @@ class Selection:
         processes: ProcessTable,
         *,
         discovery: Discovery | None = None,
+        on_change: Callable[[int], None] | None = None,
         ktime_now: Callable[[], int] = time.monotonic_ns,
         proc: Path = procfs.PROC,
     ) -> None:
+        """Make a selection that decides nothing yet.
+
+        `on_change` is called with the tgid of each process that runs already when its policy may have become
+        another. Of a process that the caller hands to `judge` the caller knows itself.
+        """
         assert discovery is not None or not rules.needs_workload, "who knows containers?"
         self._rules = rules
         self._policies = policies
         self._processes = processes
         self._discovery = discovery
+        self._on_change = on_change
         self._ktime_now = ktime_now
         self._proc = proc
         self._version = -1
@@ -148,7 +156,7 @@ class Selection:
         if inherited.finishing:
             self._finishing[tgid] = self._ktime_now() + FINISHING_NS
         if inherited.capture & Policy.UNDECIDED:
-            self.judge(self._processes.observe(tgid, self._ktime_now()))
+            self._judge_again(self._processes.observe(tgid, self._ktime_now()))
 
     def advance(self) -> None:
         """Take note of what discovery has learnt, and of time: call it often."""
@@ -157,7 +165,7 @@ class Selection:
             if due_ktime_ns <= now:
                 self._end_finishing(tgid)
         for process in list(self._pending):
-            self.judge(process)
+            self._judge_again(process)
         discovery = self._discovery
         if discovery is None or not self._rules.needs_workload or discovery.version == self._version:
             return
@@ -171,7 +179,7 @@ class Selection:
         if changed:
             for process in list(self._processes.running()):
                 if process.container in changed:
-                    self.judge(process)
+                    self._judge_again(process)
             self._scan(changed)
 
     def refuses(self, event: SocketEvent) -> bool:
@@ -215,7 +223,20 @@ class Selection:
         """
         return dict(self._counts)
 
+    def _judge_again(self, process: Process) -> None:
+        """Decide on a process of which nobody but this selection knows that it has to be decided on."""
+        former = process.decision
+        self.judge(process)
+        if self._on_change is not None and process.is_running and process.decision != former:
+            self._on_change(process.facts.tgid)
+
     def _judgement(self, process: Process) -> CaptureDecision:
+        decision = self._judgement_without_tls(process)
+        if decision.tls and not self._rules.accepts_tls(process.facts.executable_path):
+            return dataclasses.replace(decision, tls=False)
+        return decision
+
+    def _judgement_without_tls(self, process: Process) -> CaptureDecision:
         facts = process.facts
         if not self._rules.accepts_executable(facts.executable_path):
             return REFUSED
@@ -263,9 +284,13 @@ class Selection:
         current = self._policies.policy(tgid)
         if decision.roles is None:
             if current is None:
-                self._introduce(tgid, ProcessPolicy(capture=Policy.UNDECIDED))
+                self._introduce(tgid, ProcessPolicy(capture=Policy.UNDECIDED, tls=decision.tls))
+            elif current.tls and not decision.tls:
+                self._change(tgid, dataclasses.replace(current, tls=False))
             return
-        wanted = ProcessPolicy(capture=decision.roles, ports=decision.ports, bodies=decision.bodies)
+        wanted = ProcessPolicy(
+            capture=decision.roles, ports=decision.ports, bodies=decision.bodies, tls=decision.tls
+        )
         if current is None:
             self._introduce(tgid, wanted)
             return
@@ -331,13 +356,15 @@ class Selection:
             is_selected = self._descends_from_selected(tgid)
             if is_selected:
                 self._introduce(tgid, ProcessPolicy(capture=self._rules.direction.roles))
+                if self._on_change is not None:
+                    self._on_change(tgid)
             return is_selected
         if not self._rules.accepts_executable(procfs.executable_path(tgid, self._proc)):
             return False
         if self._rules.needs_workload and find_container(procfs.cgroup_paths(tgid, self._proc)) is None:
             return False
         process = self._processes.current(tgid, self._ktime_now())
-        self.judge(process)
+        self._judge_again(process)
         return process.decision is not None and bool(process.decision.roles)
 
     def _descends_from_selected(self, tgid: int) -> bool:
@@ -357,6 +384,8 @@ class Selection:
 def _covers(decision: CaptureDecision, role: Role, socket: SocketInfo) -> bool:
     """Return whether a connection is captured in a role; one that is not known yet may be any."""
     if not decision.roles or (role in _POLICY_BY_ROLE and not decision.roles & _POLICY_BY_ROLE[role]):
+        return False
+    if socket.tls is not None and not decision.tls:
         return False
     return not decision.ports or bool(decision.ports & {socket.local_port, socket.remote_port})
 

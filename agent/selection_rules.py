@@ -54,6 +54,8 @@ class SelectionRules:
     pods: bool = False
     """Whether only pods are captured, as Kubernetes' annotations and rules say."""
     direction: CaptureDirection = CaptureDirection.BOTH
+    tls_excluded: tuple[str, ...] = ()
+    """As `executables`: programs whose TLS connections are left alone, whatever else is said."""
 
     @property
     def default_policy(self) -> Policy:
@@ -68,16 +70,22 @@ class SelectionRules:
     @property
     def judges(self) -> bool:
         """Whether each process that executes a program has to be judged."""
-        return bool(self.executables) or self.needs_workload
+        return bool(self.executables or self.tls_excluded) or self.needs_workload
 
     def accepts_executable(self, path: str | None) -> bool:
         """Return whether a program matches `executables`; one whose path is unknown matches none."""
-        if not self.executables:
-            return True
-        if path is None:
-            return False
-        name = PurePosixPath(path).name
-        return any(fnmatchcase(path, glob) or fnmatchcase(name, glob) for glob in self.executables)
+        return not self.executables or _matches(path, self.executables)
+
+    def accepts_tls(self, path: str | None) -> bool:
+        """Return whether a program's TLS connections are wanted; an unknown path is not excluded."""
+        return not _matches(path, self.tls_excluded)
+
+
+def _matches(path: str | None, globs: tuple[str, ...]) -> bool:
+    if path is None:
+        return False
+    name = PurePosixPath(path).name
+    return any(fnmatchcase(path, glob) or fnmatchcase(name, glob) for glob in globs)
 
 
 def require_processes(rules: SelectionRules, proc: Path = procfs.PROC) -> None:

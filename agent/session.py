@@ -1,8 +1,8 @@
 """One run from start to end: `run`, `record` and `replay` as sequences of opening, working and closing.
 
 Owns the order of starting (outputs first, since they fail fast; then the health server; then whoever knows
-containers, the probes, the processes that run already) and of stopping (last events, then probes off, then
-delivery within the time-out).
+containers, the probes, the processes that run already, their TLS libraries) and of stopping (last events,
+then probes off, then delivery within the time-out).
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from agent.recorder import Recorder
 from agent.selection import Selection
 from agent.selection_rules import require_processes
 from agent.stop import StopRequest
+from agent.tls.inspector import load_inspector
+from agent.tls.taps import TlsTaps
 from agent.workloads.workload import Discovery
 from ebpf.capture import LiveCapture
 from ebpf.packets.capture import PacketCapture
@@ -137,7 +139,7 @@ def record_live(configuration: Configuration, file: Path) -> None:
         closing.callback(lambda: writer.close(losses))
         workloads = open_workloads(configuration, span_options(configuration), stop, closing)
         source = workloads.source
-        recorder = Recorder(source, writer, workloads.processes, workloads.selection)
+        recorder = Recorder(source, writer, workloads.processes, workloads.selection, workloads.taps)
         announce_ready(configuration.agent.log_format)
         stop.after(configuration.agent.duration)
         try:
@@ -157,6 +159,8 @@ class Workloads:
     processes: ProcessTable
     selection: Selection
     discovery: Discovery | None
+    taps: TlsTaps | None
+    """None when TLS is left alone."""
     selected: int | None
     """How many processes were selected that ran already; None when there was nothing to select by."""
 
@@ -181,11 +185,45 @@ def open_workloads(
         discovery=discovery,
     )
     rules = configuration.selection_rules()
-    selection = Selection(rules, source, processes, discovery=discovery)
+    taps = None
+    if configuration.tls.enabled:
+        taps = TlsTaps(
+            source,  # type: ignore[arg-type]
+            source,
+            load_inspector(),
+            default_policy=rules.default_policy,
+        )
+        closing.callback(taps.close)
+    selection = Selection(
+        rules,
+        source,
+        processes,
+        discovery=discovery,
+        on_change=None if taps is None else taps.policy_changed,
+    )
     if discovery is not None and rules.needs_workload and not await_first_answer(discovery, stop):
         log.warning("nothing is known of containers yet: see above; the capture begins without")
     selected = selection.apply_to_running() if rules.pids or rules.judges else None
-    return Workloads(source, processes, selection, discovery, selected)
+    if taps is not None:
+        _attach_to_running(taps, none_is_selected=selected is None)
+    return Workloads(source, processes, selection, discovery, taps, selected)
+
+
+def _attach_to_running(taps: TlsTaps, *, none_is_selected: bool) -> None:
+    """Attach to the TLS libraries of the processes that are captured, within bounds.
+
+    Of those that were selected the taps have heard.
+    """
+    if none_is_selected:
+        taps.look_at_running()
+    is_complete = taps.await_attached()
+    counters = taps.counters()
+    log.info(
+        "TLS: probes in %d files, which %d processes use%s",
+        counters["files"],
+        counters["users"],
+        "" if is_complete else "; some are still looked at",
+    )
 
 
 def live_pipeline(
@@ -201,6 +239,7 @@ def live_pipeline(
         sinks,
         selection=workloads.selection,
         discovery=workloads.discovery,
+        taps=workloads.taps,
         ktime_now=time.monotonic_ns,
     )
 

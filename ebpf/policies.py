@@ -2,7 +2,8 @@
 
 Owns the numbering of port sets and the moment since which a process is watched. It must not decide which
 process is captured (agent). Contract: a connection of which bytes may have gone by while its process was
-ignored is never gone on with as if nothing had happened; the kernel side tells it by `since_ktime_ns`.
+ignored, or its TLS was left alone, is never gone on with as if nothing had happened; the kernel side tells it
+by `since_ktime_ns`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from ebpf.layout import PORT_OF_SET, PROCESS_POLICY
 
 MAX_PORT_SETS = 65_535
 """What their number has room for. The ports of all sets share a map of 8,192, which is full before."""
+_NO_TLS = 8
+"""POLICY_NO_TLS of `enum policy` in bpf/records.h: it shares a byte with the roles and is none of them."""
 
 
 class KernelMap(Protocol):
@@ -39,7 +42,7 @@ class KernelMap(Protocol):
 
 
 def _is_ignored(flags: int, finishing: int) -> bool:
-    return not flags and not finishing
+    return not flags & ~_NO_TLS and not finishing
 
 
 class PolicyTable:
@@ -79,10 +82,12 @@ class PolicyTable:
         port_set = self._number(policy.ports) if policy.ports else 0
         budget = 0 if policy.bodies else self._header_budget
         since_ktime_ns, flags, finishing = self._watched(key)
-        begins = _is_ignored(flags, finishing) and not _is_ignored(policy.capture, policy.finishing)
+        went_by = _is_ignored(flags, finishing) or (policy.tls and flags & _NO_TLS)
+        begins = bool(went_by) and not _is_ignored(policy.capture, policy.finishing)
         if begins:
             since_ktime_ns = self._ktime_now()
-        tail = (budget, port_set, policy.capture, policy.finishing)
+        flags = int(policy.capture) | (0 if policy.tls else _NO_TLS)
+        tail = (budget, port_set, flags, policy.finishing)
         write(key, PROCESS_POLICY.pack(since_ktime_ns, *tail))
         if begins:
             # bytes may have moved between the first look at the clock and the moment it took effect
@@ -92,7 +97,7 @@ class PolicyTable:
         """Return a process to the default policy."""
         key = tgid.to_bytes(4, "little")
         since_ktime_ns, flags, finishing = self._watched(key)
-        begins = _is_ignored(flags, finishing)
+        begins = _is_ignored(flags, finishing) or bool(flags & _NO_TLS)
         if self._default is Policy.IGNORE or not (begins or since_ktime_ns):
             self._policies.delete(key)
             return
@@ -118,7 +123,11 @@ class PolicyTable:
         if port_set:
             ports = next(ports for ports, number in self._numbers.items() if number == port_set)
         return ProcessPolicy(
-            capture=Policy(flags), finishing=Policy(finishing), ports=ports, bodies=budget == 0
+            capture=Policy(flags & ~_NO_TLS),
+            finishing=Policy(finishing),
+            ports=ports,
+            bodies=budget == 0,
+            tls=not flags & _NO_TLS,
         )
 
     def _values(self) -> Iterator[tuple[bytes, bytes]]:
@@ -128,7 +137,7 @@ class PolicyTable:
                 yield key, value
 
     def _watched(self, key: bytes) -> tuple[int, int, int]:
-        """Return since when a process is watched, and in which roles."""
+        """Return since when a process is watched, its flags, and the roles that are let finish."""
         value = self._policies.lookup(key)
         if value is None:
             return 0, self._default, Policy.IGNORE

@@ -24,6 +24,10 @@ MINIMUM_KERNEL = (5, 8)
 _NO_MEMLOCK_KERNEL = (5, 11)
 """From here on maps are charged to the memory cgroup instead of RLIMIT_MEMLOCK."""
 
+_UPROBE_LINKS_KERNEL = (6, 6)
+"""From here on many probes are one link (uprobe_multi), which asks for no more than loading does."""
+UPROBES = Path("/sys/bus/event_source/devices/uprobe")
+
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 _CAP_SYS_PTRACE, _CAP_SYS_ADMIN, _CAP_SYS_RESOURCE, _CAP_PERFMON, _CAP_BPF = 19, 21, 24, 38, 39
 """include/uapi/linux/capability.h."""
@@ -125,8 +129,32 @@ def _check_processes() -> Finding:
     return Finding(
         "privileges to name processes",
         satisfied=False,
-        detail="CAP_SYS_PTRACE missing: executables of other users' processes stay unknown",
+        detail="CAP_SYS_PTRACE missing: executables and TLS libraries of other users stay unknown",
         remedy="Run as root, or grant CAP_SYS_PTRACE.",
+        required=False,
+    )
+
+
+def _check_probes() -> Finding:
+    subject = "probes in programs (TLS)"
+    if not UPROBES.exists():
+        return Finding(
+            subject,
+            satisfied=False,
+            detail="this kernel has no uprobes: TLS connections stay unseen",
+            remedy="Use a kernel with CONFIG_UPROBE_EVENTS=y; in a container, show it /sys.",
+            required=False,
+        )
+    capabilities = _effective_capabilities()
+    has_links = _kernel_version(platform.release()) >= _UPROBE_LINKS_KERNEL
+    if _has(capabilities, _CAP_SYS_ADMIN) or (has_links and _has(capabilities, _CAP_BPF, _CAP_PERFMON)):
+        return Finding(subject, satisfied=True, detail="can be attached", required=False)
+    missing = "CAP_BPF and CAP_PERFMON" if has_links else "CAP_SYS_ADMIN, before Linux 6.6,"
+    return Finding(
+        subject,
+        satisfied=False,
+        detail=f"{missing} missing: TLS connections stay unseen",
+        remedy="Run as root, or grant it.",
         required=False,
     )
 
@@ -212,6 +240,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _check_compiler,
     _check_headers,
     _check_processes,
+    _check_probes,
     _check_environments,
     _check_namespace,
 )

@@ -19,6 +19,8 @@ BPFTOOL = shutil.which("bpftool") or "/usr/sbin/bpftool"
 MAP_NAME = "policy_by_tgid"
 WAIT_SECONDS = 30.0
 MAX_SHOWN = 8
+NO_TLS = 8
+"""POLICY_NO_TLS of bpf/records.h, which is no role."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def policies_of(agent_pid: int) -> dict[int, KernelPolicy]:
             continue
         tgid = int.from_bytes(_bytes(entry["key"]), "little")
         _since, _budget, port_set, flags, finishing = PROCESS_POLICY.unpack(_bytes(entry["value"]))
-        policy = KernelPolicy(Policy(flags), Policy(finishing), bool(port_set))
+        policy = KernelPolicy(Policy(flags & ~NO_TLS), Policy(finishing), bool(port_set))
         if not (policy.roles & Policy.UNDECIDED and (tgid == bpftool.pid or procfs.is_alive(tgid))):
             found[tgid] = policy
     return found

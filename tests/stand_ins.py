@@ -1,9 +1,12 @@
-"""What stands at the edges of the agent in unit tests: discovery, the kernel's policy map, a sink."""
+"""What stands at the edges of the agent in unit tests: discovery, kernel, a sink."""
 
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Mapping, Sequence
 
 from agent.workloads.workload import Absence, ContainerReference, Finding
 from ebpf.events import ProcessPolicy
+from ebpf.tls.probes import ProbePoint
 from otel_bridge.span import Span
 
 
@@ -56,6 +59,41 @@ class PoliciesInMemory:
 
     def policy(self, tgid: int) -> ProcessPolicy | None:
         return self.by_tgid.get(tgid)
+
+
+class ProbesInMemory:
+    """Attaches to nothing, and says to what it would have."""
+
+    def __init__(self) -> None:
+        self.attached: list[int] = []
+        """Inodes of the files that have probes now, in the order of attaching."""
+        self.detached: list[int] = []
+        self.refuses: set[int] = set()
+        """Inodes of files that can't be probed."""
+        self.may_attach = threading.Event()
+        self.may_attach.set()
+
+    def attach_probes(self, descriptor: int, points: Sequence[ProbePoint]) -> "AttachmentInMemory":
+        assert points
+        inode = os.fstat(descriptor).st_ino
+        assert self.may_attach.wait(30)
+        if inode in self.refuses:
+            raise OSError(95, "Operation not supported")
+        assert inode not in self.attached, "one probe fires for all"
+        self.attached.append(inode)
+        return AttachmentInMemory(self, inode)
+
+
+class AttachmentInMemory:
+    """Probes that are not there."""
+
+    def __init__(self, host: ProbesInMemory, inode: int) -> None:
+        self._host = host
+        self._inode = inode
+
+    def close(self) -> None:
+        self._host.attached.remove(self._inode)
+        self._host.detached.append(self._inode)
 
 
 class CollectingSink:

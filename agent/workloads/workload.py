@@ -35,6 +35,8 @@ class CaptureDecision:
     ports: frozenset[int] = frozenset()
     """Only connections with one of these ports at either end; empty: every port."""
     bodies: bool = True
+    tls: bool = True
+    """False: its TLS connections are left alone."""
     reason: str
     """The rule that decided, for people to read: `annotation wirespan.io/capture of the namespace`."""
 

@@ -36,6 +36,7 @@ class CaptureAnnotations:
     direction: CaptureDirection | None = None
     containers: frozenset[str] | None = None
     bodies: bool | None = None
+    tls: bool | None = None
     service_name: str | None = None
     ports: frozenset[int] | None = None
 
@@ -131,6 +132,7 @@ _KNOWN: Mapping[str, tuple[str, Callable[[str], object], str]] = {
         f'names of containers, separated by commas: "nginx,app" (at most {MAX_CONTAINERS})',
     ),
     "bodies": ("bodies", _parse_truth, '"true" or "false"'),
+    "tls": ("tls", _parse_truth, '"true" or "false"'),
     "service-name": (
         "service_name",
         _parse_service_name,

@@ -77,6 +77,7 @@ def decide(rules: CaptureRules, pod: PodProperties, container_name: str | None) 
     nearest = _Nearest(pod.annotations, pod.namespace_annotations)
     ports = nearest.get(lambda each: each.ports)
     bodies = nearest.get(lambda each: each.bodies)
+    tls = nearest.get(lambda each: each.tls)
     roles: Policy | None
     roles, reason = _roles(rules, pod, nearest)
     containers = nearest.get(lambda each: each.containers)
@@ -91,6 +92,7 @@ def decide(rules: CaptureRules, pod: PodProperties, container_name: str | None) 
         roles=roles,
         ports=frozenset() if ports is None else ports[0],
         bodies=rules.bodies if bodies is None else bodies[0],
+        tls=tls is None or tls[0],
         reason=reason,
     )
 

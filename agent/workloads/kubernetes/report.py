@@ -31,7 +31,7 @@ _DIRECTIONS = {
     Policy.CAPTURE_EGRESS: "egress",
     Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS: "both",
 }
-_HEADINGS = ("POD", "CONTAINERS", "CAPTURED", "PORTS", "BODIES", "RULE")
+_HEADINGS = ("POD", "CONTAINERS", "CAPTURED", "PORTS", "BODIES", "TLS", "RULE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,7 @@ class PodLine:
     ports: tuple[int, ...]
     """Empty: all."""
     bodies: bool
+    tls: bool
     rule: str
 
 
@@ -108,6 +109,7 @@ def format_text(found: PodReport) -> str:
             line.direction,
             ",".join(map(str, line.ports)) or "all",
             "yes" if line.bodies else "no",
+            "yes" if line.tls else "no",
             line.rule,
         )
         for line in found.lines
@@ -150,6 +152,7 @@ def _lines(options: KubernetesOptions, pod: Pod, state: ClusterState) -> list[Po
             direction="undecided" if decision.roles is None else _DIRECTIONS[decision.roles],
             ports=tuple(sorted(decision.ports)),
             bodies=decision.bodies,
+            tls=decision.tls,
             rule=decision.reason,
         )
         for decision, names in containers.items()

@@ -18,6 +18,7 @@ from ebpf.events import (
     ClockSample,
     Direction,
     EventKind,
+    FileMapped,
     Missing,
     Policy,
     ProcessExecuted,
@@ -244,6 +245,49 @@ def test_refused_processes_are_left_out_and_counted(executed: list[CaptureEvent]
     assert policies.by_tgid == {}
     assert sink.spans == []
     assert selection.counters()["refused_events"] == 2
+
+
+class ToldTaps:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def mapped(self, event: FileMapped) -> None:
+        self.told.append(("mapped", event.tgid, event.name))
+
+    def executed(self, tgid: int, path: str | None) -> None:
+        self.told.append(("executed", tgid, path))
+
+    def forked(self, tgid: int, parent_tgid: int) -> None:
+        self.told.append(("forked", tgid, parent_tgid))
+
+    def exited(self, tgid: int) -> None:
+        self.told.append(("exited", tgid))
+
+
+PROCESS_EVENTS: list[CaptureEvent] = [
+    ProcessForked(1_100, TGID, 7),
+    ProcessExecuted(1_200, TGID, "curl", ()),
+    FileMapped(1_300, TGID, 99, "libssl.so.3"),
+    ProcessExited(1_400, TGID),
+]
+
+
+def test_taps_hear_of_processes_and_their_files() -> None:
+    taps = ToldTaps()
+    facts = ProcessFacts(1_200, TGID, 1, "/usr/bin/curl", (), None)
+    processes = ProcessTable(resource_of, read=lambda *_: facts)
+    pipeline(Source([CLOCK, *PROCESS_EVENTS]), CollectingSink(), processes=processes, taps=taps).run(
+        StopRequest()
+    )
+    assert taps.told == [
+        ("forked", TGID, 7),
+        ("executed", TGID, "/usr/bin/curl"),
+        ("mapped", TGID, "libssl.so.3"),
+        ("exited", TGID),
+    ]
+    pipeline(Source([CLOCK, *PROCESS_EVENTS]), CollectingSink()).run(StopRequest())
 
 
 def test_a_bug_costs_one_exchange_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

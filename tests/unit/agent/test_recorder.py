@@ -19,6 +19,7 @@ from ebpf import layout
 from ebpf.events import (
     CaptureEvent,
     ClockSample,
+    FileMapped,
     ProcessExecuted,
     ProcessExited,
     ProcessFacts,
@@ -47,7 +48,7 @@ def data(tgid: int, number: int, *, provisional: bool = True) -> bytes:
     flags = layout.RECORD_PROVISIONAL if provisional else 0
     address = socket.inet_aton("127.0.0.1").ljust(16, b"\0")
     values = (1, 0, 2, flags, tgid, now() + number, number, 0, 1, 0, 1)
-    facts = layout.SOCKET_FACTS.pack(1, number, 1, 2, 80, 4000, 0, address, address)
+    facts = layout.SOCKET_FACTS.pack(1, number, 1, 2, 80, 4000, 0, 0, address, address)
     return layout.SOCKET_RECORD.pack(*values) + facts + b"x"
 
 
@@ -72,13 +73,19 @@ class Recording:
     """A recording that is being made, and what it holds in the end."""
 
     def __init__(
-        self, folder: Path, rules: SelectionRules, told: ToldDiscovery | None, *batches: list[bytes]
+        self,
+        folder: Path,
+        rules: SelectionRules,
+        told: ToldDiscovery | None,
+        *batches: list[bytes],
+        taps: object = None,
     ):
         self._file = folder / "traffic.wsr"
         self._writer = RecordingWriter(self._file, version="1")
         processes = ProcessTable(lambda facts: Resource({"service.name": "any"}), discovery=told)  # noqa: ARG005
         selection = Selection(rules, PoliciesInMemory(), processes, discovery=told)
-        self.recorder = Recorder(Source(*batches), self._writer, processes, selection)  # type: ignore[arg-type]
+        source = Source(*batches)
+        self.recorder = Recorder(source, self._writer, processes, selection, taps)  # type: ignore[arg-type]
         self.selection = selection
 
     def read(self) -> list[CaptureEvent]:
@@ -120,6 +127,45 @@ def test_facts_stand_before_what_a_process_did_and_once(tmp_path: Path) -> None:
         ("data", 7),
         ("exit", 7),
     ]
+
+
+class ToldTaps:
+    """Writes down of which processes it is told what."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def mapped(self, event: FileMapped) -> None:
+        self.told.append(("mapped", event.tgid))
+
+    def executed(self, tgid: int, path: str | None) -> None:
+        assert path == "/a"
+        self.told.append(("executed", tgid))
+
+    def forked(self, tgid: int, parent_tgid: int) -> None:
+        self.told.append(("forked", tgid))
+        assert parent_tgid == 7
+
+    def exited(self, tgid: int) -> None:
+        self.told.append(("exited", tgid))
+
+
+def test_taps_hear_of_files_and_the_recording_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taps = ToldTaps()
+    decode = layout.RecordDecoder.decode
+
+    def decode_mapped(decoder: layout.RecordDecoder, record: bytes) -> CaptureEvent:
+        return FileMapped(now(), 7, 1, "libssl.so.3") if record == b"mapped" else decode(decoder, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layout.RecordDecoder, "decode", decode_mapped)
+        recording = Recording(tmp_path, SelectionRules(), None, taps=taps)
+        recording.recorder.take([executed(7, OTHER), b"mapped", forked(8, 7), exited(7)])
+        recording.recorder.write(is_last=True)
+    assert taps.told == [("executed", 7), ("mapped", 7), ("forked", 8), ("exited", 7)]
+    assert outline(recording.read()) == [("exec", 7), ("facts", 7), ("fork", 8), ("exit", 7)]
 
 
 def test_what_is_not_decided_holds_back_what_came_after_it(tmp_path: Path) -> None:

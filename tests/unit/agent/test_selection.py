@@ -5,7 +5,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -46,14 +46,24 @@ class Host:
     """A selection over a policy map, and the time."""
 
     def __init__(
-        self, rules: SelectionRules, *, room: int = 1000, known: ToldDiscovery | None = None
+        self,
+        rules: SelectionRules,
+        *,
+        room: int = 1000,
+        known: ToldDiscovery | None = None,
+        on_change: Callable[[int], None] | None = None,
     ) -> None:
         self.now = 1_000
         self.policies = PoliciesInMemory(room)
         self.known = known
         self.processes = ProcessTable(lambda facts: Resource({"service.name": "any"}), discovery=known)  # noqa: ARG005
         self.selection = Selection(
-            rules, self.policies, self.processes, discovery=known, ktime_now=lambda: self.now
+            rules,
+            self.policies,
+            self.processes,
+            discovery=known,
+            on_change=on_change,
+            ktime_now=lambda: self.now,
         )
 
     def execute(self, tgid: int, path: str | None, container: str | None = None) -> Process:
@@ -224,6 +234,57 @@ def test_a_child_of_an_undecided_process_is_judged(family: tuple[int, int]) -> N
     host.selection.forked(family[1])
     host.selection.forked(NEVER)
     assert host.captured() == {family[1]: BOTH}
+
+
+def test_tls_of_excluded_programs_is_left_alone_and_the_rest_of_them_captured(
+    family: tuple[int, int],
+) -> None:
+    host = Host(SelectionRules(tls_excluded=("vault", "/opt/*")))
+    host.execute(family[0], "/usr/bin/vault")
+    host.execute(family[1], "/usr/bin/curl")
+    assert host.policies.by_tgid == {
+        family[0]: ProcessPolicy(capture=BOTH, tls=False),
+        family[1]: ProcessPolicy(capture=BOTH),
+    }
+    plain, secret = event(family[0]), event(family[0])
+    secret.socket = dataclasses.replace(SOCKET, tls="openssl")
+    assert not host.selection.refuses(plain)
+    assert host.selection.refuses(secret)
+
+
+def test_tls_is_left_alone_while_a_container_is_not_known_too(family: tuple[int, int]) -> None:
+    host = Host(SelectionRules(containers=("shop",), tls_excluded=("vault",)), known=ToldDiscovery())
+    host.execute(family[0], "/usr/bin/vault", CONTAINER)
+    undecided = ProcessPolicy(capture=Policy.UNDECIDED, tls=False)
+    assert host.policies.by_tgid == {family[0]: undecided}
+    host.policies.by_tgid.clear()
+    host.selection.apply_to_running()
+    process = host.processes.execute(
+        ProcessExecuted(host.now, family[1], "/vault", (), (f"/docker/{OTHER}",))
+    )
+    host.selection.judge(process)
+    assert host.policies.by_tgid == {family[1]: undecided}
+
+
+def test_who_watches_hears_of_changes_that_come_with_time_only(family: tuple[int, int]) -> None:
+    heard: list[int] = []
+    host = Host(SelectionRules(containers=("shop",)), known=ToldDiscovery(), on_change=heard.append)
+    host.execute(family[0], "/bin/a", CONTAINER)
+    host.selection.advance()
+    assert heard == []
+    assert host.known is not None
+    host.known.tell(CONTAINER, workload())
+    host.selection.advance()
+    assert heard == [family[0]]
+    host.selection.advance()
+    assert heard == [family[0]]
+
+
+def test_who_watches_hears_of_processes_selected_by_number(family: tuple[int, int]) -> None:
+    heard: list[int] = []
+    host = Host(SelectionRules(pids=(family[0],)), on_change=heard.append)
+    host.selection.apply_to_running()
+    assert sorted(heard) == sorted(family)
 
 
 CONTAINER, OTHER = "a" * 64, "b" * 64

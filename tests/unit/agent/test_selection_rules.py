@@ -33,6 +33,7 @@ def test_the_direction_is_the_policy(direction: CaptureDirection, policy: Policy
         (SelectionRules(executables=("nginx",)), True, False),
         (SelectionRules(containers=("shop",)), True, True),
         (SelectionRules(pods=True), True, True),
+        (SelectionRules(tls_excluded=("nginx",)), True, False),
     ],
 )
 def test_what_has_to_be_judged(rules: SelectionRules, judges: bool, needs_workload: bool) -> None:  # noqa: FBT001
@@ -58,6 +59,8 @@ def test_what_has_to_be_judged(rules: SelectionRules, judges: bool, needs_worklo
 )
 def test_patterns_match_path_or_name(globs: tuple[str, ...], path: str | None, accepted: bool) -> None:  # noqa: FBT001
     assert SelectionRules(executables=globs).accepts_executable(path) is accepted
+    excluded = accepted and bool(globs)
+    assert SelectionRules(tls_excluded=globs).accepts_tls(path) is not excluded
 
 
 def test_a_pid_that_does_not_exist_says_so() -> None:

@@ -12,6 +12,8 @@ from ebpf.policies import MAX_PORT_SETS, PolicyTable
 BOTH = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
 CAPTURED, IGNORED = ProcessPolicy(capture=BOTH), ProcessPolicy(capture=Policy.IGNORE)
 FINISHING = ProcessPolicy(capture=Policy.IGNORE, finishing=BOTH)
+WITHOUT_TLS = ProcessPolicy(capture=BOTH, tls=False)
+IGNORED_WITHOUT_TLS = ProcessPolicy(capture=Policy.IGNORE, tls=False)
 
 
 class MapInMemory:
@@ -80,6 +82,11 @@ class Kernel:
         (BOTH, [IGNORED, CAPTURED], True),
         (BOTH, [CAPTURED, IGNORED, None], True),
         (BOTH, [IGNORED, CAPTURED, None], False),
+        (Policy.IGNORE, [IGNORED_WITHOUT_TLS, WITHOUT_TLS], True),
+        (Policy.IGNORE, [WITHOUT_TLS, IGNORED_WITHOUT_TLS], False),
+        (BOTH, [WITHOUT_TLS], False),
+        (BOTH, [WITHOUT_TLS, CAPTURED], True),
+        (BOTH, [WITHOUT_TLS, None], True),
     ],
 )
 def test_a_process_is_watched_since_it_was_last_ignored(
@@ -118,13 +125,17 @@ def test_policies_are_read_as_they_were_set() -> None:
         1: ProcessPolicy(capture=BOTH, ports=ports, bodies=False),
         2: ProcessPolicy(capture=Policy.UNDECIDED),
         3: ProcessPolicy(capture=Policy.CAPTURE_INGRESS, finishing=Policy.CAPTURE_EGRESS, ports=ports),
+        4: WITHOUT_TLS,
+        5: ProcessPolicy(capture=Policy.UNDECIDED, tls=False),
     }
     for tgid, policy in policies.items():
         kernel.table.set(tgid, policy)
     assert kernel.table.read() == policies
     assert kernel.ports_of(1) == kernel.ports_of(3) == ports
     assert len(kernel.port_sets.content) == 2
-    assert [PROCESS_POLICY.unpack(value)[1] for value in kernel.policies.content.values()] == [4_096, 0, 0]
+    fields = [PROCESS_POLICY.unpack(value) for value in kernel.policies.content.values()]
+    assert [budget for _since, budget, *_ in fields] == [4_096, 0, 0, 0, 0]
+    assert [flags for *_, flags, _finishing in fields] == [3, 4, 1, 8 | 3, 8 | 4]
 
 
 def with_ports(*ports: int) -> ProcessPolicy:

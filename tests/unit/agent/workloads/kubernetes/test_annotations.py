@@ -21,6 +21,7 @@ def test_each_annotation_has_its_value() -> None:
             "wirespan.io/direction": "egress",
             "wirespan.io/containers": "nginx, app",
             "wirespan.io/bodies": "false",
+            "wirespan.io/tls": "false",
             "wirespan.io/service-name": " Check out ",
             "wirespan.io/ports": "8080, 9090,8080",
             "example.com/wirespan.io": "of no concern",
@@ -32,6 +33,7 @@ def test_each_annotation_has_its_value() -> None:
         direction=CaptureDirection.EGRESS,
         containers=frozenset({"nginx", "app"}),
         bodies=False,
+        tls=False,
         service_name="Check out",
         ports=frozenset({8080, 9090}),
     )
@@ -55,6 +57,7 @@ def test_without_annotations_nothing_is_asked_for() -> None:
         ("containers", "a" * 64),
         ("containers", ",".join(f"c{number}" for number in range(MAX_CONTAINERS + 1))),
         ("bodies", "no"),
+        ("tls", "False"),
         ("service-name", "  "),
         ("service-name", "two\nlines"),
         ("service-name", "x" * (MAX_SERVICE_NAME + 1)),

@@ -115,12 +115,15 @@ def test_the_nearest_rule_decides(
 
 def test_ports_and_bodies_come_from_the_nearest_place_too() -> None:
     near = {"ports": frozenset({80})}
-    far = {"ports": frozenset({81}), "bodies": False}
+    far = {"ports": frozenset({81}), "bodies": False, "tls": False}
     decision = decide(CaptureRules(), pod(pod=near, namespace=far), "app")
     assert decision.ports == {80}
     assert decision.bodies is False
+    assert decision.tls is False
     assert decide(CaptureRules(), pod(pod={"bodies": True}, namespace=far), "app").bodies is True
     assert decide(CaptureRules(bodies=False), pod(), "app").bodies is False
+    assert decide(CaptureRules(), pod(pod={"tls": True}, namespace=far), "app").tls is True
+    assert decide(CaptureRules(), pod(), "app").tls is True
     assert decide(CaptureRules(), pod(), "app").ports == frozenset()
 
 

@@ -14,6 +14,7 @@ LINE = PodLine(
     direction="ingress",
     ports=(80, 8080),
     bodies=False,
+    tls=True,
     rule="kubernetes.default is all",
 )
 
@@ -21,13 +22,14 @@ LINE = PodLine(
 def test_people_see_a_table_with_what_is_wrong_below() -> None:
     lines = format_text(PodReport(node="n", lines=(LINE,), notes=("an annotation",))).splitlines()
     assert lines[0] == "node n"
-    assert lines[2].split() == ["POD", "CONTAINERS", "CAPTURED", "PORTS", "BODIES", "RULE"]
-    assert lines[3].split(maxsplit=5) == [
+    assert lines[2].split() == ["POD", "CONTAINERS", "CAPTURED", "PORTS", "BODIES", "TLS", "RULE"]
+    assert lines[3].split(maxsplit=6) == [
         "shop/web",
         "app,proxy",
         "ingress",
         "80,8080",
         "no",
+        "yes",
         "kubernetes.default is all",
     ]
     assert lines[4:] == ["", "an annotation"]

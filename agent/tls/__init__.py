@@ -1,0 +1,1 @@
+"""Which process uses which TLS library, and attaching to it."""

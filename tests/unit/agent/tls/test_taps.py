@@ -1,0 +1,455 @@
+"""Which process uses which TLS library: real processes and files, probes that are not there."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.tls import attachments, taps
+from agent.tls.attachments import GRACE_SECONDS
+from agent.tls.inspector import Inspector
+from agent.tls.taps import SWEEP_SECONDS, TlsTaps
+from ebpf.events import FileMapped, Policy, ProcessPolicy
+from ebpf.tls.probes import ProbePoint, TlsProgram, TlsStack
+from tests.stand_ins import PoliciesInMemory, ProbesInMemory
+from tests.unit.agent.tls.conftest import Mapper, Start
+
+BOTH = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
+CAPTURED = ProcessPolicy(capture=BOTH)
+POINTS = (ProbePoint(TlsProgram.OPENSSL_READ, 64),)
+NEVER = 2**31 - 1
+WAIT_SECONDS = 30.0
+
+
+def inspect(descriptor: int, name: str) -> TlsStack | None:
+    said = os.pread(descriptor, 100, 0)
+    if said.startswith(b"java"):
+        return TlsStack(name="java", obstacle="no function to probe")
+    return TlsStack(name="openssl", version="3", points=POINTS) if said.startswith(b"tls") else None
+
+
+def may_hold_tls(name: str, *, is_executable: bool) -> bool:
+    assert "/" not in name
+    return name.startswith("sleep" if is_executable else ("libssl", "libjvm", "libx"))
+
+
+class Host:
+    """Taps on this host."""
+
+    def __init__(self, default: Policy = BOTH) -> None:
+        self.probes = ProbesInMemory()
+        self.policies = PoliciesInMemory()
+        self.now = 0.0
+        self.inspect: Callable[[int, str], TlsStack | None] = inspect
+        inspector = Inspector(lambda *file: self.inspect(*file), may_hold_tls)
+        self.taps = TlsTaps(
+            self.probes, self.policies, inspector, default_policy=default, monotonic=lambda: self.now
+        )
+
+    def tell_mapped(self, mapper: Mapper, path: Path) -> None:
+        """Have a process map a file, and say so as the kernel does."""
+        mapper.do("map", path)
+        self.taps.mapped(FileMapped(0, mapper.pid, path.stat().st_ino, path.name))
+        self.settle()
+
+    def settle(self) -> None:
+        assert self.taps.await_attached(WAIT_SECONDS)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and the thread notice."""
+        self.now += seconds
+        self.policies.by_tgid[NEVER] = CAPTURED
+        self.taps.mapped(FileMapped(0, NEVER, 1, "libx-of-nobody"))
+        self.settle()
+
+    def is_attached_to(self, *paths: Path) -> bool:
+        return self.probes.attached == [path.stat().st_ino for path in paths]
+
+    def count(self, name: str) -> int:
+        return self.taps.counters()[name]
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    made = Host()
+    yield made
+    made.taps.close(WAIT_SECONDS)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    path = tmp_path / "libssl.so.3"
+    path.write_text("tls")
+    return path
+
+
+def another(path: Path, said: str = "tls") -> Path:
+    path.write_text(said)
+    return path
+
+
+def test_a_file_is_attached_to_once_for_all_and_let_go_after_a_grace(
+    host: Host, start: Start, library: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "libx-of-the-same"
+    os.link(library, other)
+    first, second = start(), start()
+    host.tell_mapped(first, library)
+    host.tell_mapped(first, library)
+    host.tell_mapped(second, other)
+    assert host.is_attached_to(library)
+    assert (host.count("users"), host.count("files"), host.count("inspected_files")) == (2, 1, 1)
+    (tapped,) = host.taps.stacks()
+    assert (tapped.stack.name, tapped.path, tapped.processes, tapped.problem) == (
+        "openssl",
+        str(library),
+        2,
+        None,
+    )
+
+    host.taps.exited(first.pid)
+    host.pass_time(2 * GRACE_SECONDS)
+    assert host.is_attached_to(library)
+    host.taps.exited(second.pid)
+    host.pass_time(GRACE_SECONDS - 1)
+    assert host.is_attached_to(library), "somebody else may come"
+    host.pass_time(1)
+    assert host.is_attached_to()
+    assert host.probes.detached == [library.stat().st_ino]
+    assert host.taps.stacks() == []
+    host.tell_mapped(second, library)
+    assert host.is_attached_to(library)
+
+
+def test_who_comes_back_within_the_grace_finds_the_probes_in_place(
+    host: Host, start: Start, library: Path
+) -> None:
+    for _ in range(20):
+        short = start()
+        host.tell_mapped(short, library)
+        short.end()
+        host.taps.exited(short.pid)
+        host.pass_time(GRACE_SECONDS - 1)
+    assert host.is_attached_to(library)
+    assert host.count("attached_files") == 1
+
+
+def test_names_of_no_interest_cost_no_look(host: Host, start: Start, tmp_path: Path) -> None:
+    mapper = start()
+    host.tell_mapped(mapper, another(tmp_path / "font.ttf"))
+    host.taps.executed(mapper.pid, "/usr/bin/python3")
+    assert (host.count("inspected_files"), host.count("queued"), host.count("users")) == (0, 0, 0)
+    host.tell_mapped(mapper, another(tmp_path / "libx.so", "no such thing"))
+    assert (host.count("inspected_files"), host.count("users")) == (1, 0)
+
+
+def test_a_child_uses_what_its_parent_uses(host: Host, start: Start, library: Path) -> None:
+    parent = start()
+    host.tell_mapped(parent, library)
+    child = int(parent.do("fork"))
+    host.taps.forked(child, parent.pid)
+    host.taps.exited(parent.pid)
+    host.pass_time(2 * GRACE_SECONDS)
+    assert host.is_attached_to(library)
+    host.taps.forked(NEVER - 1, NEVER)
+    assert host.count("users") == 1
+    host.taps.executed(child, "/bin/true")
+    host.pass_time(GRACE_SECONDS)
+    assert host.is_attached_to()
+
+
+def test_a_child_of_a_process_that_is_being_looked_at_is_looked_at_too(
+    host: Host, start: Start, library: Path
+) -> None:
+    parent = start()
+    parent.do("map", library)
+    host.probes.may_attach.clear()
+    host.taps.mapped(FileMapped(0, parent.pid, 1, library.name))
+    wait_until(lambda: host.count("inspected_files") == 1)
+    child = int(parent.do("fork"))
+    host.taps.forked(child, parent.pid)
+    host.taps.exited(parent.pid)
+    host.probes.may_attach.set()
+    host.settle()
+    assert host.is_attached_to(library)
+    assert host.count("users") == 1
+
+
+def test_a_program_is_looked_at_when_it_is_executed(host: Host, start: Start, tmp_path: Path) -> None:
+    library, program = another(tmp_path / "libssl"), tmp_path / "sleep-go"
+    program.write_bytes(b"#!/bin/sh\n")
+    mapper = start()
+    host.tell_mapped(mapper, library)
+    program.write_bytes(Path("/bin/sleep").read_bytes())
+    program.chmod(0o755)
+    host.inspect = lambda *_: TlsStack(name="go", points=POINTS)
+    mapper.do("exec", program)
+    wait_until(lambda: Path(f"/proc/{mapper.pid}/exe").readlink() == program)
+    host.taps.executed(mapper.pid, str(program))
+    host.settle()
+    assert host.is_attached_to(library, program)
+    host.pass_time(GRACE_SECONDS)
+    assert host.is_attached_to(program), "the new program has not mapped that library"
+    host.taps.executed(mapper.pid, None)
+    host.pass_time(GRACE_SECONDS)
+    assert host.is_attached_to()
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        (None, False),
+        (ProcessPolicy(capture=Policy.IGNORE, finishing=BOTH), False),
+        (ProcessPolicy(capture=BOTH, tls=False), False),
+        (ProcessPolicy(capture=Policy.UNDECIDED), True),
+        (ProcessPolicy(capture=Policy.CAPTURE_EGRESS), True),
+    ],
+)
+def test_only_processes_of_which_tls_is_captured_are_users(
+    start: Start, library: Path, policy: ProcessPolicy | None, *, wanted: bool
+) -> None:
+    host = Host(Policy.IGNORE)
+    mapper = start()
+    if policy is not None:
+        host.policies.by_tgid[mapper.pid] = policy
+    host.tell_mapped(mapper, library)
+    host.taps.executed(mapper.pid, "/bin/sleep")
+    host.tell_mapped(mapper, library)
+    assert host.count("inspected_files") == (1 if wanted else 0)
+    assert host.is_attached_to(*[library] * wanted)
+    host.taps.close()
+    assert host.is_attached_to()
+
+
+def test_users_come_and_go_with_their_policy(start: Start, library: Path) -> None:
+    host = Host(Policy.IGNORE)
+    mapper = start()
+    host.tell_mapped(mapper, library)
+    host.policies.by_tgid[mapper.pid] = CAPTURED
+    host.taps.policy_changed(mapper.pid)
+    host.settle()
+    assert host.is_attached_to(library)
+    host.policies.by_tgid[mapper.pid] = ProcessPolicy(capture=BOTH, tls=False)
+    host.taps.policy_changed(mapper.pid)
+    assert host.count("users") == 0
+    host.pass_time(GRACE_SECONDS)
+    assert host.is_attached_to()
+    host.taps.close()
+
+
+def test_processes_that_run_already_are_looked_at(start: Start, library: Path) -> None:
+    host = Host(Policy.IGNORE)
+    captured, let_alone = start(), start()
+    for mapper in (captured, let_alone):
+        mapper.do("map", library)
+    host.policies.by_tgid[captured.pid] = CAPTURED
+    host.taps.look_at_running()
+    host.settle()
+    assert host.is_attached_to(library)
+    assert host.count("users") == 1
+    host.taps.close()
+
+
+def test_the_agent_is_no_user_of_its_own(host: Host) -> None:
+    host.taps.mapped(FileMapped(0, os.getpid(), 1, "libssl.so.3"))
+    assert host.count("queued") == 0
+
+
+def test_events_go_before_the_processes_that_run_already(host: Host, start: Start, tmp_path: Path) -> None:
+    mappers = [start() for _ in range(3)]
+    files = [another(tmp_path / f"libx{number}", f"tls{number}") for number in range(3)]
+    for mapper, path in zip(mappers, files, strict=True):
+        mapper.do("map", path)
+    host.probes.may_attach.clear()
+    host.taps.policy_changed(mappers[0].pid)
+    wait_until(lambda: host.count("inspected_files") == 1)
+    host.taps.policy_changed(mappers[1].pid)
+    host.taps.mapped(FileMapped(0, mappers[2].pid, 1, "libx2"))
+    assert not host.taps.await_attached(0)
+    host.probes.may_attach.set()
+    host.settle()
+    assert host.is_attached_to(files[0], files[2], files[1])
+
+
+def test_a_process_that_ended_before_it_was_looked_at_is_normal(
+    host: Host, start: Start, library: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mapper = start()
+    host.probes.may_attach.clear()
+    mapper.do("map", library)
+    blocker = start()
+    blocker.do("map", another(library.parent / "libx-first", "tls first"))
+    host.taps.mapped(FileMapped(0, blocker.pid, 1, "libx-first"))
+    host.taps.mapped(FileMapped(0, mapper.pid, 1, library.name))
+    mapper.end()
+    host.probes.may_attach.set()
+    host.settle()
+    assert (host.count("users"), host.count("unreadable_files"), host.count("bugs")) == (1, 0, 0)
+    assert caplog.messages == []
+
+
+def test_one_that_ended_while_it_was_attached_leaves_the_probes_to_the_next(
+    host: Host, start: Start, library: Path
+) -> None:
+    mapper = start()
+    host.probes.may_attach.clear()
+    mapper.do("map", library)
+    host.taps.mapped(FileMapped(0, mapper.pid, 1, library.name))
+    wait_until(lambda: host.count("inspected_files") == 1)
+    host.taps.exited(mapper.pid)
+    host.probes.may_attach.set()
+    host.settle()
+    assert host.count("users") == 0
+    host.pass_time(GRACE_SECONDS)
+    assert host.is_attached_to()
+
+
+def test_a_file_that_can_not_be_probed_is_told_once_and_counted(
+    host: Host, start: Start, library: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.probes.refuses.add(library.stat().st_ino)
+    for _ in range(3):
+        mapper = start()
+        host.tell_mapped(mapper, library)
+        (tapped,) = host.taps.stacks()
+        assert tapped.problem == "the kernel refuses the probes: Operation not supported"
+        host.taps.exited(mapper.pid)
+        host.pass_time(GRACE_SECONDS)
+    assert host.count("attach_failures") == 3
+    assert caplog.messages == [
+        f"TLS of {library} is not captured: the kernel refuses the probes: Operation not supported"
+    ]
+
+
+def test_what_has_nothing_to_probe_is_reported(
+    host: Host, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.tell_mapped(start(), another(tmp_path / "libjvm.so", "java"))
+    (tapped,) = host.taps.stacks()
+    assert (tapped.stack.name, tapped.problem) == ("java", "no function to probe")
+    assert (host.count("attach_failures"), host.count("files")) == (0, 0)
+    assert caplog.messages == []
+
+
+def test_a_file_that_is_written_to_is_attached_to_anew(host: Host, start: Start, library: Path) -> None:
+    first, second = start(), start()
+    host.tell_mapped(first, library)
+    library.write_text("tls of another version")
+    host.tell_mapped(second, library)
+    assert host.is_attached_to(library)
+    assert host.probes.detached == [library.stat().st_ino]
+    assert host.count("changed_files") == 1
+    assert host.taps.stacks()[0].processes == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="reads a deleted file")
+def test_a_library_that_an_upgrade_replaced_is_attached_to_beside_the_new_one(
+    host: Host, start: Start, library: Path
+) -> None:
+    old, new = start(), start()
+    old.do("map", library)
+    inode = library.stat().st_ino
+    another(library.parent / "libssl.so.3.dpkg-new", "tls of another version").rename(library)
+    host.taps.mapped(FileMapped(0, old.pid, inode, library.name))
+    host.settle()
+    host.tell_mapped(new, library)
+    assert host.probes.attached == [inode, library.stat().st_ino]
+
+
+def test_a_lost_end_is_noticed(host: Host, start: Start, library: Path) -> None:
+    mapper = start()
+    host.tell_mapped(mapper, library)
+    mapper.end()
+    host.pass_time(SWEEP_SECONDS)
+    assert host.count("users") == 0
+
+
+def test_a_bug_costs_one_look(
+    host: Host, start: Start, library: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mapper = start()
+    attach, host.probes.attach_probes = host.probes.attach_probes, None  # type: ignore[method-assign,assignment]
+    host.tell_mapped(mapper, library)
+    host.tell_mapped(mapper, library)
+    assert host.count("bugs") == 2
+    assert len(caplog.messages) == 1
+    host.probes.attach_probes = attach  # type: ignore[method-assign]
+    host.tell_mapped(mapper, library)
+    assert host.is_attached_to(library)
+
+
+def test_tables_are_bounded(
+    host: Host, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attachments, "MAX_FILES", 2)
+    monkeypatch.setattr(taps, "MAX_PROGRAMS", 3)
+    files = [another(tmp_path / f"libx{number}", f"tls{number}") for number in range(4)]
+    mappers = [start() for _ in range(4)]
+    for mapper, path in zip(mappers[:3], files, strict=False):
+        host.tell_mapped(mapper, path)
+    assert host.is_attached_to(*files[:2])
+    assert host.count("refused_files") == 1
+    host.taps.exited(mappers[0].pid)
+    host.tell_mapped(mappers[1], files[3])
+    assert host.is_attached_to(files[1], files[3]), "one that nobody uses makes room"
+    host.tell_mapped(mappers[0], files[1])
+    host.tell_mapped(mappers[2], files[1])
+    host.tell_mapped(mappers[3], files[1])
+    host.taps.forked(NEVER, mappers[0].pid)
+    assert host.count("queue_overflows") == 2
+    assert host.count("users") == 3
+
+
+def test_complaints_are_bounded_and_not_repeated(
+    host: Host,
+    start: Start,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(taps, "MAX_TOLD", 1)
+
+    def refuse(*_: object) -> int:
+        raise taps.UnreadableFileError("no permission")
+
+    monkeypatch.setattr(taps, "open_mapped", refuse)
+    mapper = start()
+    first, second = (another(tmp_path / name) for name in ("libx1", "libx2"))
+    host.tell_mapped(mapper, first)
+    host.tell_mapped(mapper, first)
+    assert caplog.messages == [f"TLS of {first} is not captured: no permission"]
+    host.tell_mapped(mapper, second)
+    assert host.count("unreadable_files") == 4
+    monkeypatch.setattr(taps, "mapped_code", refuse)
+    host.tell_mapped(mapper, first)
+    assert caplog.messages[-1] == "TLS of some processes is not captured: no permission"
+
+
+def test_closing_waits_for_no_longer_than_it_is_told(
+    start: Start, library: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = Host()
+    mapper = start()
+    mapper.do("map", library)
+    host.probes.may_attach.clear()
+    host.taps.mapped(FileMapped(0, mapper.pid, 1, library.name))
+    wait_until(lambda: host.count("inspected_files") == 1)
+    host.taps.close(0)
+    assert "still being detached" in caplog.messages[0]
+    host.taps.forked(NEVER, mapper.pid)
+    host.probes.may_attach.set()
+    host.taps.close(WAIT_SECONDS)
+    assert host.is_attached_to()
+    assert "tls-taps" not in {thread.name for thread in threading.enumerate()}
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
