@@ -22,8 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define LARGEST_MESSAGE (8 << 20)
@@ -36,13 +36,13 @@ struct pattern {
     bool non_blocking; /* socket with a small send buffer: WANT_READ and WANT_WRITE */
     bool partial;      /* SSL_MODE_ENABLE_PARTIAL_WRITE */
     bool memory;       /* memory BIOs, and this program moves the ciphertext */
-    bool relay;        /* as memory, but another process has the socket */
     bool threads;      /* each call on a thread of its own */
     bool clear;        /* SSL_clear, and the same SSL for the next connection */
     bool resume;       /* the next connection resumes the session of the last */
     bool renegotiate;  /* in the middle of each request; TLS 1.2 has it */
     bool key_update;   /* likewise; TLS 1.3 has it */
     bool early_close;  /* the client goes away in the middle of the last response */
+    size_t relay;      /* as memory, but another process has the socket, and writes so many bytes at once */
     size_t read_size;  /* of each SSL_read */
     size_t write_size; /* of each SSL_write, 0 for whole messages */
     int version;       /* of TLS, 0 for the newest */
@@ -61,7 +61,8 @@ static const struct pattern patterns[] = {
     {.name = "memory", .read_size = 65536, .memory = true},
     {.name = "memory-tiny-reads", .read_size = 5, .memory = true},
     {.name = "memory-1.2", .read_size = 65536, .memory = true, .version = TLS1_2_VERSION},
-    {.name = "relay", .read_size = 65536, .memory = true, .relay = true},
+    {.name = "relay", .read_size = 65536, .memory = true, .relay = 20000},
+    {.name = "relay-in-pieces", .read_size = 65536, .memory = true, .relay = 16},
     {.name = "threads", .read_size = 65536, .threads = true},
     {.name = "clear", .read_size = 65536, .clear = true},
     {.name = "resume", .read_size = 65536, .resume = true},
@@ -281,8 +282,10 @@ static void end_connection(struct peer *peer) {
     if (peer->pattern->memory)
         flush_ciphertext(peer);
     close(peer->out);
-    if (peer->in != peer->out)
+    if (peer->in != peer->out) {
         close(peer->in);
+        expect(wait(NULL) > 0, "wait for the relay");
+    }
 }
 
 static void serve_connection(struct peer *peer, char *message) {
@@ -306,7 +309,7 @@ static void serve_connection(struct peer *peer, char *message) {
 /* Messages in small pieces would wait for acknowledgements. */
 static int without_delay(int connection) {
     int on = 1;
-    expect(setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0, "TCP_NODELAY");
+    expect(setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0, "NODELAY");
     return connection;
 }
 
@@ -360,7 +363,8 @@ static int local_port_of(int connection) {
     return ntohs(address.sin_port);
 }
 
-static void relay_until_closed(int connection, int from, int to) {
+/* Move bytes until both ends have said all that they say. */
+static void relay_until_closed(int connection, int from, int to, size_t piece) {
     char data[20000];
     struct pollfd both[] = {{.fd = connection, .events = POLLIN}, {.fd = from, .events = POLLIN}};
     for (;;) {
@@ -368,17 +372,24 @@ static void relay_until_closed(int connection, int from, int to) {
         for (int side = 0; side < 2; side++) {
             if (both[side].revents == 0)
                 continue;
-            ssize_t size = read(both[side].fd, data, sizeof data);
-            if (size <= 0)
+            ssize_t size = read(both[side].fd, data, side == 0 ? sizeof data : piece);
+            if (size <= 0 && side == 0)
                 _exit(0);
-            write_all(side == 0 ? to : connection, data, (size_t)size);
+            if (size <= 0) {
+                shutdown(connection, SHUT_WR);
+                both[side].fd = -1;
+            } else if (side == 1) {
+                write_all(connection, data, (size_t)size);
+            } else if (write(to, data, (size_t)size) < 0) {
+                to = -1; /* the client wants no more */
+            }
         }
     }
 }
 
 /* Connect, directly or through a process that has the socket; returns the local port. */
 static int open_transport(struct peer *peer, int port) {
-    if (!peer->pattern->relay) {
+    if (peer->pattern->relay == 0) {
         peer->in = peer->out = connect_to(port);
         return local_port_of(peer->out);
     }
@@ -389,10 +400,9 @@ static int open_transport(struct peer *peer, int port) {
     pid_t child = fork();
     expect(child >= 0, "fork");
     if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(towards[1]);
         close(back[0]);
-        relay_until_closed(connection, towards[0], back[1]);
+        relay_until_closed(connection, towards[0], back[1], peer->pattern->relay);
     }
     close(towards[0]);
     close(back[1]);
