@@ -177,6 +177,16 @@ def test_a_pointer_is_what_its_relocation_makes_of_it() -> None:
         assert file.pointer_at(where + 8) == 0x1234, "without a relocation it is in its place"
         assert list(file.pointers_to(TEXT_ADDRESS)) == [where]
         assert list(file.pointers_to(0x1234)) == [where + 8]
+    of_a_symbol = Image(
+        rodata=image.rodata,
+        relocations=image.relocations,
+        patches={"rela_dyn": struct.pack("<QQq", where + 8, 1 << 32 | 1, 5)},
+    )
+    with opened(of_a_symbol.build()) as descriptor:
+        file = ElfFile(descriptor)
+        assert file.pointer_at(where + 8) == 0x1234, "what a symbol adds is not known"
+        with pytest.raises(MalformedFileError):
+            file.pointer_at(8)  # the number of a kind of relocation, where addresses are looked for
     fixed = Image(rodata=image.rodata, relocations=image.relocations, kind=2)
     with opened(fixed.build()) as descriptor:
         assert ElfFile(descriptor).pointer_at(where) == 0, "a program that is not moved"

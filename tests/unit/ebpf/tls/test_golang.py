@@ -145,6 +145,17 @@ def test_go_1_26_states_its_text_in_its_module_data(*, is_relocated: bool) -> No
     assert stack.points == expected_points()
 
 
+def test_a_pointer_to_the_table_that_is_no_module_data_is_looked_past() -> None:
+    program = Program(version="go1.26.8", states_text=False, has_module=True, kind=3, is_relocated=True)
+    data = program.build()
+    relocation = data.index(struct.pack("<QQ", 8, RODATA_ADDRESS)) - 8
+    for address in (RODATA_ADDRESS, TEXT_ADDRESS + SLOT * len(NAMES) - 8):
+        # a pointer like that of module data, but to a place where there is none
+        changed = bytearray(data)
+        struct.pack_into("<Q", changed, relocation, address)
+        assert inspect(bytes(changed)) is None
+
+
 def test_a_table_that_does_not_say_where_its_code_is_leads_nowhere() -> None:
     assert Program(states_text=False).inspect() is None
 
