@@ -207,7 +207,7 @@ def _open_taps(source: LiveCapture, rules: SelectionRules, closing: contextlib.E
     if hazard is not None:
         log.warning("TLS is captured of Go programs only: %s", hazard)
     taps = TlsTaps(
-        source,  # type: ignore[arg-type]
+        source,
         source,
         load_inspector(),
         default_policy=rules.default_policy,

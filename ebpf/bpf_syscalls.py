@@ -14,26 +14,32 @@ import os
 import platform
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 LIBRARY = "libbcc_bpf.so.0"
 """Part of Debian's libbpfcc, which python3-bpfcc depends on."""
 
+PROGRAM_KPROBE = 2
+"""BPF_PROG_TYPE_KPROBE, which uprobes are of as well."""
 PROGRAM_RAW_TRACEPOINT = 17
 """BPF_PROG_TYPE_RAW_TRACEPOINT."""
 PROGRAM_TRACING = 26
 """BPF_PROG_TYPE_TRACING."""
+ATTACH_UPROBE_MULTI = 48
+"""BPF_TRACE_UPROBE_MULTI: many places of one file by one link. Linux 6.6 and later."""
 ATTACH_TRACE_RAW_TP = 23
 """BPF_TRACE_RAW_TP: a raw tracepoint whose arguments the verifier knows by type, entered more cheaply."""
 
 _SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280}
-_PROG_LOAD, _RAW_TRACEPOINT_OPEN = 5, 17
+_PROG_LOAD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 17, 28
 _ONLY_EXISTING = 2  # BPF_EXIST
 _LICENSE = b"GPL"  # the helpers that read memory demand a compatible licence; the C files offer it
 _LOG_BYTES = 1 << 20
 _PROG_LOAD_ATTRIBUTES = struct.Struct("<IIQQIIQII16sIIIIQIIQII")
 _RAW_TRACEPOINT_ATTRIBUTES = struct.Struct("<QI")
+_UPROBE_MULTI_ATTRIBUTES = struct.Struct("<IIIIQQQQIII4x")
+_UPROBE_RETURN = 1  # BPF_F_UPROBE_MULTI_RETURN
 
 _RingCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
@@ -151,6 +157,29 @@ def attach_raw_tracepoint(program: int, name: str | None) -> int:
     """
     text = ctypes.create_string_buffer((name or "").encode())
     return _bpf(_RAW_TRACEPOINT_OPEN, _RAW_TRACEPOINT_ATTRIBUTES.pack(_address(text) if name else 0, program))
+
+
+def attach_uprobes(program: int, path: str, offsets: Sequence[int], *, is_return: bool) -> int:
+    """Attach a program to places of a file, in every process that maps it; return the link's descriptor.
+
+    With `is_return` it runs when the functions that begin there return.
+    """
+    text = ctypes.create_string_buffer(os.fsencode(path))
+    places = (ctypes.c_uint64 * len(offsets))(*offsets)
+    attributes = _UPROBE_MULTI_ATTRIBUTES.pack(
+        program,
+        0,
+        ATTACH_UPROBE_MULTI,
+        0,
+        _address(text),
+        ctypes.addressof(places),
+        0,
+        0,
+        len(offsets),
+        _UPROBE_RETURN if is_return else 0,
+        0,
+    )
+    return _bpf(_LINK_CREATE, attributes)
 
 
 class Map:

@@ -14,11 +14,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ebpf import uprobes
 from ebpf.bpf_syscalls import Map, RingBuffer, possible_processors
 from ebpf.clocks import read_clocks
-from ebpf.compiler import MAX_MESSAGE_BYTES
+from ebpf.compiler import MAX_MESSAGE_BYTES, PROBE
 from ebpf.events import CaptureEvent, Policy, ProcessPolicy, SocketEvent
 from ebpf.layout import (
     CONNECTION,
@@ -31,6 +33,8 @@ from ebpf.layout import (
     uncaptured_tail,
 )
 from ebpf.policies import PolicyTable
+from ebpf.tls.probes import ProbePoint, TlsProgram
+from ebpf.uprobes import ProbeAttachment
 
 DRAIN_SECONDS = 0.05
 """How often the ring is emptied. Records wait this long at most; the kernel side wakes the agent when the
@@ -40,6 +44,8 @@ CLOCK_SECONDS = 10.0
 ppm)."""
 COMPILE_TIMEOUT_SECONDS = 180.0
 """Compiling takes a second or two; under emulation up to a minute."""
+MAX_DESCRIPTORS = 128
+"""Handed over by the compiler at most: maps, links and programs."""
 _COMPILER_LINES = 8
 """Lines of a compiler's complaint that reach the user."""
 
@@ -73,7 +79,7 @@ class CaptureOptions:
     """A process that executes a program becomes `Policy.UNDECIDED`: captured until the agent has judged
     it."""
     tls: bool = True
-    """Whether plaintext is taken from the libraries of TLS, and files that are mapped as code are told of."""
+    """The programs of TLS probes are loaded, and `FileMapped` says where they may belong."""
     agent_tgid: int = field(default_factory=os.getpid)
     """Process that is never captured, nor the other end of the connections it opens."""
 
@@ -111,12 +117,16 @@ def _compile_in_child(options: CaptureOptions) -> dict[str, int]:
                 text=True,
                 errors="replace",
             )
-        request = {"flags": options.compiler_flags(), "ports": sorted(options.ports)}
+        request = {
+            "flags": options.compiler_flags(),
+            "ports": sorted(options.ports),
+            "tls": options.tls,
+        }
         ours.sendall(json.dumps(request).encode())
         ours.settimeout(COMPILE_TIMEOUT_SECONDS)
         try:
             _, complaint = child.communicate(timeout=COMPILE_TIMEOUT_SECONDS)
-            answer, descriptors, _flags, _address = socket.recv_fds(ours, MAX_MESSAGE_BYTES, 32)
+            answer, descriptors, _flags, _address = socket.recv_fds(ours, MAX_MESSAGE_BYTES, MAX_DESCRIPTORS)
         except subprocess.TimeoutExpired as error:
             child.kill()
             child.communicate()
@@ -156,6 +166,11 @@ class LiveCapture:
                 header_budget=min(options.header_budget, options.turn_budget),
             )
             self._counters = Map(descriptors["counters"], 4, 8 * possible_processors())
+            self._probes = {
+                TlsProgram(name.removeprefix(PROBE)): descriptor
+                for name, descriptor in descriptors.items()
+                if name.startswith(PROBE)
+            }
             self._ring = RingBuffer(descriptors["records"])
             undo.callback(self._ring.close)
             self._release = undo.pop_all()
@@ -253,6 +268,13 @@ class LiveCapture:
     def policies(self) -> dict[int, ProcessPolicy]:
         """Return the processes that have a policy of their own, inherited ones included."""
         return self._policies.read()
+
+    def attach_probes(self, file: int, points: Sequence[ProbePoint]) -> ProbeAttachment:
+        """Attach TLS probes to an open file, in every process that maps it; they stay until they are closed.
+
+        May be called from any thread. Raises OSError.
+        """
+        return uprobes.attach(file, points, self._probes)
 
     def close(self) -> None:
         """Detach and release everything; the counters stay as they were then. Idempotent."""

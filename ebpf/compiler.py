@@ -22,6 +22,8 @@ from ebpf.btf import BtfError, KernelTypes
 from ebpf.kernel_headers import KernelHeadersError, find_kernel_headers
 from ebpf.preflight import check_loading
 from ebpf.program import offset_flags, program_text
+from ebpf.tls.probes import TlsProgram
+from ebpf.uprobes import probe_attach_type
 
 TRACEPOINTS = (
     "sys_exit",
@@ -32,15 +34,24 @@ TRACEPOINTS = (
 )
 """What is hooked, each by the function on_<name> of bpf/program.bpf.c."""
 
+TLS_PROGRAMS = tuple(program.value for program in TlsProgram)
+"""Handed over to be attached wherever a library is found."""
+TLS_CONTINUATIONS = ("tls_continue_transfer", None, None, "tls_plaintext")
+"""What they tail-call, in the order of `enum continuation`."""
+
 MAPS = ("records", "connections", "policy_by_tgid", "port_sets", "counters", "continuations")
 """Maps handed over. `continuations` is never used by the agent, but the kernel empties it when nobody holds
 it."""
+TLS_MAPS = ("tls_continuations",)
+"""Likewise, when TLS is captured."""
 
-CONTINUATIONS = ("continue_transfer", "continue_judging", "continue_life")
+CONTINUATIONS = ("continue_transfer", "continue_judging", "continue_life", "continue_tls")
 """Programs that sys_exit tail-calls, in the order of `enum continuation` in bpf/records.h."""
 _CALL_HELPER = b"\x85\x00\x00\x00"
 _CALL_KERNEL_FUNCTION = b"\x85\x20\x00\x00"
 
+LINK, PROBE = "link:", "probe:"
+"""Before the names of such descriptors in the manifest."""
 MAX_MESSAGE_BYTES = 1 << 16
 """Of a request or manifest; a compiler's complaint is cut to fit."""
 
@@ -52,6 +63,8 @@ class Request:
     flags: list[str]
     """Compiler flags that carry the capture's options."""
     ports: list[int]
+    tls: bool
+    """Whether the programs of TLS probes are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +126,24 @@ _VARIANTS = (
 class _Module:
     """The compiled program text: its programs' instructions, and its maps, which it owns."""
 
-    def __init__(self, flags: list[str], types: KernelTypes) -> None:
-        self._functions, self.maps, self._owner = _compile(flags)
+    def __init__(self, flags: list[str], types: KernelTypes, *, tls: bool) -> None:
+        self._continuations = CONTINUATIONS if tls else CONTINUATIONS[:-1]
+        names = [*(f"on_{tracepoint}" for tracepoint in TRACEPOINTS), *self._continuations]
+        if tls:
+            names += [*TLS_PROGRAMS, *filter(None, TLS_CONTINUATIONS)]
+        maps = [*MAPS, "ports", *(TLS_MAPS if tls else ())]
+        self._functions, self.maps, self._owner = _compile([*flags, "-DTLS"] if tls else flags, names, maps)
         self._types = types
 
-    def load(self, name: str, tracepoint: str, *, typed: bool) -> int:
-        """Load a program and return its descriptor. Raises OSError."""
+    def _instructions(self, name: str) -> bytes:
         instructions = self._functions[name]
         if self._types.has_name(_CAST):
             instructions = link_function(instructions, _CAST_PLACEHOLDER, self._types.function_number(_CAST))
+        return instructions
+
+    def load(self, name: str, tracepoint: str, *, typed: bool) -> int:
+        """Load a program and return its descriptor. Raises OSError."""
+        instructions = self._instructions(name)
         if not typed:
             return bpf_syscalls.load_program(name, instructions, bpf_syscalls.PROGRAM_RAW_TRACEPOINT)
         return bpf_syscalls.load_program(
@@ -135,11 +157,9 @@ class _Module:
     def attach(self, *, typed: bool) -> dict[str, int]:
         """Load and attach every program; return the links by tracepoint. Raises OSError."""
         programs = {
-            name: self.load(name, "sys_exit", typed=typed) for name in ("on_sys_exit", *CONTINUATIONS)
+            name: self.load(name, "sys_exit", typed=typed) for name in ("on_sys_exit", *self._continuations)
         }
-        slots = bpf_syscalls.Map(self.maps["continuations"], 4, 4)
-        for index, name in enumerate(CONTINUATIONS):
-            slots.update(index.to_bytes(4, "little"), programs[name].to_bytes(4, "little"))
+        self._fill("continuations", [programs[name] for name in self._continuations])
         links = {}
         # the one that produces records comes last: all that it relies on is in place
         for tracepoint in reversed(TRACEPOINTS[1:]):
@@ -149,6 +169,23 @@ class _Module:
             programs["on_sys_exit"], None if typed else "sys_exit"
         )
         return links
+
+    def load_probes(self, attach_type: int) -> dict[str, int]:
+        """Load the programs of TLS probes; return them by name. Raises OSError."""
+
+        def load(name: str) -> int:
+            return bpf_syscalls.load_program(
+                name, self._instructions(name), bpf_syscalls.PROGRAM_KPROBE, attach_type
+            )
+
+        self._fill("tls_continuations", [load(name) if name else None for name in TLS_CONTINUATIONS])
+        return {name: load(name) for name in TLS_PROGRAMS}
+
+    def _fill(self, array: str, programs: list[int | None]) -> None:
+        slots = bpf_syscalls.Map(self.maps[array], 4, 4)
+        for index, program in enumerate(programs):
+            if program is not None:
+                slots.update(index.to_bytes(4, "little"), program.to_bytes(4, "little"))
 
 
 def link_function(instructions: bytes, placeholder: int, number: int) -> bytes:
@@ -165,7 +202,9 @@ def link_function(instructions: bytes, placeholder: int, number: int) -> bytes:
     return bytes(linked)
 
 
-def _compile(flags: list[str]) -> tuple[dict[str, bytes], dict[str, int], object]:
+def _compile(
+    flags: list[str], programs: list[str], maps: list[str]
+) -> tuple[dict[str, bytes], dict[str, int], object]:
     """Return the programs' instructions and the maps' descriptors; the module must outlive their use."""
     try:
         import bcc  # this is the module that may
@@ -183,15 +222,14 @@ def _compile(flags: list[str]) -> tuple[dict[str, bytes], dict[str, int], object
             "If headers are missing, name a tree in WIRESPAN_KERNEL_HEADERS; else please report this.",
         ) from error
     functions = {}
-    for name in (*(f"on_{tracepoint}" for tracepoint in TRACEPOINTS), *CONTINUATIONS):
+    for name in programs:
         start = lib.bpf_function_start(module.module, name.encode())
         functions[name] = ctypes.string_at(start, lib.bpf_function_size(module.module, name.encode()))
-    names = (*MAPS, "ports")
-    return functions, {name: lib.bpf_table_fd(module.module, name.encode()) for name in names}, module
+    return functions, {name: lib.bpf_table_fd(module.module, name.encode()) for name in maps}, module
 
 
 def compile_and_attach(request: Request) -> tuple[dict[str, int], object]:
-    """Return descriptors by name: the maps of MAPS and one link per tracepoint. Raises RefusalError.
+    """Return descriptors by name: maps, one link per tracepoint, programs of probes. Raises RefusalError.
 
     The second value owns the maps' descriptors until they are sent.
     """
@@ -218,17 +256,19 @@ def compile_and_attach(request: Request) -> tuple[dict[str, int], object]:
         if variant.wants and not types.has_name(variant.wants):
             continue
         numbers = [f"-DTYPE_{name}={types.struct_number(name)}" for name in variant.structs]
-        module = _Module([*flags, *variant.flags, *numbers], types)
+        module = _Module([*flags, *variant.flags, *numbers], types, tls=request.tls)
         ports = bpf_syscalls.Map(module.maps["ports"], 2, 1)
         for port in request.ports:
             ports.update(port.to_bytes(2, "little"), b"\1")
         try:
+            probes = module.load_probes(probe_attach_type(types)) if request.tls else {}
             links = module.attach(typed=variant.typed)
         except OSError as error:
             refusal = error
         else:
-            descriptors = {name: module.maps[name] for name in MAPS}
-            return descriptors | {f"link:{name}": link for name, link in links.items()}, module
+            descriptors = {name: module.maps[name] for name in (*MAPS, *(TLS_MAPS if request.tls else ()))}
+            descriptors |= {f"{LINK}{name}": link for name, link in links.items()}
+            return descriptors | {f"{PROBE}{name}": program for name, program in probes.items()}, module
     raise _explain(refusal, "the programs of the kernel side") from refusal
 
 

@@ -12,7 +12,7 @@ Nothing is zero-filled.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from typing import Protocol, TypeAlias
 
@@ -91,9 +91,11 @@ class ProcessPolicy:
     """False: its TLS connections are left alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SocketInfo:
-    """The socket behind a connection; one object per connection, shared by its events.
+    """The socket behind a connection; one object per connection, shared by its events and exchanges.
+
+    Not changed once the family is known: of a TLS session it may become known later than its first plaintext.
 
     Addresses are textual; IPv4-mapped IPv6 addresses appear as IPv4. None means unknown or not applicable.
     """
@@ -115,6 +117,11 @@ class SocketInfo:
     """The source judged that HTTP/2 is spoken from the first captured byte on; False: the bytes tell."""
     tls: str | None = None
     """Library whose plaintext this is: `openssl`, `gnutls`, `go`. None: what passes on the socket itself."""
+
+    def become(self, known: SocketInfo) -> None:
+        """Take over what has become known of the same session."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(known, field.name))
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from ebpf.events import (
     CaptureEvent,
     Direction,
     EventKind,
+    FileMapped,
     Missing,
     ProcessExecuted,
     ProcessExited,
@@ -34,13 +35,15 @@ MAX_CACHED_SOCKETS = 32_768
 SOCKET_RECORD = struct.Struct("<BBBBIQQQQII")
 """kind, direction, role, flags, tgid, ktime_ns, connection_id, position, length, missing,
 payload_length."""
-SOCKET_FACTS = struct.Struct("<QIIHHHH16s16s")
-"""cookie, inode, network_namespace, family, local_port, remote_port, is_http2, local_address,
+SOCKET_FACTS = struct.Struct("<QIIHHHBB16s16s")
+"""cookie, inode, network_namespace, family, local_port, remote_port, is_http2, tls, local_address,
 remote_address."""
 PROCESS_RECORD = struct.Struct("<BxHIQII")
 """kind, cgroups_length, tgid, ktime_ns, path_length, arguments_length."""
 FORK_RECORD = struct.Struct("<B3xIQI4x")
 """kind, tgid, ktime_ns, parent_tgid."""
+MAPPING_RECORD = struct.Struct("<B3xIQQ64s")
+"""kind, tgid, ktime_ns, inode, name."""
 PROCESS_POLICY = struct.Struct("<QIHBB")
 """since_ktime_ns, turn_budget, port_set, flags, finishing."""
 PORT_OF_SET = struct.Struct("<HH")
@@ -48,16 +51,18 @@ PORT_OF_SET = struct.Struct("<HH")
 STREAM_STATE = struct.Struct("<QQQQQIIIIHHIII16s")
 """position, reported, lost_end, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, framed,
 header_length, keep_left, skip_left, kept, held."""
-CONNECTION = struct.Struct(f"<QQ9B7x{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
-"""id, seen_ktime_ns, verdict, role, joined_late, opened, closed, turn, turns, ended, missed, streams,
-socket."""
+CONNECTION = struct.Struct(f"<QQ9B7xQ{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
+"""id, seen_ktime_ns, verdict, role, joined_late, opened, closed, turn, turns, ended, missed, session,
+streams, socket."""
 
 RECORD_JOINED_LATE, RECORD_PROVISIONAL = 1, 2
 """Bits of `flags`."""
 
 _HEADER_BYTES = SOCKET_RECORD.size + SOCKET_FACTS.size
-_KIND_PROCESS_EXECUTED, _KIND_PROCESS_EXITED, _KIND_PROCESS_FORKED = 5, 6, 7
-_FAMILY_UNIX, _FAMILY_IPV4, _FAMILY_IPV6 = 1, 2, 10
+_KIND_PROCESS_EXECUTED, _KIND_PROCESS_EXITED, _KIND_PROCESS_FORKED, _KIND_FILE_MAPPED = 5, 6, 7, 8
+_FAMILY_UNKNOWN, _FAMILY_UNIX, _FAMILY_IPV4, _FAMILY_IPV6 = 0, 1, 2, 10
+_TLS_LIBRARIES = (None, "openssl", "gnutls", "go")
+"""By `enum tls_library` of bpf/records.h."""
 
 _KINDS = (EventKind.DATA, *EventKind)  # from 1 on; 0 is refused before
 _DIRECTIONS = tuple(Direction)
@@ -117,11 +122,14 @@ def record_tgid(record: bytes) -> int:
 
 
 def _decode_socket(facts: bytes, offset: int) -> SocketInfo:
-    cookie, inode, namespace, family, local_port, remote_port, is_http2, local, remote = (
+    cookie, inode, namespace, family, local_port, remote_port, is_http2, library, local, remote = (
         SOCKET_FACTS.unpack_from(facts, offset)
     )
+    tls = _TLS_LIBRARIES[library]
     if family == _FAMILY_UNIX:
-        return SocketInfo("unix", None, None, None, None, namespace, inode, cookie, is_http2 != 0)
+        return SocketInfo("unix", None, None, None, None, namespace, inode, cookie, is_http2 != 0, tls)
+    if family == _FAMILY_UNKNOWN and tls is not None:
+        return SocketInfo("unknown", None, None, None, None, namespace, inode, cookie, is_http2 != 0, tls)
     if family == _FAMILY_IPV4:
         name, kernel_family, size = "ipv4", socket.AF_INET, 4
     elif family == _FAMILY_IPV6:
@@ -138,6 +146,7 @@ def _decode_socket(facts: bytes, offset: int) -> SocketInfo:
         inode,
         cookie,
         is_http2 != 0,
+        tls,
     )
 
 
@@ -156,8 +165,11 @@ def _decode_cgroups(text: bytes) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def _decode_process(record: bytes) -> ProcessExecuted | ProcessForked | ProcessExited:
+def _decode_process(record: bytes) -> ProcessExecuted | ProcessForked | ProcessExited | FileMapped:
     try:
+        if record and record[0] == _KIND_FILE_MAPPED:
+            _kind, tgid, ktime_ns, inode, name = MAPPING_RECORD.unpack_from(record)
+            return FileMapped(ktime_ns, tgid, inode, name.partition(b"\0")[0].decode(errors="replace"))
         if record and record[0] == _KIND_PROCESS_FORKED:
             _kind, tgid, ktime_ns, parent_tgid = FORK_RECORD.unpack_from(record)
             return ProcessForked(ktime_ns, tgid, parent_tgid)
@@ -215,6 +227,8 @@ class RecordDecoder:
             info = self._sockets.get(connection_id)
             if info is None:
                 info = self._remember(connection_id, _decode_socket(record, SOCKET_RECORD.size))
+            elif info.family == "unknown":
+                info.become(_decode_socket(record, SOCKET_RECORD.size))
             return SocketEvent(
                 _KINDS[kind],
                 ktime_ns,

@@ -96,6 +96,8 @@ def network_attributes(socket: SocketInfo) -> Mapping[str, str | int]:
 
     A Unix socket's address is its path; it has no ports and no network type.
     """
+    if socket.family == "unknown":
+        return {}
     is_unix = socket.family == "unix"
     candidates: tuple[tuple[str, str | int | None], ...] = (
         ("network.peer.address", socket.remote_address),

@@ -238,6 +238,8 @@ def build_span(
             redacted += count
     if exchange.incomplete is not None:
         attributes["wirespan.incomplete"] = exchange.incomplete.value
+    if exchange.socket.tls is not None:
+        attributes["wirespan.tls"] = exchange.socket.tls
     if anomalies:
         attributes["wirespan.anomalies"] = list(anomalies)
     if redacted:
@@ -322,7 +324,7 @@ def _add_addresses(
     """Add URL, server and client; return how many values were redacted."""
     socket = exchange.socket
     host = fields.get("host")
-    scheme = "http"
+    scheme = "http" if socket.tls is None else "https"
     if (request := exchange.request) is not None:
         # HTTP/2 says in pseudo-fields what HTTP/1 leaves to Host and to the connection (RFC 9113 §8.3.1).
         if request.authority is not None:

@@ -15,8 +15,8 @@ venv=.venv
 python=/usr/bin/python3 # Debian's bcc binding is compiled for Debian's interpreter
 
 run_packages=(python3 python3-venv python3-bpfcc ca-certificates)
-develop_packages=(bpftool clang-format curl docker.io etcd-server gcc libc6-dev nghttp2-client nghttp2-server
-  nginx-light nodejs openssl tcpdump)
+develop_packages=(bpftool clang-format curl docker.io etcd-server gcc golang-go libc6-dev libssl-dev nghttp2-client
+  nghttp2-server nginx-light nodejs openssl tcpdump wget)
 image_packages=(debootstrap docker-compose)
 
 case $purpose in
@@ -40,9 +40,14 @@ is_installed() {
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-# nodejs may also have come from elsewhere than Debian's package
+# Node and Go may also have come from elsewhere than Debian's packages
 is_present() {
-  is_installed "$1" || { [ "$1" = nodejs ] && command -v node >/dev/null; }
+  is_installed "$1" && return
+  case $1 in
+    nodejs) command -v node >/dev/null ;;
+    golang-go) command -v go >/dev/null ;;
+    *) return 1 ;;
+  esac
 }
 
 install_packages() {

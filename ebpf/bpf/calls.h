@@ -8,13 +8,15 @@
 
 #include <asm/unistd.h>
 
-#include "policies.h"
 #include "processes.h"
+#include "tls_sessions.h"
 
 #define ERROR_IN_PROGRESS 115   /* EINPROGRESS */
 #define FLAG_PEEK 0x2           /* MSG_PEEK: the bytes will be read again */
 #define FLAG_TRUNC 0x20         /* MSG_TRUNC: on TCP the bytes are discarded */
 #define FLAG_ERROR_QUEUE 0x2000 /* MSG_ERRQUEUE: not the stream's bytes */
+#define PROTECTION_EXECUTE 0x4  /* PROT_EXEC */
+#define MAPPING_ANONYMOUS 0x20  /* MAP_ANONYMOUS: of no file */
 #define SHUTDOWN_READ 0
 #define SHUTDOWN_WRITE 1
 
@@ -86,15 +88,6 @@ static __always_inline void shut_unix_socket(void *task, __u32 fd, __u32 how, __
         deliver_ended(&scratch->record, connection, EGRESS, ktime_ns, tgid);
 }
 
-/* Captures a movement on a connection that is judged HTTP. */
-static __always_inline int capture_http(void *ctx, struct scratch *scratch, struct connection *connection,
-                                        struct movement *movement, __u32 budget, __u32 tgid, __u64 ktime_ns) {
-    if (!connection->opened)
-        open_connection(scratch, connection, movement->direction & 1, ktime_ns, tgid);
-    capture_movement(ctx, scratch, connection, movement, budget, ktime_ns, tgid);
-    return 0;
-}
-
 /* Bytes were moved, or a read found the end of the stream. */
 static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, struct movement *movement,
                                            __u32 tgid, struct process_policy *policy) {
@@ -108,7 +101,7 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     if (!descriptor.sk || descriptor.type != TYPE_STREAM)
         return 0;
     connection = find_connection(&descriptor);
-    if (connection && connection->verdict >= VERDICT_NOT_HTTP)
+    if (connection && connection->verdict >= VERDICT_NOT_HTTP && !may_carry_session(connection))
         return 0;
     if (is_compat_call(task))
         return 0;
@@ -129,7 +122,8 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
             end_ingress(scratch, connection, ktime_ns, tgid);
             return 0;
         }
-        return capture_http(ctx, scratch, connection, movement, turn_budget(policy), tgid, ktime_ns);
+        return capture_http((struct place){.context = ctx}, scratch, connection, movement,
+                            turn_budget(policy), tgid, ktime_ns);
     }
     call = unjudged_calls.lookup(&zero);
     if (!call || movement->bytes == 0)
@@ -143,7 +137,8 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     call->inode = descriptor.inode;
     call->tgid = tgid;
     call->policy = *policy;
-    continuations.call(ctx, CONTINUE_JUDGING);
+    continuations.call(ctx, connection && connection->verdict >= VERDICT_NOT_HTTP ? CONTINUE_TLS
+                                                                                  : CONTINUE_JUDGING);
     return 0;
 }
 
@@ -153,16 +148,11 @@ static __always_inline int handle_unjudged(void *ctx) {
     __u32 zero = 0;
     struct unjudged_call *call = unjudged_calls.lookup(&zero);
     struct scratch *scratch = scratches.lookup(&zero);
+    struct place place = {.context = ctx, .in_library = 0};
     struct connection *connection;
-    __u64 ktime_ns = bpf_ktime_get_ns();
-    struct stream_state *stream;
-    struct window *window;
-    __u32 budget;
-    int is_old;
 
     if (!call || !scratch)
         return 0;
-    window = (struct window *)scratch->payload;
     if (call->form == FORM_MMSGHDR)
         sum_messages(call->address, call->extent, &call->bytes);
     if (call->bytes == 0)
@@ -179,42 +169,12 @@ static __always_inline int handle_unjudged(void *ctx) {
                                      ROLE_UNKNOWN, 1, NUMBERED_BY_CALL);
     if (!connection)
         return 0;
-    scratch->record.flags = provisional_flag(&call->policy);
-    /* opened and not judged: it began anew while another thread was about to open it */
-    is_old = is_stale(&call->policy, connection) ||
-             (connection->opened && connection->verdict == VERDICT_UNDECIDED);
-    if (is_old && !connection->closed) /* what is still read of a closed one has no beginning */
-        begin_anew(scratch, connection, ktime_ns);
-    if ((is_old && connection->closed) || !is_wanted(&call->policy, connection)) {
-        pass_by(connection, &movement);
-        return 0;
-    }
-    connection->seen_ktime_ns = ktime_ns;
-    stream = &connection->streams[movement.direction & 1];
-    if (connection->verdict == VERDICT_UNDECIDED || seeks_frames(connection, stream)) {
-        __builtin_memset(window, 0, sizeof(*window));
-        window->length = read_first_bytes(scratch, &movement);
-        walk_frames(window, &movement);
-    }
-    if (connection->verdict == VERDICT_UNDECIDED) { /* no other thread was first */
-        if (window->length == 0) { /* nothing to judge by: from here on its beginning is unknown */
-            connection->joined_late = 1;
-            return 0;
-        }
-        judge(connection, movement.direction, window, movement.bytes, ktime_ns, call->tgid);
-    } else if (seeks_frames(connection, stream)) {
-        find_frames(stream, window, movement.bytes);
-    }
-    if (connection->verdict >= VERDICT_NOT_HTTP || connection->verdict == VERDICT_UNDECIDED)
-        return 0;
-    if (!is_wanted(&call->policy, connection)) { /* its role was not known before */
-        pass_by(connection, &movement);
-        return 0;
-    }
-    budget = turn_budget(&call->policy);
-    if (follows_frames(connection, &movement))
-        return capture_frames(ctx, scratch, connection, &movement, budget, ktime_ns, call->tgid);
-    return capture_http(ctx, scratch, connection, &movement, budget, call->tgid, ktime_ns);
+    capture_or_judge(place, scratch, connection, &movement, &call->policy, call->tgid);
+#ifdef TLS
+    if (may_carry_session(connection))
+        go_on(place, CONTINUE_TLS);
+#endif
+    return 0;
 }
 
 /* sys_exit goes on here when a socket was connected, accepted, paired or shut down. */
@@ -222,6 +182,7 @@ static __always_inline int handle_life(void *pt_regs, __s64 result) {
     struct registers registers = read_registers(pt_regs);
     void *task = current_task();
     __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct process_policy policy;
     __u32 pair[2] = {0, 0};
     __u32 fd = registers.first;
     __u8 role = ROLE_UNKNOWN;
@@ -234,6 +195,13 @@ static __always_inline int handle_life(void *pt_regs, __s64 result) {
         return 0;
     }
     switch (registers.number) {
+#ifdef TLS
+    case __NR_mmap:
+        policy = policy_of(tgid);
+        if (!(read_fourth_argument(pt_regs) & MAPPING_ANONYMOUS) && !(policy.flags & POLICY_NO_TLS))
+            deliver_mapped(task, read_fifth_argument(pt_regs), tgid);
+        return 0;
+#endif
     case __NR_shutdown:
         shut_unix_socket(task, fd, registers.second, tgid);
         return 0;
@@ -310,6 +278,11 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
     case __NR_accept4:
     case __NR_socketpair:
     case __NR_shutdown:
+#ifdef TLS
+    case __NR_mmap:
+        if (registers.number == __NR_mmap && (!(registers.third & PROTECTION_EXECUTE) || result == 0))
+            return 0;
+#endif
         tgid = bpf_get_current_pid_tgid() >> 32;
         policy = policy_of(tgid);
         if (tgid == AGENT_TGID || !is_ignored(&policy))
@@ -353,18 +326,9 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
 static __always_inline int handle_continuation(void *ctx) {
     __u32 zero = 0;
     struct scratch *scratch = scratches.lookup(&zero);
-    struct transfer *transfer = transfers.lookup(&zero);
-    struct connection *connection;
 
-    if (!scratch || !transfer)
-        return 0;
-    connection = connections.lookup(&transfer->cookie);
-    if (!connection)
-        return 0;
-    if (run_all_steps(scratch, connection, transfer))
-        continuations.call(ctx, CONTINUE_TRANSFER);
-    abandon_frames(connection, transfer);
-    finish_transfer(scratch, connection, transfer);
+    if (scratch)
+        continue_transfer_in(scratch, (struct place){.context = ctx});
     return 0;
 }
 
@@ -381,7 +345,7 @@ static __always_inline int handle_tcp_state(void *sk, int old, int new) {
     struct socket_record record = {};
     struct connection draft;
     __u64 key = (__u64)sk;
-    struct connection *connection;
+    struct connection *connection, *session = NULL;
 
     if (new == TCP_STATE_ESTABLISHED) {
         if (old == TCP_STATE_SYN_SENT || old == TCP_STATE_SYN_RECV)
@@ -394,8 +358,16 @@ static __always_inline int handle_tcp_state(void *sk, int old, int new) {
     connection = connections.lookup(&key);
     if (!connection)
         return 0;
+    if (connection->session) {
+        key = connection->session;
+        session = connections.lookup(&key);
+    }
+    if (session && new == TCP_STATE_CLOSE)
+        deliver_closed(&record, session, bpf_ktime_get_ns());
     if (new == TCP_STATE_CLOSE)
         deliver_closed(&record, connection, bpf_ktime_get_ns());
+    else if (session && session->opened && !session->closed)
+        deliver_ended(&record, session, EGRESS, bpf_ktime_get_ns(), 0);
     else if (connection->opened && is_end_known(connection))
         deliver_ended(&record, connection, EGRESS, bpf_ktime_get_ns(), 0);
     return 0;
@@ -411,7 +383,8 @@ static __always_inline int handle_exec(void *task, void *bprm) {
         return 0;
     policy = policy_of(tgid);
 #ifdef JUDGE_AT_EXEC
-    struct process_policy undecided = {.flags = POLICY_UNDECIDED, .since_ktime_ns = policy.since_ktime_ns};
+    struct process_policy undecided = {.flags = POLICY_UNDECIDED | (policy.flags & POLICY_NO_TLS),
+                                       .since_ktime_ns = policy.since_ktime_ns};
     if (is_ignored(&policy))
         undecided.since_ktime_ns = bpf_ktime_get_ns();
     set_policy(tgid, &undecided);

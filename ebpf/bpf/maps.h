@@ -56,17 +56,7 @@ BPF_PERCPU_ARRAY(counters, __u64, COUNTERS);
  * interrupt it. */
 BPF_PERCPU_ARRAY(connection_numbers, __u64, 2);
 
-/* A record under construction, with twice a chunk behind it: the verifier knows that the offset is below one
- * chunk and the length at most one, not that their sum is. Used only with preemption off and never from a
- * softirq: sys_exit, exec. */
-struct scratch {
-    struct socket_record record;
-    __u8 payload[2 * CHUNK_BYTES];
-};
-BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
-
-/* The call whose bytes are being copied, kept across tail calls. Used only by sys_exit and its tail program.
- */
+/* The call whose bytes are being copied, kept across tail calls. */
 struct transfer {
     __u64 cookie;
     __u64 ktime_ns;
@@ -85,7 +75,20 @@ struct transfer {
     __u32 direction;
     __u32 budget; /* for a direction in one turn */
 };
-BPF_PERCPU_ARRAY(transfers, struct transfer, 1);
+
+/* Where a call is worked on: its transfer, and a record under construction with twice a chunk behind it,
+ * because the verifier knows that the offset is below one chunk and the length at most one, not that their
+ * sum is. */
+struct scratch {
+    struct transfer transfer;
+    __u64 owner; /* in tls_scratches: the thread that works in it */
+    __u64 users; /* likewise: threads that are in it or about to find out that they are not */
+    struct socket_record record;
+    __u8 payload[2 * CHUNK_BYTES];
+};
+
+/* Used only with preemption off and never from a softirq: sys_exit, exec. */
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 
 /* A call that moved bytes on a connection that is not judged yet, kept across the tail call to judging. Used
  * only by sys_exit and its tail program. */
@@ -104,6 +107,65 @@ BPF_PERCPU_ARRAY(unjudged_calls, struct unjudged_call, 1);
 
 /* Where sys_exit goes on, by enum continuation. Filled by the compiler child. */
 BPF_PROG_ARRAY(continuations, CONTINUATIONS);
+
+#ifdef TLS
+#define MAX_TLS_SESSIONS 32768
+#define MAX_TLS_CALLS 16384   /* threads and goroutines that are inside a library at once */
+#define MAX_CIPHERTEXTS 16384 /* records on their way from a library to a socket */
+#define TLS_SCRATCHES 4       /* threads of one CPU that are interrupted in a probe at once */
+
+/* What is told apart by process and by a number that it has once: a session by its address there, a thread by
+ * its id, a goroutine by its address. */
+struct tls_key {
+    __u64 number;
+    __u32 tgid;
+    __u32 reserved;
+};
+
+/* A TLS session of a library. */
+struct tls_session {
+    __u64 cookie; /* its entry in `connections`, 0 before there is one */
+    __u64 sk;     /* of the socket that carries it, 0 while unknown */
+    __u32 inode;
+    __u8 library; /* enum tls_library */
+    __u8 fresh;   /* its handshake was seen, so plaintext is seen from the first byte on */
+    __u16 reserved;
+};
+
+/* Session → what is known of it. Written by probes and by sys_exit; deleted when the library frees it. */
+BPF_TABLE("lru_hash", struct tls_key, struct tls_session, tls_sessions, MAX_TLS_SESSIONS);
+
+/* A reading or writing call that a thread or goroutine is in. */
+struct tls_call {
+    struct tls_key session;
+    __u64 buffer;
+    __u64 moved; /* user address of the size_t that says how many bytes; 0: the result does */
+    __u64 bytes; /* how many, once it has returned */
+    __u32 direction;
+    __u32 form;
+    __u32 library;
+    __u32 reserved;
+};
+
+/* Thread or goroutine → its call. Written at entry, deleted at return; one that never returned (longjmp) is
+ * overwritten by the next. */
+BPF_TABLE("lru_hash", struct tls_key, struct tls_call, tls_calls, MAX_TLS_CALLS);
+
+/* Thread → the handshake that it is in: apart from the calls, which may cause one. */
+BPF_TABLE("lru_hash", struct tls_key, struct tls_call, tls_handshakes, MAX_TLS_CALLS);
+
+/* Bytes of a record that a session has made → the session: a socket that sends them carries it. */
+struct ciphertext {
+    __u64 words[4];
+};
+BPF_TABLE("lru_hash", struct ciphertext, struct tls_key, ciphertexts, MAX_CIPHERTEXTS);
+
+/* Probes may be preempted by others on their CPU: each takes one that is free. */
+BPF_PERCPU_ARRAY(tls_scratches, struct scratch, TLS_SCRATCHES);
+
+/* Where the return of a call goes on, by enum continuation: programs of one kind only call each other. */
+BPF_PROG_ARRAY(tls_continuations, CONTINUATIONS);
+#endif
 
 static __always_inline void count(__u32 index, __u64 amount) {
     __u64 *value = counters.lookup(&index);

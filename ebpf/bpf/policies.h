@@ -13,7 +13,7 @@ static __always_inline int is_role_among(__u8 flags, __u8 role) {
     if (flags & POLICY_UNDECIDED)
         return 1;
     if (role == ROLE_UNKNOWN)
-        return flags != POLICY_IGNORE;
+        return (flags & ~POLICY_NO_TLS) != POLICY_IGNORE;
     return flags & (role == ROLE_SERVER ? POLICY_CAPTURE_INGRESS : POLICY_CAPTURE_EGRESS);
 }
 

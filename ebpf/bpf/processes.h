@@ -23,7 +23,7 @@ static __always_inline struct process_policy policy_of(__u32 tgid) {
 
 /* Whether nothing that the process does is looked at. */
 static __always_inline int is_ignored(struct process_policy *policy) {
-    return policy->flags == POLICY_IGNORE && policy->finishing == POLICY_IGNORE;
+    return (policy->flags & ~POLICY_NO_TLS) == POLICY_IGNORE && policy->finishing == POLICY_IGNORE;
 }
 
 /* Until the agent has judged a process, all that it says is captured: that should not last for a whole drain.
@@ -134,6 +134,31 @@ static __always_inline void deliver_executed(struct scratch *scratch, void *task
     record->cgroups_length = end_of_text - path_length - length;
     deliver_of_process(record, sizeof(*record) + end_of_text, policy);
 }
+
+#ifdef TLS
+/* Libraries whose probes should be in place before they are used, a few milliseconds after they are mapped.
+ */
+static __always_inline int is_urgent(char *name) {
+    return name[0] == 'l' && name[1] == 'i' && name[2] == 'b' &&
+           ((name[3] == 's' && name[4] == 's') || (name[3] == 'g' && name[4] == 'n') ||
+            (name[3] == 'c' && name[4] == 'r'));
+}
+
+/* The current process has mapped the file as code. */
+static __always_inline void deliver_mapped(void *task, __u32 fd, __u32 tgid) {
+    struct mapping_record record = {.kind = RECORD_FILE_MAPPED, .tgid = tgid, .ktime_ns = bpf_ktime_get_ns()};
+    void *file = NULL, *inode = NULL, *dentry = NULL, *name = NULL;
+
+    file = read_file_pointer(task, fd);
+    READ_KERNEL(inode, file, file, f_inode);
+    READ_KERNEL(record.inode, inode, inode, i_ino);
+    bpf_probe_read_kernel(&dentry, sizeof(dentry), file + OFFSET_file_f_path + OFFSET_path_dentry);
+    bpf_probe_read_kernel(&name, sizeof(name), dentry + OFFSET_dentry_d_name + OFFSET_qstr_name);
+    if (bpf_probe_read_kernel_str(record.name, sizeof(record.name), name) <= 0)
+        return;
+    deliver_waking(&record, sizeof(record), is_urgent(record.name) ? BPF_RB_FORCE_WAKEUP : ring_wakeup());
+}
+#endif
 
 static __always_inline void deliver_exited(__u32 tgid) {
     struct process_record record = {

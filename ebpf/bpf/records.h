@@ -12,11 +12,12 @@
 
 #include <linux/types.h>
 
-#define CHUNK_BYTES 8192    /* payload of one record; larger chunks gain nothing */
-#define HELD_BYTES 16       /* first bytes kept of a direction until they can be judged */
-#define ARGUMENTS_BYTES 512 /* copied of a command line */
-#define PATH_BYTES 256      /* copied of an executable's path */
-#define UNIX_PATH_BYTES 108 /* sizeof(sockaddr_un.sun_path) */
+#define CHUNK_BYTES 8192     /* payload of one record; larger chunks gain nothing */
+#define HELD_BYTES 16        /* first bytes kept of a direction until they can be judged */
+#define ARGUMENTS_BYTES 512  /* copied of a command line */
+#define PATH_BYTES 256       /* copied of an executable's path */
+#define UNIX_PATH_BYTES 108  /* sizeof(sockaddr_un.sun_path) */
+#define MAPPED_NAME_BYTES 64 /* of a file's name, with its NUL */
 
 /* Of a process's cgroup and its ancestors, from the innermost on: a container's is at most five deep, and the
  * longest name, cri-containerd-<64 hex>.scope, has 85 bytes. */
@@ -54,11 +55,13 @@ enum missing_cause {
     MISSING_UNWANTED = 32,
 };
 
+/* The last one goes with any other. */
 enum policy {
     POLICY_IGNORE = 0,
     POLICY_CAPTURE_INGRESS = 1,
     POLICY_CAPTURE_EGRESS = 2,
     POLICY_UNDECIDED = 4,
+    POLICY_NO_TLS = 8, /* beside the others: TLS connections are left alone */
 };
 
 /* What is captured of a process: value of the policy map. */
@@ -70,7 +73,11 @@ struct process_policy {
     __u8 finishing; /* likewise: roles in which what is captured already goes on, whatever else is said */
 };
 
-enum socket_family { FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
+/* Whose plaintext it is. */
+enum tls_library { TLS_NONE = 0, TLS_OPENSSL = 1, TLS_GNUTLS = 2, TLS_GO = 3 };
+
+/* FAMILY_UNKNOWN: of a TLS session of which nothing tells yet which socket carries it */
+enum socket_family { FAMILY_UNKNOWN = 0, FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
 
 /* What the first bytes of a connection said of it. Decided once; everything but HTTP/1 and HTTP/2 costs one
  * lookup afterwards. */
@@ -88,7 +95,8 @@ enum verdict {
 enum continuation {
     CONTINUE_TRANSFER, /* a call has more than one buffer or chunk */
     CONTINUE_JUDGING,  /* bytes on a connection that is new or undecided */
-    CONTINUE_LIFE,     /* connect, accept, socketpair, shutdown */
+    CONTINUE_LIFE,     /* connect, accept, socketpair, shutdown; mmap of code */
+    CONTINUE_TLS,      /* bytes on a connection that carries TLS; a return from its library */
     CONTINUATIONS,     /* how many there are */
 };
 
@@ -115,13 +123,14 @@ enum counter {
 /* The socket as it was when the connection was first seen: at TCP_CLOSE the kernel has forgotten its ports.
  */
 struct socket_facts {
-    __u64 cookie; /* address of the struct sock: key of the connection map, otherwise opaque */
+    __u64 cookie; /* key of the connection map: address of the struct sock, or of a TLS session its id */
     __u32 inode;  /* 0 until the socket has a file */
     __u32 network_namespace;
     __u16 family; /* enum socket_family; an IPv4-mapped IPv6 socket is FAMILY_IPV4 */
     __u16 local_port;
     __u16 remote_port;
-    __u16 is_http2;         /* judged to speak HTTP/2 from the first captured byte on */
+    __u8 is_http2;          /* judged to speak HTTP/2 from the first captured byte on */
+    __u8 tls;               /* enum tls_library: these are the addresses of the socket that carries it */
     __u8 local_address[16]; /* network order; IPv4 fills the first four */
     __u8 remote_address[16];
 };
@@ -163,6 +172,16 @@ struct fork_record {
     __u32 reserved_too;
 };
 
+/* A process mapped a file as code. */
+struct mapping_record {
+    __u8 kind; /* FILE_MAPPED */
+    __u8 reserved[3];
+    __u32 tgid;
+    __u64 ktime_ns;
+    __u64 inode;
+    char name[MAPPED_NAME_BYTES];
+};
+
 /* One direction of a connection. `position` is added to atomically; the rest may lose a race between two
  * threads on one socket, which costs accuracy of a cause, never a position. */
 struct stream_state {
@@ -196,6 +215,7 @@ struct connection {
     __u8 ended;  /* directions whose end was delivered, one bit each */
     __u8 missed; /* bytes went by that were neither captured nor counted */
     __u8 reserved[7];
+    __u64 session; /* cookie of the TLS session that this connection carries, 0 while none is known */
     struct stream_state streams[2]; /* by enum direction */
     struct socket_facts socket;
 };

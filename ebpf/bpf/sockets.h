@@ -49,6 +49,7 @@ struct registers {
 
 #if defined(__x86_64__)
 #define OFFSET_FOURTH_ARGUMENT OFFSET_pt_regs_r10
+#define OFFSET_FIFTH_ARGUMENT OFFSET_pt_regs_r8
 
 static __always_inline struct registers read_registers(void *pt_regs) {
     struct registers registers = {.number = -1};
@@ -77,6 +78,7 @@ static __always_inline int is_compat_call(void *task) {
 }
 #elif defined(__aarch64__)
 #define OFFSET_FOURTH_ARGUMENT (OFFSET_pt_regs_regs + 3 * 8)
+#define OFFSET_FIFTH_ARGUMENT (OFFSET_pt_regs_regs + 32)
 
 static __always_inline struct registers read_registers(void *pt_regs) {
     __u64 words[2]; /* x1, x2: x0 already holds the result */
@@ -105,6 +107,12 @@ static __always_inline int is_compat_call(void *task) {
 static __always_inline __u64 read_fourth_argument(void *pt_regs) {
     __u64 value = 0;
     READ_TYPED(64, value, pt_regs, OFFSET_FOURTH_ARGUMENT);
+    return value;
+}
+
+static __always_inline __u64 read_fifth_argument(void *pt_regs) {
+    __u64 value = 0;
+    READ_TYPED(64, value, pt_regs, OFFSET_FIFTH_ARGUMENT);
     return value;
 }
 
@@ -173,6 +181,29 @@ static __always_inline struct descriptor resolve_descriptor(void *task, __u32 fd
     READ_TYPED(64, fdt, files, OFFSET_files_struct_fdt);
     READ_TYPED(64, table, fdt, OFFSET_fdtable_fd);
     return resolve_file((void **)table + fd);
+}
+
+/* The struct file behind a descriptor. */
+static __always_inline void *read_file_pointer(void *task, __u32 fd) {
+    void *files = NULL, *fdt = NULL, *table = NULL, *file = NULL;
+
+    READ_TYPED(64, files, task, OFFSET_task_struct_files);
+    READ_TYPED(64, fdt, files, OFFSET_files_struct_fdt);
+    READ_TYPED(64, table, fdt, OFFSET_fdtable_fd);
+    bpf_probe_read_kernel(&file, sizeof(file), (void **)table + fd);
+    return file;
+}
+
+/* Likewise for a number that is said to be a descriptor. */
+static __always_inline struct descriptor resolve_open_descriptor(void *task, __u32 fd) {
+    void *files = NULL, *fdt = NULL;
+    struct descriptor nothing = {};
+    __u64 descriptors = 0;
+
+    READ_TYPED(64, files, task, OFFSET_task_struct_files);
+    READ_TYPED(64, fdt, files, OFFSET_files_struct_fdt);
+    READ_TYPED(32, descriptors, fdt, OFFSET_fdtable_max_fds);
+    return fd < (__u32)descriptors ? resolve_descriptor(task, fd) : nothing;
 }
 
 /* Family, addresses and ports. Returns whether the family is one that is captured. */

@@ -15,15 +15,22 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
-MAX_SECTIONS = 4096
+MAX_SEGMENTS = 128
+"""Linked files have some ten."""
+MAX_SECTIONS = 512
 """Linked files have some dozens; those with thousands are object files of -ffunction-sections."""
-MAX_SEARCHED_BYTES = 128 << 20
-"""For one search through a file: the data of the largest programs, at some 2 GB a second."""
+MAX_SEARCHED_BYTES = 96 << 20
+"""For one search through a file: Node has 60 MB of data, and the largest programs not much more."""
 MAX_OCCURRENCES = 10_000
 """For one search: a file that is full of what is looked for was made to be."""
 MAX_READ_BYTES = 64 << 20
 """At once: the table of a million functions is 8 MB."""
+MAX_WORK_BYTES = 1 << 30
+"""For all of a file, half a second: ten searches through the largest. A read counts as 2 kB more."""
+
+_READ_COST_BYTES = 2048
 
 _CHUNK_BYTES = 1 << 20
 _MAX_SECTION_NAMES_BYTES = 1 << 20
@@ -90,6 +97,7 @@ class ElfFile:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._work_left = MAX_WORK_BYTES
         self.size = os.fstat(descriptor).st_size
         (ident, kind, machine, _version, _entry, segments, sections, _flags, _header_size) = _HEADER.unpack(
             self.read(0, _HEADER.size)
@@ -111,8 +119,8 @@ class ElfFile:
     def _read_segments(
         self, offset: int, entry_size: int, count: int
     ) -> tuple[tuple[Segment, ...], Range | None]:
-        if entry_size != _SEGMENT.size:
-            raise MalformedFileError("program headers of an unknown size")
+        if entry_size != _SEGMENT.size or count > MAX_SEGMENTS:
+            raise MalformedFileError("program headers that can't be")
         loaded: list[Segment] = []
         dynamic = None
         for kind, flags, place, address, _physical, size, _memory, _align in _SEGMENT.iter_unpack(
@@ -161,6 +169,9 @@ class ElfFile:
         """Return exactly `size` bytes from the place `offset`."""
         if offset < 0 or size < 0 or size > MAX_READ_BYTES or offset + size > self.size:
             raise MalformedFileError("a part lies outside the file, or is larger than any")
+        self._work_left -= size + _READ_COST_BYTES
+        if self._work_left < 0:
+            raise MalformedFileError("a file that leads from one place to the next without an end")
         data = os.pread(self._descriptor, size, offset)
         if len(data) < size:
             raise MalformedFileError("the file was cut short while it was read")
@@ -197,14 +208,16 @@ class ElfFile:
         offset = self.code_offset_of(address)
         return b"" if offset is None else self.read(offset, min(max_bytes, self.size - offset))
 
-    @property
-    def data_ranges(self) -> Iterator[Range]:
+    @cached_property
+    def data_ranges(self) -> tuple[Range, ...]:
         """What is loaded and is no code. Without section headers, which tell it apart, all that is loaded."""
         if not self.sections:
-            yield from self.segments
-        for section in self.sections:
-            if section.kind == _SHT_PROGBITS and section.flags & (_SHF_ALLOC | _SHF_EXECUTE) == _SHF_ALLOC:
-                yield section
+            return self.segments
+        return tuple(
+            section
+            for section in self.sections
+            if section.kind == _SHT_PROGBITS and section.flags & (_SHF_ALLOC | _SHF_EXECUTE) == _SHF_ALLOC
+        )
 
     def occurrences(self, needle: bytes, ranges: Iterable[Range]) -> Iterator[int]:
         """Yield the places in the file where `needle` lies within `ranges`, in their order.

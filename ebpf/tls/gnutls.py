@@ -47,7 +47,7 @@ def find_gnutls(elf: ElfFile, functions: Mapping[str, int]) -> TlsStack | None:
         if (offset := elf.code_offset_of(address)) is not None
         for program in _PROGRAMS[name]
     ]
-    return TlsStack(name="gnutls", version=_version(elf), points=tuple(points))
+    return TlsStack(name="gnutls", version=_version(elf), points=tuple(points)) if points else None
 
 
 def _hands_over(elf: ElfFile, send: int) -> bool:

@@ -14,11 +14,14 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from ebpf.tls.elf import ElfFile, Machine, MalformedFileError, Range
 
 MAX_FUNCTIONS = 2_000_000
 """The largest programs have some three hundred thousand; the table of this many is 16 MB."""
+MAX_CANDIDATES = 64
+"""Places that might be a header: the seven bytes that tell it are in no other program that we know."""
 
 _MAGIC_GO_1_2, _MAGIC_GO_1_16, _MAGIC_GO_1_18, _MAGIC_GO_1_20 = 0xFFFFFFFB, 0xFFFFFFFA, 0xFFFFFFF0, 0xFFFFFFF1
 _MAGICS = frozenset({_MAGIC_GO_1_2, _MAGIC_GO_1_16, _MAGIC_GO_1_18, _MAGIC_GO_1_20})
@@ -54,7 +57,7 @@ def find_function_table(elf: ElfFile) -> FunctionTable | None:
         section = elf.section_names.get(name)
         if section is not None and (table := FunctionTable.at(elf, section.offset)) is not None:
             return table
-    for place in elf.occurrences(_COMMON_BYTES[elf.machine], elf.data_ranges):
+    for place in islice(elf.occurrences(_COMMON_BYTES[elf.machine], elf.data_ranges), MAX_CANDIDATES):
         table = FunctionTable.at(elf, place - 1)
         if table is not None:
             return table

@@ -75,7 +75,7 @@ def return_offsets(code: bytes, machine: Machine) -> tuple[int, ...] | None:
     end = 0
     returns = []
     for address, size, mnemonic, _operands in _x86().disasm_lite(code, 0):
-        if mnemonic.startswith("ret"):
+        if _without_prefix(mnemonic) == "ret":
             returns.append(address)
         end = address + size
     return tuple(returns) if end == len(code) else None
@@ -94,12 +94,13 @@ def first_call(code: bytes, address: int, machine: Machine) -> Call | None:
     compares_size = False
     is_checked = False
     for instruction in _x86().disasm(code, address):
-        mnemonic = instruction.mnemonic
+        mnemonic = _without_prefix(instruction.mnemonic)
         if mnemonic in ("call", "jmp"):
             return _call(instruction, registers, is_checked=is_checked)
-        if mnemonic.startswith("ret"):
+        groups = set(instruction.groups)
+        if groups & _ENDS:
             return None
-        if mnemonic.startswith("j"):
+        if groups & _JUMPS:
             if not compares_size or is_checked:
                 return None
             is_checked = True
@@ -146,6 +147,16 @@ def _x86() -> Any:
 
 _X86_IMMEDIATE_OPERAND, _X86_MEMORY_OPERAND, _X86_REGISTER_OPERAND = 2, 3, 1
 """CS_OP_IMM, CS_OP_MEM, CS_OP_REG."""
+
+
+_JUMPS = frozenset({1, 7})
+_ENDS = frozenset({3, 4, 5})
+"""CS_GRP_JUMP, CS_GRP_BRANCH_RELATIVE; CS_GRP_RET, CS_GRP_INT, CS_GRP_IRET."""
+
+
+def _without_prefix(mnemonic: str) -> str:
+    """`ret` of `repz ret`, `jmp` of `notrack jmp`."""
+    return mnemonic.rpartition(" ")[2]
 
 
 def _register_names() -> dict[str, str]:

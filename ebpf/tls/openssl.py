@@ -53,10 +53,13 @@ def find_openssl(elf: ElfFile, functions: Mapping[str, int], name: str) -> TlsSt
     """
     if ANCHOR not in functions and not (name.startswith("libcrypto") and "BIO_write" in functions):
         return None
+    points = _Points(elf, functions).choose()
+    if not points:
+        return None
     return TlsStack(
         name="openssl" if _BORINGSSL_FUNCTIONS.isdisjoint(functions) else "boringssl",
         version=_version(elf),
-        points=_Points(elf, functions).choose(),
+        points=points,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from ebpf.tls.elf import ElfFile, Range
 
-MAX_CHAIN = 4096
+MAX_CHAIN = 1024
 """Symbols of one hash chain: linkers make chains of one to ten."""
 
 _SYMBOL = struct.Struct("<IBBHQQ")

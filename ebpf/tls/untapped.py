@@ -28,6 +28,8 @@ _BY_FUNCTION = {
 }
 
 FUNCTIONS = tuple(_BY_FUNCTION)
+LINKED_FUNCTIONS = ("mbedtls_ssl_read", "wolfSSL_read", "s2n_recv")
+"""Those of libraries that programs link statically."""
 
 _JAVA_LIBRARY = "libjvm.so"
 

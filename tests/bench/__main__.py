@@ -11,75 +11,32 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from tests.bench import http2_parsing, subjects
+from tests.bench import http2_parsing, subjects, tls
+from tests.bench.load import exported_spans, run_h2load
 from tests.bench.naive_stack import microseconds_per_exchange
+from tests.bench.rows import TURNS, Row, best_of, print_table
 
 BURSTS_OF_CALLS = 12
-TURNS = 5
 BURSTS = 10
 NAIVE_RATIO = 80 / 350
 """80 µs of the agent where the naive stack takes 350."""
-POLL_SECONDS = 0.7
 BURST_REQUESTS = 2000
 PAUSE_SECONDS = 1.5
 """Enough for a burst at 700 µs each. Asking the agent whether it is done would cost it time."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    what: str
-    unit: str
-    without: float | None
-    """The same figure with no agent running."""
-    measured: float
-    bound: float | None
-    """Upper bound, from docs/performance.md."""
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the measured figure is within its bound; None where there is none."""
-        return None if self.bound is None else self.measured <= self.bound
-
-
-def best_of(measure: Callable[[], float]) -> float:
-    """Return the smallest of several measurements."""
-    return min(measure() for _ in range(TURNS))
 
 
 def number_printed_by(*command: str | Path) -> float:
     """Run a program and return the first number that it prints."""
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(ran.stdout.split()[0])
-
-
-def run_h2load(port: int, folder: Path, *options: str) -> int:
-    """Send POST requests with a JSON body of 1 KiB to nginx; return how many were answered with 2xx.
-
-    Raises:
-        RuntimeError: h2load counted failures, so that its figure can't be compared.
-    """
-    body = folder / "request.json"
-    body.write_text('{"order":"' + "y" * 1012 + '"}')
-    url = f"http://127.0.0.1:{port}/json"
-    header = "content-type: application/json"
-    command = ["h2load", "--h1", "--data", str(body), "--header", header, *options, url]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", said)
-    if found is None or found[2] != "0" or found[3] != "0":
-        raise RuntimeError(f"h2load did not go through:\n{said}")
-    return int(found[1])
 
 
 def measure_start() -> list[Row]:
@@ -135,33 +92,20 @@ def measure_latency(port: int, folder: Path, seconds: int) -> list[Row]:
     return [Row("median latency at 2,000 requests/s, added", "µs", min(bare), min(traced) - min(bare), 30.0)]
 
 
-def exported_spans(agent: subjects.Agent, expected: int) -> float:
-    """Wait until the agent has exported as many spans as expected, or no more come; return the number."""
-    deadline = time.monotonic() + 15
-    exported = 0.0
-    while time.monotonic() < deadline:
-        metrics = agent.metrics()
-        exported = metrics.get('wirespan_spans_total{fate="exported",sink="otlp"}', 0.0)
-        if exported >= expected:
-            break
-        time.sleep(POLL_SECONDS)  # answering costs the agent time, which is what is being measured
-    return exported
-
-
 def measure_load(port: int, folder: Path, endpoint: str, seconds: int) -> list[Row]:
     """Processor time per exchange, losses at 5,000 exchanges/s on one core, memory with 1,000 connections."""
     options = ("--exe", "*nginx*", "--direction", "ingress", "--otlp-endpoint", endpoint)
     options = (*options, "--otlp-protocol", "http/protobuf")
     rows = []
     with subjects.Agent(*options) as agent:
-        served = run_h2load(port, folder, "-c", "10", "-n", str(BURST_REQUESTS))
+        served = run_h2load(port, folder, "-c", "10", "-n", str(BURST_REQUESTS)).requests
         exported_spans(agent, served)
         exchanges = BURSTS * BURST_REQUESTS
         before_all = agent.cpu_seconds()
         bursts_us, naive_turns_us = [], []
         for _ in range(BURSTS):
             before = agent.main_thread_seconds()
-            served += run_h2load(port, folder, "-c", "10", "-n", str(BURST_REQUESTS))
+            served += run_h2load(port, folder, "-c", "10", "-n", str(BURST_REQUESTS)).requests
             time.sleep(PAUSE_SECONDS)  # the agent works through the burst, with the cores to itself
             bursts_us.append((agent.main_thread_seconds() - before) / BURST_REQUESTS * 1e6)
             # In turns, so that both meet the same phases of a shared machine.
@@ -176,7 +120,7 @@ def measure_load(port: int, folder: Path, endpoint: str, seconds: int) -> list[R
     with subjects.Agent(*options, core=0) as agent:
         before = agent.cpu_seconds()
         started = time.monotonic()
-        served = run_h2load(port, folder, "-c", "50", "--rps", "100", "-D", str(seconds))
+        served = run_h2load(port, folder, "-c", "50", "--rps", "100", "-D", str(seconds)).requests
         elapsed = time.monotonic() - started
         lost = served - exported_spans(agent, served)
         busy = (agent.cpu_seconds() - before) / served * 1e6
@@ -184,7 +128,7 @@ def measure_load(port: int, folder: Path, endpoint: str, seconds: int) -> list[R
         rows.append(Row("agent processor time per exchange, cores shared", "µs", None, busy, None))
         rows.append(Row("lost exchanges at that load", "exchanges", None, lost, 0))
     with subjects.Agent(*options) as agent:
-        served = run_h2load(port, folder, "-c", "1000", "--rps", "2", "-D", str(seconds))
+        served = run_h2load(port, folder, "-c", "1000", "--rps", "2", "-D", str(seconds)).requests
         resident_mb = agent.resident_bytes() / 1e6
         lost = served - exported_spans(agent, served)
         rows.append(Row("resident memory with 1,000 busy connections", "MB", None, resident_mb, 120.0))
@@ -205,18 +149,6 @@ def measure_http2_parsing() -> list[Row]:
     return rows
 
 
-def print_table(rows: list[Row]) -> None:
-    """Print the rows for a person to read."""
-    width = max(len(row.what) for row in rows)
-    click.echo(f"{'':{width}}  {'untraced':>10}  {'measured':>10}  {'bound':>6}")
-    for row in rows:
-        untraced = "" if row.without is None else f"{row.without:.2f}"
-        bound = "" if row.bound is None else f"{row.bound:.3g}"
-        verdict = {None: "", True: "holds", False: "EXCEEDED"}[row.holds]
-        figures = f"{untraced:>10}  {row.measured:>10.2f}  {bound:>6}"
-        click.echo(f"{row.what:{width}}  {figures}  {row.unit:11} {verdict}")
-
-
 @click.command()
 @click.option("--json", "json_path", type=click.Path(path_type=Path), default=Path("build/bench.json"))
 @click.option("--seconds", default=10, show_default=True, help="Duration of each load.")
@@ -231,6 +163,7 @@ def main(json_path: Path, seconds: int) -> None:
         with subjects.nginx(folder) as port:
             rows += measure_latency(port, folder, seconds)
             rows += measure_load(port, folder, endpoint, seconds)
+        rows += tls.measure(folder, endpoint, seconds)
     print_table(rows)
     json_path.parent.mkdir(parents=True, exist_ok=True)
     machine = {"kernel": platform.release(), "cores": os.cpu_count(), "python": platform.python_version()}

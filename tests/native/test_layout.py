@@ -14,20 +14,23 @@ STRUCTS = {
         layout.SOCKET_RECORD,
     ),
     "socket_facts": (
-        "cookie inode network_namespace family local_port remote_port is_http2 local_address remote_address",
+        (
+            "cookie inode network_namespace family local_port remote_port is_http2 tls local_address "
+            "remote_address"
+        ),
         layout.SOCKET_FACTS,
     ),
     "stream_state": (
         (
-            "position reported lost_end lost_ktime_ns held_ktime_ns spent missing held_length held_tgid framed "
-            "header_length keep_left skip_left kept held"
+            "position reported lost_end lost_ktime_ns held_ktime_ns spent missing held_length held_tgid "
+            "framed header_length keep_left skip_left kept held"
         ),
         layout.STREAM_STATE,
     ),
     "connection": (
         (
             "id seen_ktime_ns verdict role joined_late opened closed turn turns ended missed reserved "
-            "streams socket"
+            "session streams socket"
         ),
         layout.CONNECTION,
     ),
@@ -35,6 +38,7 @@ STRUCTS = {
         "kind reserved cgroups_length tgid ktime_ns path_length arguments_length",
         layout.PROCESS_RECORD,
     ),
+    "mapping_record": ("kind reserved tgid ktime_ns inode name", layout.MAPPING_RECORD),
     "fork_record": ("kind reserved tgid ktime_ns parent_tgid reserved_too", layout.FORK_RECORD),
     "process_policy": ("since_ktime_ns turn_budget port_set flags finishing", layout.PROCESS_POLICY),
 }

@@ -48,7 +48,7 @@ def data(tgid: int, number: int, *, provisional: bool = True) -> bytes:
     flags = layout.RECORD_PROVISIONAL if provisional else 0
     address = socket.inet_aton("127.0.0.1").ljust(16, b"\0")
     values = (1, 0, 2, flags, tgid, now() + number, number, 0, 1, 0, 1)
-    facts = layout.SOCKET_FACTS.pack(1, number, 1, 2, 80, 4000, 0, address, address)
+    facts = layout.SOCKET_FACTS.pack(1, number, 1, 2, 80, 4000, 0, 0, address, address)
     return layout.SOCKET_RECORD.pack(*values) + facts + b"x"
 
 

@@ -12,6 +12,7 @@ from ebpf import layout
 from ebpf.events import (
     Direction,
     EventKind,
+    FileMapped,
     Missing,
     ProcessExecuted,
     ProcessExited,
@@ -22,13 +23,13 @@ from ebpf.events import (
 from ebpf.layout import Counter, LayoutError, RecordDecoder, decode_counters, record_tgid, uncaptured_tail
 
 
-def facts(family: int = 2, local: str = "10.0.0.1", remote: str = "10.0.0.2") -> bytes:
+def facts(family: int = 2, local: str = "10.0.0.1", remote: str = "10.0.0.2", tls: int = 0) -> bytes:
     kernel_family = socket.AF_INET6 if family == 10 else socket.AF_INET
     addresses = (
         (socket.inet_pton(kernel_family, address) if family != 1 else b"").ljust(16, b"\0")
         for address in (local, remote)
     )
-    return layout.SOCKET_FACTS.pack(0xFFFF_8880_1234_5678, 4711, 99, family, 8080, 50_000, 0, *addresses)
+    return layout.SOCKET_FACTS.pack(0xFFFF_8880_1234_5678, 4711, 99, family, 8080, 50_000, 0, tls, *addresses)
 
 
 def record(
@@ -128,6 +129,29 @@ def test_a_fork_names_both_processes() -> None:
         RecordDecoder().decode(raw[:-1])
 
 
+def test_a_mapping_names_the_file() -> None:
+    raw = layout.MAPPING_RECORD.pack(8, 77, 1_500, 4711, b"libssl.so.3\0rest")
+    assert RecordDecoder().decode(raw) == FileMapped(1_500, 77, 4711, "libssl.so.3")
+    assert not layout.is_socket_record(raw)
+    with pytest.raises(LayoutError):
+        RecordDecoder().decode(raw[:-1])
+
+
+def test_what_carries_a_tls_session_may_become_known_later() -> None:
+    decoder = RecordDecoder()
+    first = decoder.decode(record(socket_facts=facts(0, tls=1)))
+    assert isinstance(first, SocketEvent)
+    assert (first.socket.family, first.socket.local_address, first.socket.tls) == ("unknown", None, "openssl")
+    second = decoder.decode(record(socket_facts=facts(tls=1)))
+    assert isinstance(second, SocketEvent)
+    assert second.socket is first.socket
+    assert (first.socket.family, first.socket.local_address) == ("ipv4", "10.0.0.1")
+    with pytest.raises(LayoutError, match="family"):
+        RecordDecoder().decode(record(socket_facts=facts(0)))
+    with pytest.raises(LayoutError):
+        RecordDecoder().decode(record(socket_facts=facts(tls=9)))
+
+
 @pytest.mark.parametrize(
     ("text", "paths"),
     [
@@ -160,7 +184,7 @@ def test_a_cut_record_is_refused(end: int) -> None:
         RecordDecoder().decode(record()[:end])
 
 
-@pytest.mark.parametrize("fields", [{"kind": 0}, {"kind": 8}, {"direction": 2}, {"role": 3}, {"missing": 64}])
+@pytest.mark.parametrize("fields", [{"kind": 0}, {"kind": 9}, {"direction": 2}, {"role": 3}, {"missing": 64}])
 def test_numbers_of_another_version_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(LayoutError):
         RecordDecoder().decode(record(**fields))
@@ -172,10 +196,12 @@ def connection(
     *, opened: int = 1, ingress: tuple[int, int] = (0, 0), egress: tuple[int, int] = (0, 0)
 ) -> bytes:
     streams = b"".join(
-        layout.STREAM_STATE.pack(position, reported, 555, 0, 0, Missing.BUDGET, *[0] * 7, b"")
-        for position, reported in (ingress, egress)
+        layout.STREAM_STATE.pack(
+            lost_end + 1_000, reported, lost_end, 555, 0, 0, Missing.BUDGET, *[0] * 7, b""
+        )
+        for lost_end, reported in (ingress, egress)
     )
-    return layout.CONNECTION.pack(9, 444, 1, 2, 1, opened, 0, 1, 0, 0, 0, streams, facts())
+    return layout.CONNECTION.pack(9, 444, 1, 2, 1, opened, 0, 1, 0, 0, 0, 0, streams, facts())
 
 
 def test_an_uncaptured_tail_is_reported_per_direction() -> None:

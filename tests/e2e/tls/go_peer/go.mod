@@ -1,0 +1,3 @@
+module wirespan.invalid/go_peer
+
+go 1.19
