@@ -22,9 +22,9 @@ from ebpf.tls.probes import ProbePoint, TlsStack
 
 MAX_FILES = 1_024
 """Files with TLS at once: a node's images share most of theirs, and each takes descriptors."""
-GRACE_SECONDS = 30.0
-"""How long a file that nobody uses keeps its probes: whoever runs curl runs it again, and detaching is
-dear."""
+GRACE_SECONDS = 90.0
+"""How long a file that nobody uses keeps its probes: whoever runs curl runs it again, cron each minute, and
+detaching is dear."""
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.procfs import PROC
+from agent.procfs import PROC, is_alive
 
 MAX_MAPS_BYTES = 16_777_216
 """A process may have 65,530 mappings (vm.max_map_count), of some 100 bytes each; some raise that."""
@@ -126,7 +126,8 @@ def open_mapped(tgid: int, file: MappedFile, proc: Path = PROC) -> int:
     try:
         return _open_regular(mapping, file.inode)
     except (OSError, UnreadableFileError) as error:
-        if not process.exists():
+        # One that is listed may have given everything back: it is listed until its parent has waited for it.
+        if not is_alive(tgid, proc):
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
         if isinstance(error, PermissionError):
             reason += "; reading it nevertheless takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN"

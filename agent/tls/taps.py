@@ -304,12 +304,12 @@ class TlsTaps:
 
     def _look(self, program: _Program, look: _Look) -> None:
         try:
-            if look & _Look.EXECUTABLE:
-                self._look_at_executable(program)
             if look & _Look.LIBRARIES:
                 # The smallest first: it is done soonest, and libssl is small beside libcrypto.
                 for file in sorted(mapped_code(program.tgid, self._proc), key=_length):
                     self._look_at_library(program, file)
+            if look & _Look.EXECUTABLE:
+                self._look_at_executable(program)
         except ProcessLookupError:
             with self._changed:
                 if self._is_running(program):
