@@ -49,7 +49,8 @@ def test_each_request_becomes_exactly_one_span_at_each_end(
     assert len(asked) == CONNECTIONS * REQUESTS_PER_CONNECTION == 1000
     libraries = {CLIENT: library_of(client), SERVER: library_of(server)}
     version = "2" if client.endswith("-h2") else "1.1"
-    assert_exact(spans, asked, running.port, libraries=libraries, version=version)
+    given_up = frozenset({"reset", "closed"} if client == "curl-h2" else ())
+    assert_exact(spans, asked, running.port, libraries=libraries, version=version, given_up=given_up)
     ports = {span.attributes["network.peer.port"] for span in of_kind(spans, SERVER)}
     if server == "gunicorn":
         assert len(ports) > CONNECTIONS, "its synchronous workers close after each answer"
