@@ -57,7 +57,7 @@ def assert_exact(
         port: Of the server; both ends are on the loopback interface.
         libraries: `wirespan.tls` by kind of span. Only kinds in it are expected.
         version: Of HTTP.
-        given_up: What a client that goes by Content-Length may make of its streams, having all but their ends.
+        given_up: How clients may leave streams of which they have all but the end, going by Content-Length.
     """
     expected = {request.path: request for request in asked}
     assert len(expected) == len(asked)
