@@ -13,13 +13,17 @@ from agent.config import Configuration
 from agent.tls.inspector import load_inspector
 from agent.tls.report import TlsReport, TlsSurvey, format_lines
 from ebpf.preflight import Finding, preflight
+from ebpf.uretprobes import find_hazard
 
 
 def report(configuration: Configuration, report_format: str) -> tuple[str, bool]:
     """Return the report of this host (`text` or `json`) and whether a run would work."""
     findings = preflight()
     rules = configuration.selection_rules()
-    tls = TlsSurvey(load_inspector(), rules, enabled=configuration.tls.enabled).run()
+    survey = TlsSurvey(
+        load_inspector(), rules, enabled=configuration.tls.enabled, uretprobe_hazard=find_hazard()
+    )
+    tls = survey.run()
     text = format_json(findings, tls) if report_format == "json" else format_text(findings, tls)
     return text, would_run(findings)
 

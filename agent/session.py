@@ -29,7 +29,7 @@ from agent.pipeline import Pipeline
 from agent.processes import ProcessTable
 from agent.recorder import Recorder
 from agent.selection import Selection
-from agent.selection_rules import require_processes
+from agent.selection_rules import SelectionRules, require_processes
 from agent.stop import StopRequest
 from agent.tls.inspector import load_inspector
 from agent.tls.taps import TlsTaps
@@ -38,6 +38,7 @@ from ebpf.capture import LiveCapture
 from ebpf.packets.capture import PacketCapture
 from ebpf.packets.file import is_packet_capture
 from ebpf.recording import RecordedCapture, RecordingWriter
+from ebpf.uretprobes import find_hazard
 from otel_bridge.resources import ResourceBuilder
 from otel_bridge.span import SpanSink
 from otel_bridge.spans import SpanOptions
@@ -185,15 +186,7 @@ def open_workloads(
         discovery=discovery,
     )
     rules = configuration.selection_rules()
-    taps = None
-    if configuration.tls.enabled:
-        taps = TlsTaps(
-            source,  # type: ignore[arg-type]
-            source,
-            load_inspector(),
-            default_policy=rules.default_policy,
-        )
-        closing.callback(taps.close)
+    taps = _open_taps(source, rules, closing) if configuration.tls.enabled else None
     selection = Selection(
         rules,
         source,
@@ -207,6 +200,21 @@ def open_workloads(
     if taps is not None:
         _attach_to_running(taps, none_is_selected=selected is None)
     return Workloads(source, processes, selection, discovery, taps, selected)
+
+
+def _open_taps(source: LiveCapture, rules: SelectionRules, closing: contextlib.ExitStack) -> TlsTaps:
+    hazard = find_hazard()
+    if hazard is not None:
+        log.warning("TLS is captured of Go programs only: %s", hazard)
+    taps = TlsTaps(
+        source,
+        source,
+        load_inspector(),
+        default_policy=rules.default_policy,
+        uretprobe_hazard=hazard,
+    )
+    closing.callback(taps.close)
+    return taps
 
 
 def _attach_to_running(taps: TlsTaps, *, none_is_selected: bool) -> None:

@@ -15,8 +15,8 @@ venv=.venv
 python=/usr/bin/python3 # Debian's bcc binding is compiled for Debian's interpreter
 
 run_packages=(python3 python3-venv python3-bpfcc ca-certificates)
-develop_packages=(bpftool clang-format curl docker.io etcd-server gcc golang-go libc6-dev libssl-dev nghttp2-client
-  nghttp2-server nginx-light nodejs openssl tcpdump wget)
+develop_packages=(bpftool clang-format curl docker.io etcd-server gcc golang-go libc6-dev libgnutls30 libssl-dev
+  nghttp2-client nghttp2-server nginx-light nodejs openssl tcpdump wget)
 image_packages=(debootstrap docker-compose)
 
 case $purpose in

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import pytest
+
 from ebpf.tls.elf import Machine
 from ebpf.tls.inspection import inspect_file
 from ebpf.tls.probes import TlsStack
@@ -230,6 +232,21 @@ def opened(content: bytes) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def counted_reads() -> Iterator[list[int]]:
+    """Sizes of what is read meanwhile."""
+    sizes: list[int] = []
+
+    def pread(descriptor: int, size: int, offset: int) -> bytes:
+        sizes.append(size)
+        return read(descriptor, size, offset)
+
+    read = os.pread
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "pread", pread)
+        yield sizes
 
 
 def inspect(content: bytes, name: str = "program") -> TlsStack | None:

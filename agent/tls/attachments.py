@@ -22,9 +22,9 @@ from ebpf.tls.probes import ProbePoint, TlsStack
 
 MAX_FILES = 1_024
 """Files with TLS at once: a node's images share most of theirs, and each takes descriptors."""
-GRACE_SECONDS = 30.0
-"""How long a file that nobody uses keeps its probes: whoever runs curl runs it again, and detaching is
-dear."""
+GRACE_SECONDS = 90.0
+"""How long a file that nobody uses keeps its probes: whoever runs curl runs it again, cron each minute, and
+detaching is dear."""
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,15 @@ class TappedStack:
     """Why it is not probed; None when it is."""
 
 
+def find_problem(stack: TlsStack, uretprobe_hazard: str | None) -> str | None:
+    """Return why an implementation must not or can't be probed; None when it can."""
+    if stack.obstacle is not None or not stack.points:
+        return stack.obstacle or "nothing in it can be probed"
+    if any(point.program.is_uretprobe for point in stack.points):
+        return uretprobe_hazard
+    return None
+
+
 @dataclass(slots=True, eq=False)
 class _File:
     version: FileVersion
@@ -69,8 +78,12 @@ class _File:
 class Attachments:
     """The files with TLS that are in use, or were until lately."""
 
-    def __init__(self, host: ProbeHost, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, host: ProbeHost, monotonic: Callable[[], float], uretprobe_hazard: str | None = None
+    ) -> None:
+        """Begin with no probe. `uretprobe_hazard` is why none of that kind may be attached here."""
         self._host = host
+        self._uretprobe_hazard = uretprobe_hazard
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._files: dict[FileIdentity, _File] = {}
@@ -149,8 +162,8 @@ class Attachments:
 
     def _probe(self, descriptor: int, file: _File, found: Inspection) -> None:
         stack = file.stack
-        if stack.obstacle is not None or not stack.points:
-            file.problem = stack.obstacle or "nothing in it can be probed"
+        file.problem = find_problem(stack, self._uretprobe_hazard)
+        if file.problem is not None:
             return
         try:
             file.probes = self._host.attach_probes(descriptor, stack.points)

@@ -19,10 +19,11 @@ import os
 import re
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.procfs import PROC
+from agent.procfs import PROC, is_alive
 
 MAX_MAPS_BYTES = 16_777_216
 """A process may have 65,530 mappings (vm.max_map_count), of some 100 bytes each; some raise that."""
@@ -33,9 +34,7 @@ _OPEN_HOW = struct.Struct("<QQQ")
 """struct open_how: flags, mode, resolve."""
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
 _DELETED = b" (deleted)"
-_MAPPING = re.compile(
-    rb"^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ([1-9][0-9]*) +(/.*)$", re.MULTILINE
-)
+_MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) .{4} [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) ([0-9]+) +(/.*)")
 
 
 class UnreadableFileError(Exception):
@@ -67,6 +66,8 @@ class MappedFile:
 def show(path: bytes) -> str:
     """Return a path for people: what is not printable is escaped, since its author may be anybody."""
     text = path.decode(errors="backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
@@ -90,7 +91,12 @@ def mapped_code(tgid: int, proc: Path = PROC) -> list[MappedFile]:
 def parse_maps(raw: bytes) -> list[MappedFile]:
     """Return the files that are mapped as code; a last line without its end is left out."""
     files: dict[tuple[int, int], MappedFile] = {}
-    for match in _MAPPING.finditer(raw[: raw.rfind(b"\n") + 1]):
+    for line in raw.split(b"\n")[:-1]:
+        # Few lines are of code: the others are left out before anything is parsed.
+        blank = line.find(b" ")
+        match = _MAPPING.fullmatch(line) if line[blank + 3 : blank + 4] == b"x" else None
+        if match is None:
+            continue
         start, end, major, minor, inode, path = match.groups()
         device = os.makedev(int(major, 16), int(minor, 16))
         is_deleted = path.endswith(_DELETED)
@@ -120,7 +126,8 @@ def open_mapped(tgid: int, file: MappedFile, proc: Path = PROC) -> int:
     try:
         return _open_regular(mapping, file.inode)
     except (OSError, UnreadableFileError) as error:
-        if not process.exists():
+        # One that is listed may have given everything back: it is listed until its parent has waited for it.
+        if not is_alive(tgid, proc):
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
         if isinstance(error, PermissionError):
             reason += "; reading it nevertheless takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN"
@@ -152,9 +159,10 @@ def _read_maps(path: Path) -> bytes:
 
 def _open_below_root(process: Path, file: MappedFile) -> int:
     """Open a path as the process would. Raises OSError, and UnreadableFileError when it is another file."""
-    root = os.open(process / "root", os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
+    link = process / "root"
+    root = os.open(link, os.O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
-        for path in _paths_below(os.fsencode((process / "root").readlink()), file.path):
+        for path in _paths_below(link, file.path):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, UnreadableFileError):
                 found = _open_in_root(root, path)
                 try:
@@ -166,15 +174,14 @@ def _open_below_root(process: Path, file: MappedFile) -> int:
     raise UnreadableFileError("its path leads to another file, or nowhere")
 
 
-def _paths_below(root: bytes, path: bytes) -> list[bytes]:
-    """Return what a path may be below a root.
-
-    Of a process with a root of its own in this mount namespace (chroot) the kernel prints the path from our
-    root on.
-    """
+def _paths_below(link: Path, path: bytes) -> Iterator[bytes]:
+    """Return what a path may be below the root that a link leads to."""
+    yield path
+    # Of a process with a root of its own in this mount namespace (chroot) the kernel prints the path from our
+    # root on.
+    root = os.fsencode(link.readlink())
     if root != b"/" and path.startswith(root + b"/"):
-        return [path[len(root) :], path]
-    return [path]
+        yield path[len(root) :]
 
 
 def _open_in_root(root: int, path: bytes) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent import procfs
 from agent.selection_rules import SelectionRules
+from agent.tls.attachments import find_problem
 from agent.tls.inspector import FileIdentity, Inspector
 from agent.tls.mapped_files import (
     UnreadableFileError,
@@ -62,12 +63,19 @@ class TlsSurvey:
     """One look at the processes of this host."""
 
     def __init__(
-        self, inspector: Inspector, rules: SelectionRules, *, enabled: bool = True, proc: Path = procfs.PROC
+        self,
+        inspector: Inspector,
+        rules: SelectionRules,
+        *,
+        enabled: bool = True,
+        uretprobe_hazard: str | None = None,
+        proc: Path = procfs.PROC,
     ) -> None:
-        """Begin; `enabled` is whether a run would attach to anything."""
+        """Begin; `enabled` is whether a run would attach to anything, the rest as for `TlsTaps`."""
         self._inspector = inspector
         self._rules = rules
         self._enabled = enabled
+        self._uretprobe_hazard = uretprobe_hazard
         self._proc = proc
         self._lock = threading.Lock()
         self._processes: Counter[tuple[str | None, str | None, str, str | None]] = Counter()
@@ -139,8 +147,8 @@ class TlsSurvey:
                 self._add(found.stack, path, problem, version.identity)
 
     def _problem(self, stack: TlsStack, tgid: int) -> str | None:
-        if stack.obstacle is not None or not stack.points:
-            return stack.obstacle or "nothing in it can be probed"
+        if problem := find_problem(stack, self._uretprobe_hazard):
+            return problem
         if not self._enabled:
             return "`tls.enabled` is false"
         if self._rules.tls_excluded and not self._rules.accepts_tls(procfs.executable_path(tgid, self._proc)):

@@ -100,13 +100,18 @@ class TlsTaps:
         inspector: Inspector,
         *,
         default_policy: Policy,
+        uretprobe_hazard: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         proc: Path = procfs.PROC,
     ) -> None:
-        """Begin with no probe. `default_policy` is that of processes that have none of their own."""
+        """Begin with no probe.
+
+        `default_policy` is that of processes that have none of their own; `uretprobe_hazard` why no probe of
+        that kind may be attached in this kernel.
+        """
         self._policies = policies
         self._inspector = inspector
-        self._attachments = Attachments(host, monotonic)
+        self._attachments = Attachments(host, monotonic, uretprobe_hazard)
         self._default = ProcessPolicy(capture=default_policy)
         self._monotonic = monotonic
         self._proc = proc
@@ -299,21 +304,23 @@ class TlsTaps:
 
     def _look(self, program: _Program, look: _Look) -> None:
         try:
+            if look & _Look.LIBRARIES:
+                # The smallest first: it is done soonest, and libssl is small beside libcrypto.
+                for file in sorted(mapped_code(program.tgid, self._proc), key=_length):
+                    self._look_at_library(program, file)
             if look & _Look.EXECUTABLE:
                 self._look_at_executable(program)
-            if look & _Look.LIBRARIES:
-                for file in mapped_code(program.tgid, self._proc):
-                    self._look_at_library(program, file)
         except ProcessLookupError:
             with self._changed:
                 if self._is_running(program):
                     self._drop(program.tgid)
         except UnreadableFileError as error:
-            self._complain("some processes", str(error))
+            self._complain(f"process {program.tgid} (others may follow)", str(error), "processes")
         except Exception as error:  # a dead thread would attach to nothing any more
             self._bugs += 1
             if self._bugs == 1:
-                log.exception("a bug: TLS of a process is not captured: %s", type(error).__name__)
+                log.error("a bug: TLS of a process is not captured: %s: %s", type(error).__name__, error)  # noqa: TRY400 (where is for debugging)
+            log.debug("where it happened", exc_info=error)
 
     def _look_at_executable(self, program: _Program) -> None:
         path = procfs.executable_path(program.tgid, self._proc)
@@ -374,11 +381,17 @@ class TlsTaps:
                     if self._is_running(program):
                         self._drop(program.tgid)
 
-    def _complain(self, path: str, reason: str) -> None:
+    def _complain(self, path: str, reason: str, key: str | None = None) -> None:
+        """Count a file or a process that can't be read, and say so once."""
         self._unreadable += 1
-        if (path, reason) in self._told:
+        told = (key or path, reason)
+        if told in self._told:
             return
-        self._told[path, reason] = None
+        self._told[told] = None
         if len(self._told) > MAX_TOLD:
             self._told.popitem(last=False)
         log.warning("TLS of %s is not captured: %s", path, reason)
+
+
+def _length(file: MappedFile) -> int:
+    return file.end - file.start

@@ -61,8 +61,6 @@ def _find_linked(elf: ElfFile, symbols: Range, strings: Range, name: str) -> int
     # A string may serve as the end of a longer one, so what is before it says nothing; the symbols decide.
     for string in elf.occurrences(name.encode() + b"\0", [strings]):
         number = string - strings.offset
-        if number > 0xFFFFFFFF:
-            return None
         for binding in (_GLOBAL, _WEAK, 0):
             needle = _NUMBER.pack(number) + bytes((binding | _STT_FUNC,))
             for place in elf.occurrences(needle, [symbols]):

@@ -201,7 +201,9 @@ def _find_cut(
         return cause
     if response is None:
         return absence or cause or Incomplete.CLOSED
-    is_over = response.is_over and (request is None or request.is_over or stream.answered_early)
+    # A client that has the length it was promised may close without reading that nothing follows.
+    has_ended = response.is_over or (cause is Incomplete.CLOSED and response.has_promised_length)
+    is_over = has_ended and (request is None or request.is_over or stream.answered_early)
     return None if is_over else cause or Incomplete.LOST_BYTES
 
 

@@ -173,6 +173,14 @@ class StreamHalf:
         trailers = self.trailers
         return trailers is not None and (trailers.unknown > 0 or trailers.in_doubt)
 
+    @property
+    def has_promised_length(self) -> bool:
+        """Whether just as much content passed as its head says will (RFC 9113 §8.1.1)."""
+        if self.head is None or self.size_unknown:
+            return False
+        promised = [value for name, value in self.head.headers if name == b"content-length"]
+        return promised == [str(self.size).encode()]
+
     def open_tap(self, tap: Tap) -> None:
         """Let somebody listen; content that passed before is told now."""
         self.tap = tap

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +14,7 @@ from tests.elf_images import (
     SLOT,
     GoTable,
     Image,
+    counted_reads,
     inspect,
 )
 
@@ -70,21 +66,6 @@ changes = st.lists(
     min_size=1,
     max_size=8,
 )
-
-
-@contextmanager
-def counted_reads() -> Iterator[list[int]]:
-    """Sizes of what is read meanwhile."""
-    sizes: list[int] = []
-    original = os.pread
-
-    def pread(descriptor: int, size: int, offset: int) -> bytes:
-        sizes.append(size)
-        return original(descriptor, size, offset)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(elf.os, "pread", pread)
-        yield sizes
 
 
 def assert_inspected_within_bounds(content: bytes, name: str) -> None:

@@ -154,3 +154,15 @@ def test_a_selector_is_read_at_start(selector: object, part: str) -> None:
     with pytest.raises(ValidationError, match=part):
         configuration(kubernetes={"egress_selector": selector})
     assert configuration(kubernetes={"selector": None}).kubernetes.selector is None
+
+
+def test_programs_whose_tls_is_left_alone_have_to_be_judged_unless_all_is() -> None:
+    default = configuration()
+    assert default.capture_options().tls
+    assert not default.selection_rules().judges
+    excluding = configuration(tls={"exclude_executables": ["vault"]})
+    assert excluding.selection_rules().tls_excluded == ("vault",)
+    assert excluding.capture_options().judge_at_exec
+    without = configuration(tls={"enabled": False, "exclude_executables": ["vault"]})
+    assert not without.capture_options().tls
+    assert not without.selection_rules().judges

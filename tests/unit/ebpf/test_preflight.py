@@ -72,6 +72,31 @@ def test_missing_capabilities_are_named(
 
 
 @pytest.mark.parametrize(
+    ("capabilities", "release", "missing"),
+    [
+        (1 << 39 | 1 << 38, "6.6.0", None),
+        (1 << 39, "6.6.0", "CAP_BPF and CAP_PERFMON missing"),
+        (1 << 39 | 1 << 38, "6.1.0", "CAP_SYS_ADMIN, before Linux 6.6, missing"),
+        (1 << 21, "6.1.0", None),
+    ],
+)
+def test_what_probes_need_depends_on_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, capabilities: int, release: str, missing: str | None
+) -> None:
+    monkeypatch.setattr(module, "_effective_capabilities", lambda: capabilities)
+    monkeypatch.setattr(platform, "release", lambda: release)
+    found = module._check_probes()
+    assert found.satisfied == (missing is None)
+    assert (missing or "can be attached") in found.detail
+    assert not found.required
+
+
+def test_a_kernel_without_uprobes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UPROBES", Path("/nothing/there"))
+    assert "CONFIG_UPROBE_EVENTS" in str(finding("probes in programs (TLS)").remedy)
+
+
+@pytest.mark.parametrize(
     ("subject", "sufficient"),
     [("privileges to name processes", (19,)), ("privileges to read environments", (1, 2))],
 )

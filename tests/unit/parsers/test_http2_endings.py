@@ -52,6 +52,26 @@ def test_the_end_of_the_connection_ends_what_is_pending(cause: Incomplete, flag:
     ]
 
 
+@pytest.mark.parametrize(
+    ("length", "cause", "flag"),
+    [
+        (b"4", Incomplete.CLOSED, ""),
+        (b"5", Incomplete.CLOSED, " incomplete closed"),
+        (b"4", Incomplete.TIMED_OUT, " incomplete timed_out"),
+    ],
+)
+def test_a_client_may_close_once_it_has_what_was_promised(
+    length: bytes, cause: Incomplete, flag: str
+) -> None:
+    frames = Frames()
+    frames.ask(1)
+    frames.answer(1, [*OK, (b"content-length", length)], ends=False)
+    frames.server(DataFrame(1, b"body"))
+    (exchange,) = frames.watch(cause=cause).exchanges
+    size = 4 if cause is Incomplete.CLOSED else None
+    assert describe(exchange) == f"GET / 2 (0) -> 200 2 ({size} b'body'){flag}"
+
+
 def test_the_end_of_the_responses_ends_what_waits_for_them() -> None:
     frames = Frames()
     frames.ask(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,11 @@ class Mapper:
         self._process.stdin.write(f"{command} {path}\n")
         self._process.stdin.flush()
         return self._process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        """End it, and leave it listed."""
+        self._process.kill()
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def end(self) -> None:
         """End it, and wait until it is gone."""

@@ -100,6 +100,9 @@ def test_a_process_that_is_gone_is_normal(start: Start, tmp_path: Path) -> None:
     mapper = start()
     mapper.do("map", library(tmp_path))
     file = the_file(mapper, "libssl.so.3")
+    mapper.kill()
+    with pytest.raises(ProcessLookupError):
+        open_mapped(mapper.pid, file)
     mapper.end()
     for look in (
         lambda: mapped_code(NEVER),

@@ -41,14 +41,19 @@ def may_hold_tls(name: str, *, is_executable: bool) -> bool:
 class Host:
     """Taps on this host."""
 
-    def __init__(self, default: Policy = BOTH) -> None:
+    def __init__(self, default: Policy = BOTH, uretprobe_hazard: str | None = None) -> None:
         self.probes = ProbesInMemory()
         self.policies = PoliciesInMemory()
         self.now = 0.0
         self.inspect: Callable[[int, str], TlsStack | None] = inspect
         inspector = Inspector(lambda *file: self.inspect(*file), may_hold_tls)
         self.taps = TlsTaps(
-            self.probes, self.policies, inspector, default_policy=default, monotonic=lambda: self.now
+            self.probes,
+            self.policies,
+            inspector,
+            default_policy=default,
+            uretprobe_hazard=uretprobe_hazard,
+            monotonic=lambda: self.now,
         )
 
     def tell_mapped(self, mapper: Mapper, path: Path) -> None:
@@ -336,6 +341,24 @@ def test_what_has_nothing_to_probe_is_reported(
     assert caplog.messages == []
 
 
+def test_where_uretprobes_are_a_hazard_only_what_needs_none_is_attached_to(
+    start: Start, tmp_path: Path
+) -> None:
+    host = Host(uretprobe_hazard="they bite")
+    go, openssl = another(tmp_path / "libx-go"), another(tmp_path / "libssl")
+    host.inspect = lambda _, name: TlsStack(
+        name="any", points=POINTS if name == "libx-go" else (ProbePoint(TlsProgram.CALL_RETURN, 64),)
+    )
+    for path in (go, openssl):
+        host.tell_mapped(start(), path)
+    assert host.is_attached_to(go)
+    assert {tapped.path: tapped.problem for tapped in host.taps.stacks()} == {
+        str(go): None,
+        str(openssl): "they bite",
+    }
+    host.taps.close()
+
+
 def test_a_file_that_is_written_to_is_attached_to_anew(host: Host, start: Start, library: Path) -> None:
     first, second = start(), start()
     host.tell_mapped(first, library)
@@ -427,7 +450,7 @@ def test_complaints_are_bounded_and_not_repeated(
     assert host.count("unreadable_files") == 4
     monkeypatch.setattr(taps, "mapped_code", refuse)
     host.tell_mapped(mapper, first)
-    assert caplog.messages[-1] == "TLS of some processes is not captured: no permission"
+    assert caplog.messages[-1].startswith(f"TLS of process {mapper.pid} (others may follow) is not captured")
 
 
 def test_closing_waits_for_no_longer_than_it_is_told(

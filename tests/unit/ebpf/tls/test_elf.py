@@ -105,6 +105,22 @@ def test_a_dynamic_section_has_an_end() -> None:
         ElfFile(descriptor)
 
 
+def test_a_dynamic_section_may_end_without_saying_so() -> None:
+    assert inspect(changed(64 + 2 * 56 + 32, "Q", 48)) == inspect(IMAGE.build())
+
+
+def test_a_static_program_has_no_dynamic_section() -> None:
+    data = bytearray(Image(functions=OPENSSL_3_0, linked=list(OPENSSL_3_0), rodata=b"12345678").build())
+    struct.pack_into("<I", data, 64 + 2 * 56, 4)  # a note
+    with opened(bytes(data)) as descriptor:
+        file = ElfFile(descriptor)
+        assert file.dynamic == {}
+        assert file.pointer_at(RODATA_ADDRESS) == int.from_bytes(b"12345678", "little")
+    stack = inspect(bytes(data))
+    assert stack is not None
+    assert stack.name == "openssl"
+
+
 def test_a_file_without_section_headers_is_told_by_its_segments() -> None:
     bare = Image(functions=OPENSSL_3_0, rodata=b"-needle-", has_sections=False)
     with opened(bare.build()) as descriptor:
@@ -177,6 +193,16 @@ def test_a_pointer_is_what_its_relocation_makes_of_it() -> None:
         assert file.pointer_at(where + 8) == 0x1234, "without a relocation it is in its place"
         assert list(file.pointers_to(TEXT_ADDRESS)) == [where]
         assert list(file.pointers_to(0x1234)) == [where + 8]
+    of_a_symbol = Image(
+        rodata=image.rodata,
+        relocations=image.relocations,
+        patches={"rela_dyn": struct.pack("<QQq", where + 8, 1 << 32 | 1, 5)},
+    )
+    with opened(of_a_symbol.build()) as descriptor:
+        file = ElfFile(descriptor)
+        assert file.pointer_at(where + 8) == 0x1234, "what a symbol adds is not known"
+        with pytest.raises(MalformedFileError):
+            file.pointer_at(8)  # the number of a kind of relocation, where addresses are looked for
     fixed = Image(rodata=image.rodata, relocations=image.relocations, kind=2)
     with opened(fixed.build()) as descriptor:
         assert ElfFile(descriptor).pointer_at(where) == 0, "a program that is not moved"

@@ -145,6 +145,17 @@ def test_go_1_26_states_its_text_in_its_module_data(*, is_relocated: bool) -> No
     assert stack.points == expected_points()
 
 
+def test_a_pointer_to_the_table_that_is_no_module_data_is_looked_past() -> None:
+    program = Program(version="go1.26.8", states_text=False, has_module=True, kind=3, is_relocated=True)
+    data = program.build()
+    relocation = data.index(struct.pack("<QQ", 8, RODATA_ADDRESS)) - 8
+    for address in (RODATA_ADDRESS, TEXT_ADDRESS + SLOT * len(NAMES) - 8):
+        # a pointer like that of module data, but to a place where there is none
+        changed = bytearray(data)
+        struct.pack_into("<Q", changed, relocation, address)
+        assert inspect(bytes(changed)) is None
+
+
 def test_a_table_that_does_not_say_where_its_code_is_leads_nowhere() -> None:
     assert Program(states_text=False).inspect() is None
 
@@ -243,7 +254,7 @@ def test_a_version_behind_a_pointer() -> None:
     string = header + 32
     table += b"\xff Go buildinf:" + bytes((8, 0)) + struct.pack("<2Q", string, 0)
     table += struct.pack("<2Q", string + 16, 8) + b"go1.17.3" + bytes(16)
-    image = Image(functions=dict.fromkeys(NAMES, RETURNING), exported=[], rodata=table, kind=2)
+    image = with_table(table)
     stack = inspect(image.build())
     assert stack is not None
     assert (stack.version, stack.points) == ("1.17.3", expected_points())
@@ -255,6 +266,10 @@ def test_a_version_behind_a_pointer() -> None:
         stack = inspect(image.build())
         assert stack is not None
         assert stack.version is None
+
+
+def with_table(table: bytes) -> Image:
+    return Image(functions=dict.fromkeys(NAMES, RETURNING), exported=[], rodata=table, kind=2)
 
 
 def table_with(**changes: int) -> bytes:
@@ -277,17 +292,13 @@ def table_with(**changes: int) -> bytes:
     ],
 )
 def test_a_table_that_can_not_be_is_none(changes: dict[str, int]) -> None:
-    image = Image(
-        functions=dict.fromkeys(NAMES, RETURNING), exported=[], rodata=table_with(**changes), kind=2
-    )
+    image = with_table(table_with(**changes))
     assert inspect(image.build()) is None
 
 
 @pytest.mark.parametrize("changes", [{"functions": 100_000}, {"text": 7}])
 def test_a_table_that_leads_elsewhere_gives_no_points(changes: dict[str, int]) -> None:
-    image = Image(
-        functions=dict.fromkeys(NAMES, RETURNING), exported=[], rodata=table_with(**changes), kind=2
-    )
+    image = with_table(table_with(**changes))
     stack = inspect(image.build())
     assert stack is None or not stack.points
 
@@ -297,19 +308,34 @@ def test_records_that_the_table_does_not_lead_to_are_none() -> None:
     functab = struct.unpack_from("<Q", table, 64)[0]
     for index in range(len(NAMES)):
         struct.pack_into("<I", table, functab + 8 * index + 4, 0)
-    image = Image(functions=dict.fromkeys(NAMES, RETURNING), exported=[], rodata=bytes(table), kind=2)
+    image = with_table(bytes(table))
     stack = inspect(image.build())
     assert stack is not None
     assert stack.obstacle == "the code of crypto/tls can't be read"
 
 
+def test_a_layout_that_is_not_known_is_none() -> None:
+    table = GoTable(0xFFFFFFF2, [(name, SLOT * index) for index, name in enumerate(NAMES)]).build()
+    assert inspect(with_table(table).build()) is None
+
+
 def test_so_many_places_are_taken_for_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
     header = struct.pack("<IBBBB", GO_1_20, 0, 0, 1, 8) + bytes(64)
     table = table_with()
-    image = Image(functions=dict.fromkeys(NAMES, RETURNING), exported=[], rodata=header * 3 + table, kind=2)
+    image = with_table(header * 3 + table)
     assert inspect(image.build()) is not None
     monkeypatch.setattr(gopclntab, "MAX_CANDIDATES", 3)
     assert inspect(image.build()) is None
+
+
+@pytest.mark.parametrize("end", [1, 7, 8, 20])
+def test_a_header_that_its_section_cuts_off_is_none(end: int) -> None:
+    data = bytearray(with_table(table_with()).build())
+    (sections,) = struct.unpack_from("<Q", data, 40)
+    struct.pack_into("<Q", data, sections + 64 + 32, end)  # the size of .rodata, the first after none
+    assert inspect(bytes(data)) is None
+    struct.pack_into("<I", data, sections + 64, 0)
+    assert inspect(bytes(data)) is None
 
 
 def test_a_section_of_that_name_without_a_table_is_looked_past() -> None:

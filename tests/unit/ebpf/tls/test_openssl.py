@@ -133,7 +133,9 @@ def test_one_that_has_all_of_it_inlined_has_a_point_of_its_own(inlined: Code) ->
 
 
 def test_an_old_library_without_the_extended_functions() -> None:
-    functions = dict.fromkeys(("SSL_read", "SSL_write", "SSL_do_handshake", "SSL_free"), PUSHING)
+    names = ("SSL_read", "SSL_write", "SSL_do_handshake", "SSL_free")
+    functions: dict[str, Code] = dict.fromkeys(names, (ENTRY, LOCAL_4TH, call("internal"), LEAVE))
+    functions["internal"] = PUSHING
     assert points(image(functions)) == {
         TlsProgram.OPENSSL_READ: {"SSL_read"},
         TlsProgram.OPENSSL_WRITE: {"SSL_write"},
