@@ -116,10 +116,11 @@ def test_a_connection_older_than_the_agent(
     client = of_kind(spans, CLIENT)
     assert [path_of(span) for span in client] == [each.path for each in after]
     server_spans = of_kind(spans, SERVER)
-    if len(server_spans) == len(after):
-        answered = server_spans.pop(0)
-        assert answered.attributes["wirespan.incomplete"] == "joined_late"
-        assert answered.attributes["http.response.body.content"] == after[0].answer
+    # A Go server reads on while it writes: what it answered first may begin after the next request.
+    for late in [span for span in server_spans if "wirespan.incomplete" in span.attributes]:
+        server_spans.remove(late)
+        assert late.attributes["wirespan.incomplete"] == "joined_late"
+        assert late.attributes["http.response.body.content"] == after[0].answer
     assert [path_of(span) for span in server_spans] == [each.path for each in after[1:]]
     for span, each in zip(client, after, strict=True):
         assert_whole(span, each, "openssl")
