@@ -116,15 +116,17 @@ def test_a_connection_older_than_the_agent(
     client = of_kind(spans, CLIENT)
     assert [path_of(span) for span in client] == [each.path for each in after]
     server_spans = of_kind(spans, SERVER)
-    # A Go server reads on while it writes: what it answered first may begin after the next request.
+    # A Go server reads on while it writes: what it answers first may be told after its next request.
     for late in [span for span in server_spans if "wirespan.incomplete" in span.attributes]:
         server_spans.remove(late)
         assert late.attributes["wirespan.incomplete"] == "joined_late"
-        assert late.attributes["http.response.body.content"] == after[0].answer
-    assert [path_of(span) for span in server_spans] == [each.path for each in after[1:]]
+        assert late.attributes["http.response.body.content"] in [each.answer for each in after[:2]]
+    certain = after[-len(server_spans) :]
+    assert len(certain) >= len(after) - 2
+    assert [path_of(span) for span in server_spans] == [each.path for each in certain]
     for span, each in zip(client, after, strict=True):
         assert_whole(span, each, "openssl")
-    for span, each in zip(server_spans, after[1:], strict=True):
+    for span, each in zip(server_spans, certain, strict=True):
         assert_whole(span, each, "go" if server == "go" else "openssl")
     assert_addresses([*client, *server_spans], started.port)
 
