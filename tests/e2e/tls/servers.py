@@ -103,6 +103,7 @@ def _command(name: str, materials: Materials, port: int) -> list[str]:
         return [
             *(str(python.with_name("uvicorn")), "tests.e2e.tls.programs.asgi_echo:application"),
             *("--port", str(port), "--loop", "asyncio", "--http", "h11", "--log-level", "error"),
+            *("--timeout-keep-alive", "100"),
             *("--ssl-certfile", certificate, "--ssl-keyfile", key),
         ]
     if name == "go":

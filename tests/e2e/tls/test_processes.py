@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, curl, read_spans
 from tests.e2e.tls.conftest import Capture
 from tests.e2e.tls.peers import serving_peer
-from tests.e2e.tls.plan import Request, build_requests
+from tests.e2e.tls.plan import HEADERS, Request, build_requests
 from tests.e2e.tls.probes import wait_for_probes
 from tests.e2e.tls.servers import Materials, running_server
 from tests.e2e.tls.spans import BOTH_OPENSSL, assert_addresses, assert_exact, assert_whole, of_kind, path_of
@@ -93,7 +93,7 @@ def test_each_of_many_short_processes_is_seen(
 
 
 def ask(connection: HTTPSConnection, asked: Request) -> None:
-    connection.request(asked.method, asked.path, asked.body or None)
+    connection.request(asked.method, asked.path, asked.body or None, HEADERS)
     assert connection.getresponse().read().decode() == asked.answer
 
 
@@ -101,7 +101,7 @@ def ask(connection: HTTPSConnection, asked: Request) -> None:
 def test_a_connection_older_than_the_agent(
     capture: Callable[..., Capture], materials: Materials, tmp_path: Path, server: str
 ) -> None:
-    """With memory BIOs the first request may be missed at the server: its socket is known after a write."""
+    """The server was within a read when the agent came, or its socket is known only after a write."""
     trusted = ssl.create_default_context(cafile=str(materials.certificates.authority))
     before, *after = build_requests(0)
     with (
@@ -113,15 +113,22 @@ def test_a_connection_older_than_the_agent(
         for each in after:
             ask(connection, each)
         spans = capturing.end()
-    assert_addresses(spans, started.port)
-    by_path = {each.path: each for each in after}
-    for kind, library in {CLIENT: "openssl", SERVER: "go" if server == "go" else "openssl"}.items():
-        seen = of_kind(spans, kind)
-        certain = after if kind == CLIENT or server == "go" else after[1:]
-        assert [path_of(span) for span in seen][-len(certain) :] == [each.path for each in certain]
-        assert len(seen) <= len(after)
-        for span in seen:
-            assert_whole(span, by_path[path_of(span)], library)
+    client = of_kind(spans, CLIENT)
+    assert [path_of(span) for span in client] == [each.path for each in after]
+    server_spans = of_kind(spans, SERVER)
+    # A Go server reads on while it writes: what it answers first may be told after its next request.
+    for late in [span for span in server_spans if "wirespan.incomplete" in span.attributes]:
+        server_spans.remove(late)
+        assert late.attributes["wirespan.incomplete"] == "joined_late"
+        assert late.attributes["http.response.body.content"] in [each.answer for each in after[:2]]
+    certain = after[-len(server_spans) :]
+    assert len(certain) >= len(after) - 2
+    assert [path_of(span) for span in server_spans] == [each.path for each in certain]
+    for span, each in zip(client, after, strict=True):
+        assert_whole(span, each, "openssl")
+    for span, each in zip(server_spans, certain, strict=True):
+        assert_whole(span, each, "go" if server == "go" else "openssl")
+    assert_addresses([*client, *server_spans], started.port)
 
 
 def copy_libssl(materials: Materials, folder: Path) -> Path:

@@ -4,8 +4,9 @@ const https = require("node:https");
 
 const [port, certificate, key] = process.argv.slice(2);
 
-https
-  .createServer({ cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, (request, response) => {
+const server = https.createServer(
+  { cert: fs.readFileSync(certificate), key: fs.readFileSync(key) },
+  (request, response) => {
     const parts = [];
     request.on("data", (part) => parts.push(part));
     request.on("end", () => {
@@ -16,5 +17,7 @@ https
       response.write(answer.slice(0, 11));
       response.end(answer.slice(11));
     });
-  })
-  .listen(Number(port), "127.0.0.1");
+  },
+);
+server.keepAliveTimeout = 100_000; // a connection outlasts the start of an agent
+server.listen(Number(port), "127.0.0.1");
