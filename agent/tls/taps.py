@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -50,6 +51,10 @@ MAX_TOLD = 1_024
 """Complaints that are remembered, not to be repeated."""
 SWEEP_SECONDS = 60.0
 """How often users are looked for that ended without a word, as they do when the ring was full."""
+PROMPT_SWITCH_SECONDS = 0.000_5
+"""How long a busy main loop keeps Python's lock while somebody has to be looked at: a look gives the lock
+away at some twenty system calls, and after the usual 5 ms for each a new program has said its first words."""
+_USUAL_SWITCH_SECONDS = sys.getswitchinterval()
 START_SECONDS = 3.0
 """How long a start waits for the files of the processes that run already."""
 CLOSE_SECONDS = 5.0
@@ -231,6 +236,8 @@ class TlsTaps:
             if program not in self._soon:
                 self._later.pop(program, None)
                 queue[program] = None
+                if queue is self._soon:
+                    sys.setswitchinterval(PROMPT_SWITCH_SECONDS)
                 self._changed.notify_all()
 
     # What follows until _take_next is called with the lock held.
@@ -288,6 +295,8 @@ class TlsTaps:
         while True:
             with self._changed:
                 self._finish_current()
+                if self._closing or not self._soon:
+                    sys.setswitchinterval(_USUAL_SWITCH_SECONDS)
                 while not self._closing and self._is_idle():
                     left = min(self._next_sweep, self._attachments.next_due() or self._next_sweep)
                     if (left := left - self._monotonic()) <= 0:

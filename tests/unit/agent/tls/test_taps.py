@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -279,6 +280,22 @@ def test_events_go_before_the_processes_that_run_already(host: Host, start: Star
     host.probes.may_attach.set()
     host.settle()
     assert host.is_attached_to(files[0], files[2], files[1])
+
+
+def test_whoever_waits_for_a_look_waits_less_for_pythons_lock(
+    host: Host, start: Start, library: Path
+) -> None:
+    usual = sys.getswitchinterval()
+    mapper = start()
+    mapper.do("map", library)
+    host.probes.may_attach.clear()
+    host.taps.policy_changed(mapper.pid)
+    assert sys.getswitchinterval() == usual
+    host.taps.mapped(FileMapped(0, mapper.pid, 1, library.name))
+    assert sys.getswitchinterval() == pytest.approx(taps.PROMPT_SWITCH_SECONDS)
+    host.probes.may_attach.set()
+    host.settle()
+    wait_until(lambda: sys.getswitchinterval() == usual)
 
 
 def test_a_process_that_ended_before_it_was_looked_at_is_normal(
