@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import procfs
 from agent.tls import attachments, taps
 from agent.tls.attachments import GRACE_SECONDS
 from agent.tls.inspector import Inspector
@@ -42,7 +43,9 @@ def may_hold_tls(name: str, *, is_executable: bool) -> bool:
 class Host:
     """Taps on this host."""
 
-    def __init__(self, default: Policy = BOTH, uretprobe_hazard: str | None = None) -> None:
+    def __init__(
+        self, default: Policy = BOTH, uretprobe_hazard: str | None = None, proc: Path = procfs.PROC
+    ) -> None:
         self.probes = ProbesInMemory()
         self.policies = PoliciesInMemory()
         self.now = 0.0
@@ -55,6 +58,7 @@ class Host:
             default_policy=default,
             uretprobe_hazard=uretprobe_hazard,
             monotonic=lambda: self.now,
+            proc=proc,
         )
 
     def tell_mapped(self, mapper: Mapper, path: Path) -> None:
@@ -259,6 +263,26 @@ def test_processes_that_run_already_are_looked_at(start: Start, library: Path) -
     assert host.is_attached_to(library)
     assert host.count("users") == 1
     host.taps.close()
+
+
+def test_what_is_installed_is_probed_before_anybody_uses_it_and_stays_so(tmp_path: Path) -> None:
+    library = another(tmp_path / "libssl.so.3")
+    root = tmp_path / "proc" / "1" / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "lib").mkdir()
+    os.link(library, root / "lib" / "libssl.so.3")
+    another(root / "lib" / "libssl-of-none", "nothing")
+    (root / "etc" / "ld.so.cache").write_bytes(b"\0/lib/libssl.so.3\0/lib/libssl-of-none\0")
+    host = Host(proc=tmp_path / "proc")
+    for _ in range(2):
+        host.taps.look_at_installed()
+        host.settle()
+        assert host.is_attached_to(library)
+    host.pass_time(2 * GRACE_SECONDS)
+    assert host.is_attached_to(library)
+    assert host.taps.stacks() == []
+    host.taps.close()
+    assert host.is_attached_to()
 
 
 def test_the_agent_is_no_user_of_its_own(host: Host) -> None:
