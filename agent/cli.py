@@ -31,7 +31,7 @@ from agent.config_sources import (
 from agent.logs import configure_logging
 from agent.selection_rules import NoSuchProcessError
 from agent.workloads.kubernetes.api import ApiError, KubeconfigError
-from ebpf.capture import CaptureUnavailable
+from ebpf.compilation import CaptureUnavailable, Compilation
 from ebpf.packets.file import PacketFileError
 from ebpf.recording import RecordingError
 
@@ -279,9 +279,14 @@ def run(configuration: Configuration) -> None:
     Without options every HTTP exchange of the host is shown in the console. Naming an output replaces the
     console. An option given twice widens the selection, different options narrow it.
     """
-    from agent.session import run_live
+    # The compiler works while the rest of the agent is imported and opened.
+    kernel_side = Compilation(configuration.capture_options())
+    try:
+        from agent.session import run_live
 
-    run_live(configuration)
+        run_live(configuration, kernel_side)
+    finally:
+        kernel_side.abandon()
 
 
 @main.command()

@@ -21,7 +21,7 @@ from agent.workloads.docker.containers import DEFAULT_LABELS
 from agent.workloads.kubernetes.capture_rules import CaptureDefault, CaptureRules
 from agent.workloads.kubernetes.label_selector import LabelSelector, SelectorError, parse_selector
 from agent.workloads.kubernetes.options import KubernetesOptions, default_node
-from ebpf.capture import CaptureOptions
+from ebpf.compilation import CaptureOptions
 from otel_bridge.export_options import OtlpCompression, OtlpProtocol
 from parsers.limits import ParserLimits
 

@@ -31,10 +31,11 @@ from agent.recorder import Recorder
 from agent.selection import Selection
 from agent.selection_rules import SelectionRules, require_processes
 from agent.stop import StopRequest
-from agent.tls.inspector import load_inspector
+from agent.tls.inspector import Inspector, load_inspector
 from agent.tls.taps import TlsTaps
 from agent.workloads.workload import Discovery
 from ebpf.capture import LiveCapture
+from ebpf.compilation import Compilation
 from ebpf.packets.capture import PacketCapture
 from ebpf.packets.file import is_packet_capture
 from ebpf.recording import RecordedCapture, RecordingWriter
@@ -62,8 +63,11 @@ def _spare_the_collector() -> None:
     gc.set_threshold(GC_THRESHOLD)
 
 
-def run_live(configuration: Configuration) -> None:
-    """Capture on this host and export until a signal or the duration ends it."""
+def run_live(configuration: Configuration, kernel_side: Compilation) -> None:
+    """Capture on this host and export until a signal or the duration ends it.
+
+    `kernel_side` was begun with the capture options of the same configuration.
+    """
     stop = StopRequest()
     stop.on_signals()
     running: list[Pipeline] = []
@@ -74,7 +78,7 @@ def run_live(configuration: Configuration) -> None:
         sinks = _open_sinks(configuration, stop, closing)
         if configuration.agent.health_listen is not None:
             _serve_health(configuration, running, started_at, closing)
-        workloads = open_workloads(configuration, options, stop, closing)
+        workloads = open_workloads(configuration, options, stop, closing, kernel_side)
         pipeline = live_pipeline(configuration, options, workloads, sinks)
         running.append(pipeline)
         _spare_the_collector()
@@ -167,17 +171,22 @@ class Workloads:
 
 
 def open_workloads(
-    configuration: Configuration, options: SpanOptions, stop: StopRequest, closing: contextlib.ExitStack
+    configuration: Configuration,
+    options: SpanOptions,
+    stop: StopRequest,
+    closing: contextlib.ExitStack,
+    kernel_side: Compilation | None = None,
 ) -> Workloads:
     """Attach to the kernel and select the processes that run; command lines are redacted as spans are.
 
     Raises CaptureUnavailable, ConfigurationError.
     """
-    # Asked before the kernel side is compiled: the answer comes meanwhile.
+    # Before it is waited for that the kernel side is compiled: this goes on meanwhile.
+    inspector = load_inspector() if configuration.tls.enabled else None
     discovery = open_discovery(configuration)
     if discovery is not None:
         closing.callback(discovery.close)
-    source = LiveCapture(configuration.capture_options())
+    source = LiveCapture(configuration.capture_options(), kernel_side)
     closing.callback(source.close)
     processes = ProcessTable(
         ResourceBuilder(redactor=options.redactor).build,
@@ -186,7 +195,7 @@ def open_workloads(
         discovery=discovery,
     )
     rules = configuration.selection_rules()
-    taps = _open_taps(source, rules, closing) if configuration.tls.enabled else None
+    taps = None if inspector is None else _open_taps(source, rules, inspector, closing)
     selection = Selection(
         rules,
         source,
@@ -202,14 +211,16 @@ def open_workloads(
     return Workloads(source, processes, selection, discovery, taps, selected)
 
 
-def _open_taps(source: LiveCapture, rules: SelectionRules, closing: contextlib.ExitStack) -> TlsTaps:
+def _open_taps(
+    source: LiveCapture, rules: SelectionRules, inspector: Inspector, closing: contextlib.ExitStack
+) -> TlsTaps:
     hazard = find_hazard()
     if hazard is not None:
         log.warning("TLS is captured of Go programs only: %s", hazard)
     taps = TlsTaps(
         source,
         source,
-        load_inspector(),
+        inspector,
         default_policy=rules.default_policy,
         uretprobe_hazard=hazard,
     )

@@ -8,20 +8,16 @@ is captured (agent).
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ebpf import uprobes
 from ebpf.bpf_syscalls import Map, RingBuffer, possible_processors
 from ebpf.clocks import read_clocks
-from ebpf.compiler import MAX_MESSAGE_BYTES, PROBE
-from ebpf.events import CaptureEvent, Policy, ProcessPolicy, SocketEvent
+from ebpf.compilation import CaptureOptions, Compilation
+from ebpf.compiler import PROBE
+from ebpf.events import CaptureEvent, ProcessPolicy, SocketEvent
 from ebpf.layout import (
     CONNECTION,
     LOSSES,
@@ -42,108 +38,6 @@ ring is half full."""
 CLOCK_SECONDS = 10.0
 """How often both clocks are read: their offset moves by milliseconds in that time at worst (NTP slews 500
 ppm)."""
-COMPILE_TIMEOUT_SECONDS = 180.0
-"""Compiling takes a second or two; under emulation up to a minute."""
-MAX_DESCRIPTORS = 128
-"""Handed over by the compiler at most: maps, links and programs."""
-_COMPILER_LINES = 8
-"""Lines of a compiler's complaint that reach the user."""
-
-
-class CaptureUnavailable(Exception):  # noqa: N818  # names the state that the user meets
-    """Why this host can't capture: `cause`, and `remedy`, the command or change that mends it."""
-
-    def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(f"{cause}. {remedy}")
-        self.cause = cause
-        self.remedy = remedy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaptureOptions:
-    """What the kernel side captures. Everything here is fixed for the life of one capture."""
-
-    ports: frozenset[int] = frozenset()
-    """Local or remote TCP ports; empty: every port. Unix sockets have none and are left out when ports are
-    named."""
-    turn_budget: int = 131_072 + 65_536
-    """Bytes captured of one direction until the other direction speaks: the default body limit and a header
-    block. Over HTTP/2 of the content of DATA frames, until the next message begins at either end."""
-    header_budget: int = 65_536
-    """The same for processes of which no bodies are captured (`ProcessPolicy.bodies`): a header block."""
-    ring_bytes: int = 8_388_608
-    """Size of the ring buffer: a power of two, at least a page."""
-    default_policy: Policy = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
-    """Policy of processes that `LiveCapture.set_policy` never named."""
-    judge_at_exec: bool = False
-    """A process that executes a program becomes `Policy.UNDECIDED`: captured until the agent has judged
-    it."""
-    tls: bool = True
-    """The programs of TLS probes are loaded, and `FileMapped` says where they may belong."""
-    agent_tgid: int = field(default_factory=os.getpid)
-    """Process that is never captured, nor the other end of the connections it opens."""
-
-    def compiler_flags(self) -> list[str]:
-        """Return the options as the program sees them."""
-        flags = [
-            f"-DTURN_BUDGET={self.turn_budget}",
-            f"-DRING_BYTES={self.ring_bytes}",
-            f"-DRING_PAGES={self.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
-            f"-DDEFAULT_POLICY={int(self.default_policy)}",
-            f"-DAGENT_TGID={self.agent_tgid}",
-        ]
-        if self.ports:
-            flags.append("-DPORTS_IN_USE")
-        if self.judge_at_exec:
-            flags.append("-DJUDGE_AT_EXEC")
-        return flags
-
-
-def _compiler_complaint(output: str) -> str:
-    errors = [line for line in output.splitlines() if "error" in line.lower()] or output.splitlines()
-    return "; ".join(line.strip() for line in errors[:_COMPILER_LINES])
-
-
-def _compile_in_child(options: CaptureOptions) -> dict[str, int]:
-    """Return the descriptors by name. Raises CaptureUnavailable."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "ebpf.compiler"],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-            )
-        request = {
-            "flags": options.compiler_flags(),
-            "ports": sorted(options.ports),
-            "tls": options.tls,
-        }
-        ours.sendall(json.dumps(request).encode())
-        ours.settimeout(COMPILE_TIMEOUT_SECONDS)
-        try:
-            _, complaint = child.communicate(timeout=COMPILE_TIMEOUT_SECONDS)
-            answer, descriptors, _flags, _address = socket.recv_fds(ours, MAX_MESSAGE_BYTES, MAX_DESCRIPTORS)
-        except subprocess.TimeoutExpired as error:
-            child.kill()
-            child.communicate()
-            raise CaptureUnavailable(
-                f"compiling the kernel side took longer than {COMPILE_TIMEOUT_SECONDS:.0f} s",
-                "Try again when this host is less busy.",
-            ) from error
-    if not answer:
-        raise CaptureUnavailable(
-            f"the compiler ended with {child.returncode}: {_compiler_complaint(complaint)}",
-            "`wirespan check` says what this host lacks.",
-        )
-    manifest = json.loads(answer)
-    if "cause" in manifest:
-        details = _compiler_complaint(complaint)
-        raise CaptureUnavailable(manifest["cause"] + (f": {details}" if details else ""), manifest["remedy"])
-    return dict(zip(manifest["descriptors"], descriptors, strict=True))
 
 
 class LiveCapture:
@@ -153,8 +47,9 @@ class LiveCapture:
     thread-safe, but policies may be set from another thread than the one that polls.
     """
 
-    def __init__(self, options: CaptureOptions) -> None:
-        descriptors = _compile_in_child(options)
+    def __init__(self, options: CaptureOptions, kernel_side: Compilation | None = None) -> None:
+        """Wait for the kernel side, which was begun with the same options, or begin it now."""
+        descriptors = (kernel_side or Compilation(options)).finish()
         with contextlib.ExitStack() as undo:
             for descriptor in descriptors.values():
                 undo.callback(os.close, descriptor)

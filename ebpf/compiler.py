@@ -15,6 +15,7 @@ import os
 import resource
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ebpf import bpf_syscalls
@@ -36,7 +37,7 @@ TRACEPOINTS = (
 
 TLS_PROGRAMS = tuple(program.value for program in TlsProgram)
 """Handed over to be attached wherever a library is found."""
-TLS_CONTINUATIONS = ("tls_continue_transfer", None, None, "tls_plaintext")
+TLS_CONTINUATIONS = ("continue_transfer", "continue_judging", None, "tls_plaintext")
 """What they tail-call, in the order of `enum continuation`."""
 
 MAPS = ("records", "connections", "policy_by_tgid", "port_sets", "counters", "continuations")
@@ -44,11 +45,14 @@ MAPS = ("records", "connections", "policy_by_tgid", "port_sets", "counters", "co
 it."""
 TLS_MAPS = ("tls_continuations",)
 """Likewise, when TLS is captured."""
+TLS_REPLACEMENTS = {"continuations": "tls_continuations", "scratches": "tls_scratches"}
+"""Maps in whose place programs use others when they are loaded for TLS probes."""
 
 CONTINUATIONS = ("continue_transfer", "continue_judging", "continue_life", "continue_tls")
 """Programs that sys_exit tail-calls, in the order of `enum continuation` in bpf/records.h."""
 _CALL_HELPER = b"\x85\x00\x00\x00"
 _CALL_KERNEL_FUNCTION = b"\x85\x20\x00\x00"
+_LOAD_WIDE, _MAP_BY_DESCRIPTOR = 0x18, 1  # BPF_LD | BPF_IMM | BPF_DW, BPF_PSEUDO_MAP_FD
 
 LINK, PROBE = "link:", "probe:"
 """Before the names of such descriptors in the manifest."""
@@ -130,8 +134,8 @@ class _Module:
         self._continuations = CONTINUATIONS if tls else CONTINUATIONS[:-1]
         names = [*(f"on_{tracepoint}" for tracepoint in TRACEPOINTS), *self._continuations]
         if tls:
-            names += [*TLS_PROGRAMS, *filter(None, TLS_CONTINUATIONS)]
-        maps = [*MAPS, "ports", *(TLS_MAPS if tls else ())]
+            names += [*TLS_PROGRAMS, "tls_plaintext"]
+        maps = [*MAPS, "ports", *((*TLS_REPLACEMENTS, *TLS_REPLACEMENTS.values()) if tls else ())]
         self._functions, self.maps, self._owner = _compile([*flags, "-DTLS"] if tls else flags, names, maps)
         self._types = types
 
@@ -172,11 +176,11 @@ class _Module:
 
     def load_probes(self, attach_type: int) -> dict[str, int]:
         """Load the programs of TLS probes; return them by name. Raises OSError."""
+        replaced = {self.maps[name]: self.maps[other] for name, other in TLS_REPLACEMENTS.items()}
 
         def load(name: str) -> int:
-            return bpf_syscalls.load_program(
-                name, self._instructions(name), bpf_syscalls.PROGRAM_KPROBE, attach_type
-            )
+            instructions = replace_maps(self._instructions(name), replaced)
+            return bpf_syscalls.load_program(name, instructions, bpf_syscalls.PROGRAM_KPROBE, attach_type)
 
         self._fill("tls_continuations", [load(name) if name else None for name in TLS_CONTINUATIONS])
         return {name: load(name) for name in TLS_PROGRAMS}
@@ -200,6 +204,16 @@ def link_function(instructions: bytes, placeholder: int, number: int) -> bytes:
         if linked[offset : offset + len(wanted)] == wanted:
             linked[offset : offset + len(wanted)] = _CALL_KERNEL_FUNCTION + number.to_bytes(4, "little")
     return bytes(linked)
+
+
+def replace_maps(instructions: bytes, replaced: Mapping[int, int]) -> bytes:
+    """Return the program with other maps, by their descriptors, in the place of some."""
+    rewritten = bytearray(instructions)
+    for offset in range(0, len(rewritten), 8):
+        number = int.from_bytes(rewritten[offset + 4 : offset + 8], "little")
+        if rewritten[offset] == _LOAD_WIDE and rewritten[offset + 1] >> 4 == _MAP_BY_DESCRIPTOR:
+            rewritten[offset + 4 : offset + 8] = replaced.get(number, number).to_bytes(4, "little")
+    return bytes(rewritten)
 
 
 def _compile(

@@ -122,12 +122,13 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
             end_ingress(scratch, connection, ktime_ns, tgid);
             return 0;
         }
-        return capture_http((struct place){.context = ctx}, scratch, connection, movement,
-                            turn_budget(policy), tgid, ktime_ns);
+        return capture_http(ctx, scratch, connection, movement, turn_budget(policy), tgid, ktime_ns);
     }
-    call = unjudged_calls.lookup(&zero);
-    if (!call || movement->bytes == 0)
+    scratch = scratches.lookup(&zero);
+    if (!scratch || movement->bytes == 0)
         return 0;
+    scratch->owner = bpf_get_current_pid_tgid();
+    call = &scratch->unjudged;
     call->sk = (__u64)descriptor.sk;
     call->address = movement->address;
     call->extent = movement->extent;
@@ -145,18 +146,15 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
 /* sys_exit goes on here when the connection is new, undecided or stale, or speaks HTTP/2, and for several
  * messages at once: nobody uses them on a stream, and to sum them up takes long to verify. */
 static __always_inline int handle_unjudged(void *ctx) {
-    __u32 zero = 0;
-    struct unjudged_call *call = unjudged_calls.lookup(&zero);
-    struct scratch *scratch = scratches.lookup(&zero);
-    struct place place = {.context = ctx, .in_library = 0};
+    struct scratch *scratch = find_scratch();
+    struct unjudged_call *call;
     struct connection *connection;
 
-    if (!call || !scratch)
+    if (!scratch)
         return 0;
+    call = &scratch->unjudged;
     if (call->form == FORM_MMSGHDR)
         sum_messages(call->address, call->extent, &call->bytes);
-    if (call->bytes == 0)
-        return 0;
     struct descriptor descriptor = {.sk = (void *)call->sk, .inode = call->inode};
     struct movement movement = {.direction = call->direction & 1,
                                 .form = call->form,
@@ -167,13 +165,12 @@ static __always_inline int handle_unjudged(void *ctx) {
     if (!connection)
         connection = make_connection((struct connection *)scratch->payload, descriptor.sk, descriptor.inode,
                                      ROLE_UNKNOWN, 1, NUMBERED_BY_CALL);
-    if (!connection)
-        return 0;
-    capture_or_judge(place, scratch, connection, &movement, &call->policy, call->tgid);
-#ifdef TLS
-    if (may_carry_session(connection))
-        go_on(place, CONTINUE_TLS);
-#endif
+    if (connection && movement.bytes > 0) {
+        capture_or_judge(ctx, scratch, connection, &movement, &call->policy, call->tgid);
+        if (may_carry_session(connection))
+            continuations.call(ctx, CONTINUE_TLS);
+    }
+    leave_scratch(scratch);
     return 0;
 }
 
@@ -324,11 +321,19 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
 
 /* sys_exit goes on here while a call has buffers left, and again until the kernel's bound on tail calls. */
 static __always_inline int handle_continuation(void *ctx) {
-    __u32 zero = 0;
-    struct scratch *scratch = scratches.lookup(&zero);
+    struct scratch *scratch = find_scratch();
+    struct connection *connection;
 
-    if (scratch)
-        continue_transfer_in(scratch, (struct place){.context = ctx});
+    if (!scratch)
+        return 0;
+    connection = connections.lookup(&scratch->transfer.cookie);
+    if (connection) {
+        if (run_all_steps(scratch, connection, &scratch->transfer))
+            continuations.call(ctx, CONTINUE_TRANSFER);
+        abandon_frames(connection, &scratch->transfer);
+        finish_transfer(scratch, connection, &scratch->transfer);
+    }
+    leave_scratch(scratch);
     return 0;
 }
 

@@ -245,7 +245,7 @@ static __always_inline int follows_frames(struct connection *connection, struct 
 }
 
 /* Turns a movement of which the frames are known into records, by the tail program. */
-static __always_inline int capture_frames(struct place place, struct scratch *scratch,
+static __always_inline int capture_frames(void *context, struct scratch *scratch,
                                           struct connection *connection, struct movement *movement,
                                           __u32 budget, __u64 ktime_ns, __u32 tgid) {
     __u32 direction = movement->direction & 1;
@@ -260,7 +260,7 @@ static __always_inline int capture_frames(struct place place, struct scratch *sc
         connection->turn = direction;
     }
     begin_transfer(scratch, connection, movement, position, 0, budget, ktime_ns, tgid);
-    go_on(place, CONTINUE_TRANSFER);
+    continuations.call(context, CONTINUE_TRANSFER);
     return 0;
 }
 

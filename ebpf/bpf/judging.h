@@ -9,17 +9,16 @@
 #include "policies.h"
 
 /* Captures a movement on a connection that is judged HTTP. */
-static __always_inline int capture_http(struct place place, struct scratch *scratch,
-                                        struct connection *connection, struct movement *movement,
-                                        __u32 budget, __u32 tgid, __u64 ktime_ns) {
+static __always_inline int capture_http(void *context, struct scratch *scratch, struct connection *connection,
+                                        struct movement *movement, __u32 budget, __u32 tgid, __u64 ktime_ns) {
     if (!connection->opened)
         open_connection(scratch, connection, movement->direction & 1, ktime_ns, tgid);
-    capture_movement(place, scratch, connection, movement, budget, ktime_ns, tgid);
+    capture_movement(context, scratch, connection, movement, budget, ktime_ns, tgid);
     return 0;
 }
 
 /* Bytes on a connection that is new, undecided or stale, or speaks HTTP/2. */
-static __always_inline void capture_or_judge(struct place place, struct scratch *scratch,
+static __always_inline void capture_or_judge(void *context, struct scratch *scratch,
                                              struct connection *connection, struct movement *movement,
                                              struct process_policy *policy, __u32 tgid) {
     __u64 ktime_ns = bpf_ktime_get_ns();
@@ -61,22 +60,32 @@ static __always_inline void capture_or_judge(struct place place, struct scratch 
     }
     budget = turn_budget(policy);
     if (follows_frames(connection, movement))
-        capture_frames(place, scratch, connection, movement, budget, ktime_ns, tgid);
+        capture_frames(context, scratch, connection, movement, budget, ktime_ns, tgid);
     else
-        capture_http(place, scratch, connection, movement, budget, tgid, ktime_ns);
+        capture_http(context, scratch, connection, movement, budget, tgid, ktime_ns);
 }
 
-/* Goes on with the transfer in the scratch, which a tail call has interrupted. */
-static __always_inline void continue_transfer_in(struct scratch *scratch, struct place place) {
-    struct transfer *transfer = &scratch->transfer;
-    struct connection *connection = connections.lookup(&transfer->cookie);
+/* The scratch that this thread works in, in a program that was tail-called. */
+static __always_inline struct scratch *find_scratch(void) {
+    __u64 thread = bpf_get_current_pid_tgid();
 
-    if (!connection)
+#pragma unroll
+    for (__u32 i = 0; i < TLS_SCRATCHES; i++) {
+        __u32 index = i;
+        struct scratch *scratch = scratches.lookup(&index);
+        if (!scratch)
+            return NULL;
+        if (scratch->owner == thread)
+            return scratch;
+    }
+    return NULL;
+}
+
+static __always_inline void leave_scratch(struct scratch *scratch) {
+    if (!scratch->users)
         return;
-    if (run_all_steps(scratch, connection, transfer))
-        go_on(place, CONTINUE_TRANSFER);
-    abandon_frames(connection, transfer);
-    finish_transfer(scratch, connection, transfer);
+    scratch->owner = 0;
+    __sync_fetch_and_add(&scratch->users, -1);
 }
 
 #endif

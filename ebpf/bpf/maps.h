@@ -13,6 +13,7 @@
 #define MAX_PROCESSES 32768 /* processes with a policy of their own */
 #define MAX_EXCLUDED 1024   /* connections that the agent itself opened lately */
 #define MAX_PORTS 1024
+#define TLS_SCRATCHES 4        /* threads of one CPU that are interrupted in a probe at once */
 #define MAX_PORTS_OF_SETS 8192 /* of all port sets together */
 
 /* Records for the agent. Written by all programs, read by the agent. Declared first: ring_wakeup relies on
@@ -76,22 +77,7 @@ struct transfer {
     __u32 budget; /* for a direction in one turn */
 };
 
-/* Where a call is worked on: its transfer, and a record under construction with twice a chunk behind it,
- * because the verifier knows that the offset is below one chunk and the length at most one, not that their
- * sum is. */
-struct scratch {
-    struct transfer transfer;
-    __u64 owner; /* in tls_scratches: the thread that works in it */
-    __u64 users; /* likewise: threads that are in it or about to find out that they are not */
-    struct socket_record record;
-    __u8 payload[2 * CHUNK_BYTES];
-};
-
-/* Used only with preemption off and never from a softirq: sys_exit, exec. */
-BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
-
-/* A call that moved bytes on a connection that is not judged yet, kept across the tail call to judging. Used
- * only by sys_exit and its tail program. */
+/* A call that moved bytes on a connection that is not judged yet, kept across the tail call to judging. */
 struct unjudged_call {
     __u64 sk;
     __u64 address; /* the fields of struct movement */
@@ -103,16 +89,30 @@ struct unjudged_call {
     __u32 tgid;
     struct process_policy policy;
 };
-BPF_PERCPU_ARRAY(unjudged_calls, struct unjudged_call, 1);
 
-/* Where sys_exit goes on, by enum continuation. Filled by the compiler child. */
+/* Where a call is worked on: what is known of it, and a record under construction with twice a chunk behind
+ * it, because the verifier knows that the offset is below one chunk and the length at most one, not that
+ * their sum is. */
+struct scratch {
+    __u64 owner; /* thread that works in it: programs that are tail-called find it by that */
+    __u64 users; /* in tls_scratches: threads that are in it or about to find out that they are not */
+    struct unjudged_call unjudged;
+    struct transfer transfer;
+    struct socket_record record;
+    __u8 payload[2 * CHUNK_BYTES];
+};
+
+/* Used only with preemption off and never from a softirq: sys_exit, exec. */
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+
+/* Where sys_exit goes on, by enum continuation. Filled by the compiler child. The programs that judge and
+ * transfer are loaded a second time for TLS, with tls_scratches and tls_continuations in place of these. */
 BPF_PROG_ARRAY(continuations, CONTINUATIONS);
 
 #ifdef TLS
 #define MAX_TLS_SESSIONS 32768
 #define MAX_TLS_CALLS 16384   /* threads and goroutines that are inside a library at once */
 #define MAX_CIPHERTEXTS 16384 /* records on their way from a library to a socket */
-#define TLS_SCRATCHES 4       /* threads of one CPU that are interrupted in a probe at once */
 
 /* What is told apart by process and by a number that it has once: a session by its address there, a thread by
  * its id, a goroutine by its address. */

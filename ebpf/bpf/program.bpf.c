@@ -116,15 +116,11 @@ int go_read(struct probe_registers *ctx) {
     return enter_go_call(ctx, INGRESS);
 }
 
-int go_read_return(struct probe_registers *ctx) {
-    return leave_go_call(ctx);
-}
-
 int go_write(struct probe_registers *ctx) {
     return enter_go_call(ctx, EGRESS);
 }
 
-int go_write_return(struct probe_registers *ctx) {
+int go_return(struct probe_registers *ctx) {
     return leave_go_call(ctx);
 }
 
@@ -136,12 +132,8 @@ int go_close(struct probe_registers *ctx) {
     return handle_free(GO_FIRST(ctx));
 }
 
-/* Where a return goes on. */
+/* Where a return goes on, before it is judged. */
 int tls_plaintext(struct probe_registers *ctx) {
     return handle_plaintext(ctx);
-}
-
-int tls_continue_transfer(struct probe_registers *ctx) {
-    return handle_plaintext_continuation(ctx);
 }
 #endif

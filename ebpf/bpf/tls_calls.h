@@ -144,52 +144,77 @@ static __always_inline struct scratch *take_scratch(void) {
     return NULL;
 }
 
-static __always_inline void leave_scratch(struct scratch *scratch) {
-    scratch->owner = 0;
-    __sync_fetch_and_add(&scratch->users, -1);
+/* Follows a *tls.Conn to the descriptor of the net.TCPConn that it most often holds. What it finds in any
+ * other is no socket, or none that carries TLS. */
+static __always_inline struct connection *find_go_carrier(__u64 number) {
+    __u64 value = 0, net_fd = 0;
+    __s32 fd = -1;
+    struct connection *carrier;
+
+    if (read_user(&value, sizeof(value), (void *)number + SECOND_WORD) != 0 ||
+        read_user(&net_fd, sizeof(net_fd), (void *)value) != 0 ||
+        read_user(&fd, sizeof(fd), (void *)net_fd + GO_DESCRIPTOR_AT) != 0 || fd < 0)
+        return NULL;
+    struct descriptor descriptor = resolve_open_descriptor(current_task(), fd);
+    if (!descriptor.sk || descriptor.type != TYPE_STREAM)
+        return NULL;
+    carrier = find_connection(&descriptor);
+    return carrier && (carrier->verdict == VERDICT_TLS || may_carry_session(carrier)) ? carrier : NULL;
 }
 
-static __always_inline void capture_plaintext(struct place place, struct scratch *scratch,
-                                              struct tls_session *session, struct movement *movement,
-                                              struct process_policy *policy, __u32 tgid) {
+/* Hands a movement of plaintext over to judging. Returns only if it can't or need not be. */
+static __always_inline void hand_over(void *context, struct scratch *scratch, struct tls_session *session,
+                                      struct tls_call *call, struct process_policy *policy) {
     struct connection *entry = enter_session((struct connection *)scratch->payload, session);
+    struct unjudged_call *unjudged = &scratch->unjudged;
 
     if (!entry || entry->verdict >= VERDICT_NOT_HTTP)
         return;
 #ifdef PORTS_IN_USE
     if (entry->socket.family == FAMILY_UNKNOWN) {
-        pass_by(entry, movement);
+        entry->missed = 1;
         return;
     }
 #endif
-    capture_or_judge(place, scratch, entry, movement, policy, tgid);
+    unjudged->sk = entry->socket.cookie;
+    unjudged->inode = entry->socket.inode;
+    unjudged->address = call->buffer;
+    unjudged->extent = 0;
+    unjudged->bytes = call->bytes;
+    unjudged->direction = call->direction;
+    unjudged->form = call->form;
+    unjudged->tgid = call->session.tgid;
+    unjudged->policy = *policy;
+    tls_continuations.call(context, CONTINUE_JUDGING);
 }
 
 /* A call has returned; which one is noted at the thread. */
 static __always_inline int handle_plaintext(void *context) {
     struct tls_key thread = this_thread();
-    struct tls_call *call = tls_calls.lookup(&thread);
+    struct tls_call *noted = tls_calls.lookup(&thread);
     struct process_policy policy = policy_of(thread.tgid);
-    struct place place = {.context = context, .in_library = 1};
     struct tls_session *session;
     struct scratch *scratch;
-    struct tls_key key;
+    struct tls_call call;
 
-    if (!call || !is_tls_wanted(thread.tgid, &policy))
+    if (!noted || !is_tls_wanted(thread.tgid, &policy))
         return 0;
-    struct movement movement = {
-        .direction = call->direction & 1, .form = call->form, .address = call->buffer, .bytes = call->bytes};
-    key = call->session;
-    session = tls_sessions.lookup(&key);
-    if (!session)
-        session = begin_session(&key, call->library, 0);
+    call = *noted;
     tls_calls.delete(&thread);
+    session = tls_sessions.lookup(&call.session);
+    if (!session)
+        session = begin_session(&call.session, call.library, 0);
     scratch = take_scratch();
     if (!session || !scratch) {
-        count(COUNTER_UNREADABLE_BYTES, movement.bytes);
+        count(COUNTER_UNREADABLE_BYTES, call.bytes);
         return 0;
     }
-    capture_plaintext(place, scratch, session, &movement, &policy, thread.tgid);
+    if (call.library == TLS_GO && !session->sk) {
+        struct connection *carrier = find_go_carrier(call.session.number);
+        if (carrier)
+            bind_session(scratch, &call.session, TLS_GO, carrier, 0);
+    }
+    hand_over(context, scratch, session, &call, &policy);
     leave_scratch(scratch);
     return 0;
 }
@@ -227,39 +252,6 @@ static __always_inline int enter_go_call(struct probe_registers *registers, __u3
     return enter_call(this_goroutine(registers), &call);
 }
 
-/* Follows a *tls.Conn to the descriptor of the net.TCPConn that it most often holds. What it finds in any
- * other is no socket, or none that carries TLS. */
-static __always_inline struct connection *find_go_carrier(__u64 number) {
-    __u64 value = 0, net_fd = 0;
-    __s32 fd = -1;
-    struct connection *carrier;
-
-    if (read_user(&value, sizeof(value), (void *)number + SECOND_WORD) != 0 ||
-        read_user(&net_fd, sizeof(net_fd), (void *)value) != 0 ||
-        read_user(&fd, sizeof(fd), (void *)net_fd + GO_DESCRIPTOR_AT) != 0 || fd < 0)
-        return NULL;
-    struct descriptor descriptor = resolve_open_descriptor(current_task(), fd);
-    if (!descriptor.sk || descriptor.type != TYPE_STREAM)
-        return NULL;
-    carrier = find_connection(&descriptor);
-    return carrier && (carrier->verdict == VERDICT_TLS || may_carry_session(carrier)) ? carrier : NULL;
-}
-
-static __always_inline void bind_go_session(struct tls_key *key) {
-    struct tls_session *session = tls_sessions.lookup(key);
-    struct connection *carrier;
-    struct scratch *scratch;
-
-    if (session && session->sk)
-        return;
-    carrier = find_go_carrier(key->number);
-    scratch = carrier ? take_scratch() : NULL;
-    if (!scratch)
-        return;
-    bind_session(scratch, key, TLS_GO, carrier, 0);
-    leave_scratch(scratch);
-}
-
 static __always_inline int leave_go_call(struct probe_registers *registers) {
     struct tls_key goroutine = this_goroutine(registers), thread = this_thread();
     struct tls_call *noted = tls_calls.lookup(&goroutine);
@@ -272,7 +264,6 @@ static __always_inline int leave_go_call(struct probe_registers *registers) {
     tls_calls.delete(&goroutine);
     if (bytes <= 0)
         return 0;
-    bind_go_session(&call.session);
     call.bytes = bytes;
     tls_calls.update(&thread, &call);
     tls_continuations.call(registers, CONTINUE_TLS);
@@ -291,23 +282,6 @@ static __always_inline int enter_go_handshake(struct probe_registers *registers)
     return 0;
 }
 
-/* The return of a call goes on here while it has frames or chunks left. */
-static __always_inline int handle_plaintext_continuation(void *context) {
-    struct place place = {.context = context, .in_library = 1};
-    __u64 thread = bpf_get_current_pid_tgid();
-
-#pragma unroll
-    for (__u32 i = 0; i < TLS_SCRATCHES; i++) {
-        __u32 index = i;
-        struct scratch *scratch = tls_scratches.lookup(&index);
-        if (!scratch || scratch->owner != thread)
-            continue;
-        continue_transfer_in(scratch, place);
-        leave_scratch(scratch);
-        return 0;
-    }
-    return 0;
-}
 #endif
 
 #endif

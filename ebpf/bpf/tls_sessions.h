@@ -13,7 +13,7 @@
  * recognised by its bytes. */
 static __always_inline int may_carry_session(struct connection *connection) {
 #ifdef TLS
-    if (connection->session)
+    if (connection->session || connection->socket.tls)
         return 0;
     return connection->verdict == VERDICT_TLS ||
            (connection->joined_late &&
@@ -164,10 +164,6 @@ static __always_inline void bind_session(struct scratch *scratch, struct tls_key
     session->inode = carrier->socket.inode;
     if (carrier->verdict != VERDICT_TLS)
         set_verdict(carrier, VERDICT_TLS, COUNTER_CONNECTIONS_TLS);
-    if (!session->cookie) {
-        enter_session((struct connection *)scratch->payload, session);
-        return;
-    }
     entry = enter_session((struct connection *)scratch->payload, session);
     if (entry && entry->socket.family == FAMILY_UNKNOWN)
         adopt_socket(entry, carrier);
@@ -177,7 +173,6 @@ static __always_inline void bind_session(struct scratch *scratch, struct tls_key
  */
 static __always_inline int handle_carrier(void) {
     __u32 zero = 0;
-    struct unjudged_call *call = unjudged_calls.lookup(&zero);
     struct scratch *scratch = scratches.lookup(&zero);
     struct tls_key thread = this_thread();
     struct record_start start;
@@ -186,8 +181,9 @@ static __always_inline int handle_carrier(void) {
     struct tls_key key;
     __u64 segment[2];
 
-    if (!call || !scratch || call->policy.flags & POLICY_NO_TLS)
+    if (!scratch || scratch->unjudged.policy.flags & POLICY_NO_TLS)
         return 0;
+    struct unjudged_call *call = &scratch->unjudged;
     struct descriptor descriptor = {.sk = (void *)call->sk, .inode = call->inode};
     struct movement movement = {
         .form = call->form, .address = call->address, .extent = call->extent, .bytes = call->bytes};

@@ -29,23 +29,6 @@ enum form {
     FORM_DISCARDED, /* MSG_TRUNC on TCP: counted, but never copied to the caller */
 };
 
-/* Where a call is looked at: when it returns from the kernel, or from a TLS library. */
-struct place {
-    void *context;
-    int in_library; /* known where it is compiled */
-};
-
-/* Goes on in a program of the same kind, and returns only if the kernel's bound on tail calls is reached. */
-static __always_inline void go_on(struct place place, __u32 continuation) {
-#ifdef TLS
-    if (place.in_library) {
-        tls_continuations.call(place.context, continuation);
-        return;
-    }
-#endif
-    continuations.call(place.context, continuation);
-}
-
 /* What a call moved. */
 struct movement {
     __u32 direction;
@@ -240,6 +223,7 @@ static __always_inline void begin_transfer(struct scratch *scratch, struct conne
     struct transfer *transfer = &scratch->transfer;
 
     __builtin_memset(transfer, 0, sizeof(*transfer));
+    scratch->owner = bpf_get_current_pid_tgid();
     transfer->cookie = connection->socket.cookie;
     transfer->ktime_ns = ktime_ns;
     transfer->tgid = tgid;
@@ -263,7 +247,7 @@ static __always_inline void begin_transfer(struct scratch *scratch, struct conne
 
 /* Turns a movement on an HTTP connection into records; leaves the rest to the tail program, which it calls,
  * when the call has more than one buffer or chunk. */
-static __always_inline void capture_movement(struct place place, struct scratch *scratch,
+static __always_inline void capture_movement(void *context, struct scratch *scratch,
                                              struct connection *connection, struct movement *movement,
                                              __u32 budget, __u64 ktime_ns, __u32 tgid) {
     __u32 direction = movement->direction & 1;
@@ -291,7 +275,7 @@ static __always_inline void capture_movement(struct place place, struct scratch 
         asm volatile("" : "+r"(length));
         if (movement->form != FORM_BUFFER || length > CHUNK_BYTES) {
             begin_transfer(scratch, connection, movement, position, wanted, budget, ktime_ns, tgid);
-            go_on(place, CONTINUE_TRANSFER);
+            continuations.call(context, CONTINUE_TRANSFER);
             return;
         }
         if (read_user(scratch->payload, length, (void *)movement->address) == 0)

@@ -21,8 +21,8 @@ MAX_RETURNS = 128
 
 _CONN = "crypto/tls.(*Conn)."
 _TRANSFERS = (
-    (_CONN + "Read", TlsProgram.GO_READ, TlsProgram.GO_READ_RETURN),
-    (_CONN + "Write", TlsProgram.GO_WRITE, TlsProgram.GO_WRITE_RETURN),
+    (_CONN + "Read", TlsProgram.GO_READ, TlsProgram.GO_RETURN),
+    (_CONN + "Write", TlsProgram.GO_WRITE, TlsProgram.GO_RETURN),
 )
 _ENTRIES = (
     (_CONN + "clientHandshake", TlsProgram.GO_HANDSHAKE),

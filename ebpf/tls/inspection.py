@@ -55,7 +55,7 @@ def inspect_file(descriptor: int, name: str) -> TlsStack | None:
     """Return the implementation of TLS that is in an open file; None when there is none.
 
     `name` is the file's base name as its process knows it. The descriptor stays open, and its position where
-    it is. A damaged file is one without TLS.
+    it is. A damaged file is one without TLS. Not for two threads at once: they would share a disassembler.
     """
     try:
         return _inspect(ElfFile(descriptor), name)

@@ -18,8 +18,18 @@ MAX_PROLOGUE_BYTES = 256
 """Of the beginning of an exported function, up to its first call."""
 
 _AARCH64_RET = 0xD65F03C0
-_X86_ONE_BYTE_EMULATED = frozenset({*range(0x50, 0x58), 0x90, 0xE8, 0xE9, 0xEB})
+_PUSHES = frozenset(range(0x50, 0x58))
+_EMULATED = _PUSHES | {0x90, 0xE8, 0xE9, 0xEB}
 """push, nop, call, jmp. arch/x86/kernel/uprobes.c, push_setup_xol_ops and branch_setup_xol_ops."""
+_REX_B = 0x41
+"""Before a push: of one of the registers r8 to r15."""
+
+# Numbers of capstone, which is imported late.
+_IMMEDIATE_OPERAND, _MEMORY_OPERAND, _REGISTER_OPERAND = 2, 3, 1
+"""CS_OP_IMM, CS_OP_MEM, CS_OP_REG."""
+_JUMPS = frozenset({1, 7})
+_ENDS = frozenset({3, 4, 5})
+"""CS_GRP_JUMP, CS_GRP_BRANCH_RELATIVE; CS_GRP_RET, CS_GRP_INT, CS_GRP_IRET."""
 
 _ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8")
 """The first integer arguments of a call, in their order: the System V ABI for x86-64, 3.2.3."""
@@ -58,13 +68,9 @@ class Call:
 
 def is_emulated(code: bytes, machine: Machine) -> bool:
     """Whether the kernel emulates the first instruction: a tenth of the cost of stepping through it."""
-    if machine is not Machine.X86_64 or not code:
+    if machine is not Machine.X86_64 or len(code) < 2:
         return False
-    # 41: the same for the registers r8 to r15
-    return code[0] in _X86_ONE_BYTE_EMULATED or (code[0] == 0x41 and code[1:2] in _PUSHES)
-
-
-_PUSHES = frozenset(bytes((byte,)) for byte in range(0x50, 0x58))
+    return code[0] in _EMULATED or (code[0] == _REX_B and code[1] in _PUSHES)
 
 
 def return_offsets(code: bytes, machine: Machine) -> tuple[int, ...] | None:
@@ -145,15 +151,6 @@ def _x86() -> Any:
     return disassembler
 
 
-_X86_IMMEDIATE_OPERAND, _X86_MEMORY_OPERAND, _X86_REGISTER_OPERAND = 2, 3, 1
-"""CS_OP_IMM, CS_OP_MEM, CS_OP_REG."""
-
-
-_JUMPS = frozenset({1, 7})
-_ENDS = frozenset({3, 4, 5})
-"""CS_GRP_JUMP, CS_GRP_BRANCH_RELATIVE; CS_GRP_RET, CS_GRP_INT, CS_GRP_IRET."""
-
-
 def _without_prefix(mnemonic: str) -> str:
     """`ret` of `repz ret`, `jmp` of `notrack jmp`."""
     return mnemonic.rpartition(" ")[2]
@@ -175,16 +172,14 @@ _REGISTERS = _register_names()
 
 def _call(instruction: Any, registers: dict[str, Value], *, is_checked: bool) -> Call | None:
     (operand,) = instruction.operands
-    if operand.type != _X86_IMMEDIATE_OPERAND:
+    if operand.type != _IMMEDIATE_OPERAND:
         return None
     return Call(operand.imm, tuple(registers[name] for name in _ARGUMENTS), is_checked)
 
 
 def _compares(instruction: Any, registers: dict[str, Value]) -> bool:
     first = instruction.operands[0]
-    return first.type == _X86_REGISTER_OPERAND and (
-        registers.get(_whole(instruction, first.reg)) is Value.THIRD
-    )
+    return first.type == _REGISTER_OPERAND and (registers.get(_whole(instruction, first.reg)) is Value.THIRD)
 
 
 def _whole(instruction: Any, register: int) -> str:
@@ -207,9 +202,9 @@ def _follow(instruction: Any, registers: dict[str, Value]) -> None:
 
 def _assigned(instruction: Any, target: Any, source: Any, registers: dict[str, Value]) -> Value:
     mnemonic = instruction.mnemonic
-    if target.type != _X86_REGISTER_OPERAND or target.size < 4:
+    if target.type != _REGISTER_OPERAND or target.size < 4:
         return Value.OTHER
-    if source.type == _X86_REGISTER_OPERAND:
+    if source.type == _REGISTER_OPERAND:
         if mnemonic in _COPIES and source.size >= 4:
             copied = registers.get(_whole(instruction, source.reg), Value.OTHER)
             # the lower half of a pointer is none
@@ -217,7 +212,7 @@ def _assigned(instruction: Any, target: Any, source: Any, registers: dict[str, V
             return copied if is_whole else Value.OTHER
         if mnemonic == "xor" and target.reg == source.reg:
             return Value.ZERO
-    elif source.type == _X86_MEMORY_OPERAND and mnemonic == "lea" and target.size == 8:
+    elif source.type == _MEMORY_OPERAND and mnemonic == "lea" and target.size == 8:
         base = registers.get(_whole(instruction, source.mem.base))
         return Value.LOCAL if base is Value.LOCAL and not source.mem.index else Value.OTHER
     return Value.OTHER

@@ -18,6 +18,8 @@ from ebpf.tls.probes import ProbePoint, TlsProgram, TlsStack
 
 ANCHOR = "SSL_write"
 """Whoever uses the library for anything has this function."""
+_HANDSHAKE = "SSL_do_handshake"
+"""GnuTLS's imitation of OpenSSL, which calls the functions that are probed of GnuTLS itself, lacks it."""
 
 FUNCTIONS = (
     "SSL_read",
@@ -48,18 +50,22 @@ _ALL_GIVEN = (*_GIVEN, Value.FOURTH, Value.FIFTH)
 def find_openssl(elf: ElfFile, functions: Mapping[str, int], name: str) -> TlsStack | None:
     """Say where to probe, given the addresses of those of FUNCTIONS that are in the file.
 
-    `name` is the file's: of a file without SSL_write only libcrypto counts, whose BIO_write is where the
-    library of another file puts its ciphertext.
+    `name` is the file's: of a file without these only libcrypto counts, whose BIO_write is where the library
+    of another file puts its ciphertext.
     """
-    if ANCHOR not in functions and not (name.startswith("libcrypto") and "BIO_write" in functions):
+    points = _Points(elf, functions)
+    if ANCHOR in functions and _HANDSHAKE in functions:
+        chosen = points.of_connections() + points.of_ciphertext()
+    elif name.startswith("libcrypto"):
+        chosen = points.of_ciphertext()
+    else:
         return None
-    points = _Points(elf, functions).choose()
-    if not points:
+    if not chosen:
         return None
     return TlsStack(
         name="openssl" if _BORINGSSL_FUNCTIONS.isdisjoint(functions) else "boringssl",
         version=_version(elf),
-        points=points,
+        points=tuple(chosen),
     )
 
 
@@ -78,18 +84,24 @@ class _Points:
         self._elf = elf
         self._functions = functions
 
-    def choose(self) -> tuple[ProbePoint, ...]:
-        points: list[ProbePoint] = []
-        if "SSL_write" in self._functions:
-            points += self._reading()
-            points += self._writing()
-            points += self._with_return(TlsProgram.OPENSSL_SENDFILE, "SSL_sendfile")
-            points += self._with_return(
-                TlsProgram.OPENSSL_HANDSHAKE, "SSL_do_handshake", TlsProgram.HANDSHAKE_RETURN
-            )
-            points += self._at(TlsProgram.OPENSSL_FREE, self._functions.get("SSL_free"))
-        points += self._ciphertext()
-        return tuple(points)
+    def of_connections(self) -> list[ProbePoint]:
+        """Where plaintext passes, and where a connection begins and ends."""
+        return [
+            *self._reading(),
+            *self._writing(),
+            *self._with_return(TlsProgram.OPENSSL_SENDFILE, "SSL_sendfile"),
+            *self._with_return(TlsProgram.OPENSSL_HANDSHAKE, _HANDSHAKE, TlsProgram.HANDSHAKE_RETURN),
+            *self._at(TlsProgram.OPENSSL_FREE, self._functions.get("SSL_free")),
+        ]
+
+    def of_ciphertext(self) -> list[ProbePoint]:
+        """Where it leaves the library: only the entry is looked at, where the size is the third argument."""
+        internal = self._internal(
+            BIO_write=(*_GIVEN, Value.LOCAL),
+            BIO_write_ex=(*_GIVEN, Value.FOURTH),
+        )
+        where = self._functions.get("BIO_write") if internal is None else internal
+        return self._at(TlsProgram.OPENSSL_BIO_WRITE, where)
 
     def _reading(self) -> list[ProbePoint]:
         internal = self._internal(
@@ -141,15 +153,6 @@ class _Points:
             *self._with_return(TlsProgram.OPENSSL_WRITE_EX2, "SSL_write_ex2"),
         ]
         return points if calls_it else points + self._with_return(TlsProgram.OPENSSL_WRITE_EX, "SSL_write_ex")
-
-    def _ciphertext(self) -> list[ProbePoint]:
-        # The size is the third argument of either, and only the entry is looked at.
-        internal = self._internal(
-            BIO_write=(*_GIVEN, Value.LOCAL),
-            BIO_write_ex=(*_GIVEN, Value.FOURTH),
-        )
-        where = self._functions.get("BIO_write") if internal is None else internal
-        return self._at(TlsProgram.OPENSSL_BIO_WRITE, where)
 
     def _first_call(self, name: str) -> Call | None:
         address = self._functions.get(name)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ebpf.capture import CaptureOptions, LiveCapture
+from ebpf.capture import LiveCapture
+from ebpf.compilation import CaptureOptions
 from ebpf.events import CaptureEvent, Direction, EventKind, Policy, ProcessPolicy, SocketEvent
 
 NO_TGID = 0x7FFF_FFFF

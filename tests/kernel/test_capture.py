@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ebpf import compiler
-from ebpf.capture import CaptureOptions, CaptureUnavailable, LiveCapture
+from ebpf.capture import LiveCapture
+from ebpf.compilation import CaptureOptions, CaptureUnavailable
 from ebpf.events import ClockSample, Policy
 from tests.kernel.conftest import REQUEST, WAIT_SECONDS, Tap, connect_pair, receive_exactly
 
@@ -72,7 +73,7 @@ def test_closing_twice_is_harmless_and_keeps_the_counters() -> None:
 @pytest.mark.parametrize("variant", range(len(compiler._VARIANTS)))
 def test_every_variant_of_the_program_loads_here(variant: int) -> None:
     script = (
-        "import sys; from ebpf import compiler; from ebpf.capture import CaptureOptions\n"
+        "import sys; from ebpf import compiler; from ebpf.compilation import CaptureOptions\n"
         f"compiler._VARIANTS = compiler._VARIANTS[{variant}:{variant + 1}]\n"
         "request = compiler.Request(CaptureOptions().compiler_flags(), [])\n"
         "descriptors, owner = compiler.compile_and_attach(request)\n"
@@ -83,7 +84,7 @@ def test_every_variant_of_the_program_loads_here(variant: int) -> None:
 
 def test_the_agent_holds_no_compiler() -> None:
     script = (
-        "import sys; from ebpf.capture import *\n"
+        "import sys; from ebpf.capture import *; from ebpf.compilation import *\n"
         "capture = LiveCapture(CaptureOptions(default_policy=Policy.IGNORE))\n"
         "assert 'bcc' not in sys.modules\n"
         "maps = open('/proc/self/maps').read()\n"
@@ -109,7 +110,7 @@ def test_a_program_that_does_not_compile_is_one_message(monkeypatch: pytest.Monk
 
 def test_without_privileges_the_refusal_says_which_are_missing() -> None:
     script = (
-        "from ebpf.capture import *\n"
+        "from ebpf.capture import *; from ebpf.compilation import *\n"
         "try: LiveCapture(CaptureOptions())\n"
         "except CaptureUnavailable as error: print(error)"
     )

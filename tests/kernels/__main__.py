@@ -17,7 +17,8 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from ebpf.capture import CaptureOptions, LiveCapture
+from ebpf.capture import LiveCapture
+from ebpf.compilation import CaptureOptions
 from ebpf.events import (
     Direction,
     EventKind,

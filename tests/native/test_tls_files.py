@@ -290,7 +290,7 @@ def test_go_programs(build: str, tmp_path: Path) -> None:
         (TlsProgram.GO_CLOSE, ["Close"]),
     ):
         assert addresses(path, stack, [program]) == {functions[name] for name in names}
-    for program, name in ((TlsProgram.GO_READ_RETURN, "Read"), (TlsProgram.GO_WRITE_RETURN, "Write")):
+    for program, name in ((TlsProgram.GO_RETURN, "Read"), (TlsProgram.GO_RETURN, "Write")):
         text = output("go", "tool", "objdump", "-s", rf"^crypto/tls\.\(\*Conn\)\.{name}$", path)
         returns = {int(match[1], 16) for match in re.finditer(r"\t0x([0-9a-f]+)\t+[0-9a-f]+\t+RET", text)}
         assert returns
@@ -327,7 +327,7 @@ def test_go_programs_of_debian(name: str) -> None:
     assert (stack.name, stack.obstacle) == ("go", None)
     content = path.read_bytes()
     for point in stack.points:
-        if point.program in (TlsProgram.GO_READ_RETURN, TlsProgram.GO_WRITE_RETURN):
+        if point.program in (TlsProgram.GO_RETURN, TlsProgram.GO_RETURN):
             assert content[point.offset] == 0xC3
         else:
             # the prologue of all that may have to grow the stack: lea r12, [rsp - …] or cmp rsp, [r14 + 16]

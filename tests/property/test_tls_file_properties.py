@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ebpf.tls import elf
 from ebpf.tls.elf import Machine
+from ebpf.tls.machine_code import first_call, is_emulated, return_offsets
 from tests.elf_images import (
     OPENSSL_3_0,
     OPENSSL_3_3,
@@ -86,6 +87,15 @@ names = st.sampled_from(["program", "libssl.so.3", "libcrypto.so.3", "libjvm.so"
 def test_any_bytes(content: bytes, name: str) -> None:
     assert_inspected_within_bounds(content, name)
     assert_inspected_within_bounds(IMAGES[0][:64] + content, name)
+
+
+@given(st.binary(max_size=300), st.sampled_from(Machine))
+def test_any_code(code: bytes, machine: Machine) -> None:
+    call = first_call(code, 0x1000, machine)
+    assert call is None or len(call.arguments) == 5
+    places = return_offsets(code, machine)
+    assert places is None or all(0 <= place < len(code) for place in places)
+    is_emulated(code, machine)
 
 
 @given(st.sampled_from(IMAGES), changes, st.none() | st.integers(0, 40_000), names)

@@ -60,7 +60,9 @@ def _converse_by_curl(url: str, authority: str, folder: Path, version: str) -> N
         sections.append("\n".join([*lines, "fail\n"]))
     config = folder / "curl.config"
     config.write_text("next\n".join(sections))
-    parallel = ("--parallel", "--parallel-immediate", "--parallel-max", str(CONNECTIONS))
+    parallel = ["--parallel", "--parallel-max", str(CONNECTIONS)]
+    if version != "2":
+        parallel.append("--parallel-immediate")
     expect_success("curl", "--silent", "--show-error", "--max-time", "90", *parallel, "--config", str(config))
     wrong = {file.name for file, answer in answers.items() if file.read_text() != answer}
     assert not wrong

@@ -452,8 +452,8 @@ static void ask(const struct pattern *pattern, int port, const char *authority, 
     SSL_SESSION *session = NULL;
     char *connection_sizes, *of_connections = NULL;
     char *message = malloc(LARGEST_MESSAGE + 1);
-    expect(message != NULL, "malloc");
     unsigned request = 0;
+    expect(message != NULL, "malloc");
     for (char *rest = sizes; (connection_sizes = strtok_r(rest, "/", &of_connections)) != NULL; rest = NULL) {
         int local_port = open_transport(&peer, port);
         if (peer.ssl == NULL)

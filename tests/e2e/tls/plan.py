@@ -16,6 +16,10 @@ REPEATS_PER_NUMBER = 25
 """So that bodies are of all lengths up to 4 KiB."""
 
 
+HEADERS = {"content-type": "text/plain"}
+"""Of each request: a body of no type is exported as bytes."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One request, and the answer that belongs to it alone."""

@@ -47,6 +47,7 @@ func ask(client *http.Client, url string, protocol, connection, number int) {
 	if err != nil {
 		log.Fatal(err)
 	}
+	request.Header.Set("Content-Type", "text/plain")
 	response, err := client.Do(request)
 	if err != nil {
 		log.Fatal(err)

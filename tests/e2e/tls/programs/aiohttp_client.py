@@ -6,11 +6,12 @@ import sys
 
 import aiohttp
 
-from tests.e2e.tls.plan import CONNECTIONS, build_requests
+from tests.e2e.tls.plan import CONNECTIONS, HEADERS, build_requests
 
 
 async def converse(connection: int, url: str, trusted: ssl.SSLContext) -> None:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1, ssl=trusted)) as session:
+    connector = aiohttp.TCPConnector(limit=1, ssl=trusted)
+    async with aiohttp.ClientSession(connector=connector, headers=HEADERS) as session:
         for asked in build_requests(connection):
             async with session.request(asked.method, url + asked.path, data=asked.body) as answer:
                 assert (answer.status, await answer.text()) == (200, asked.answer)

@@ -12,7 +12,8 @@ const REPEATS_PER_NUMBER = 25;
 
 function ask(agent, method, path, body) {
   return new Promise((resolve, reject) => {
-    const request = https.request(url + path, { agent, ca, method }, (response) => {
+    const headers = { "Content-Type": "text/plain", "Content-Length": body.length };
+    const request = https.request(url + path, { agent, ca, method, headers }, (response) => {
       const parts = [];
       response.on("data", (part) => parts.push(part));
       response.on("end", () => resolve(Buffer.concat(parts).toString()));

@@ -9,11 +9,11 @@ import sys
 
 import httpx
 
-from tests.e2e.tls.plan import CONNECTIONS, Request, build_requests
+from tests.e2e.tls.plan import CONNECTIONS, HEADERS, Request, build_requests
 
 
 async def ask(client: httpx.AsyncClient, asked: Request, version: str) -> None:
-    answer = await client.request(asked.method, asked.path, content=asked.body)
+    answer = await client.request(asked.method, asked.path, content=asked.body, headers=HEADERS)
     assert (answer.status_code, answer.text) == (200, asked.answer)
     assert answer.http_version == f"HTTP/{version}"
 

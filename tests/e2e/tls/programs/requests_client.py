@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
-from tests.e2e.tls.plan import CONNECTIONS, build_requests
+from tests.e2e.tls.plan import CONNECTIONS, HEADERS, build_requests
 
 
 def converse(connection: int) -> None:
@@ -14,7 +14,9 @@ def converse(connection: int) -> None:
         session.verify = authority
         session.trust_env = False  # else REQUESTS_CA_BUNDLE is trusted instead
         for asked in build_requests(connection):
-            answer = session.request(asked.method, url + asked.path, data=asked.body, timeout=60)
+            answer = session.request(
+                asked.method, url + asked.path, data=asked.body, headers=HEADERS, timeout=60
+            )
             assert (answer.status_code, answer.text) == (200, asked.answer)
 
 

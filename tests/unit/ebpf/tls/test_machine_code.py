@@ -22,15 +22,15 @@ def aarch64(*words: int) -> Call | None:
 @pytest.mark.parametrize(
     ("code", "emulated"),
     [
-        ("55", True),  # push rbp
+        ("5548", True),  # push rbp
         ("4155", True),  # push r13
-        ("90", True),  # nop
+        ("9090", True),  # nop
         ("e900000000", True),  # jmp
         ("4883ec18", False),  # sub rsp, 24
         ("f30f1efa", False),  # endbr64
         ("4889c8", False),  # mov
         ("4189c8", False),  # mov r8d, ecx
-        ("c3", False),
+        ("c3c3", False),
         ("41", False),
         ("", False),
     ],

@@ -155,12 +155,19 @@ def test_libcrypto_has_the_ciphertext_and_no_more() -> None:
     assert inspect(image(functions).build(), "program") is None, "a program that only hashes"
 
 
+def test_an_imitation_on_top_of_another_library_is_left_to_that() -> None:
+    functions: dict[str, Code] = dict.fromkeys(("SSL_read", "SSL_write", "SSL_free"), PUSHING)
+    assert inspect(image(functions).build(), "libgnutls-openssl.so.27") is None
+
+
 @pytest.mark.parametrize(
     ("marker", "library"),
     [("SSL_CTX_set_grease_enabled", "libssl.so"), ("BORINGSSL_self_test", "libcrypto.so")],
 )
 def test_boringssl(marker: str, library: str) -> None:
-    functions = {"SSL_read": PUSHING, "SSL_write": PUSHING, "BIO_write": PUSHING, marker: PUSHING}
+    functions: dict[str, Code] = dict.fromkeys(
+        ("SSL_write", "SSL_do_handshake", "BIO_write", marker), PUSHING
+    )
     stack = inspect(image(functions).build(), library)
     assert stack is not None
     assert stack.name == "boringssl"
