@@ -234,6 +234,8 @@ def _attach_to_running(taps: TlsTaps, *, none_is_selected: bool) -> None:
     Of those that were selected the taps have heard.
     """
     if none_is_selected:
+        # Whoever comes is captured: what they will map has its probes before them.
+        taps.look_at_installed()
         taps.look_at_running()
     is_complete = taps.await_attached()
     counters = taps.counters()

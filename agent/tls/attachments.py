@@ -73,6 +73,11 @@ class _File:
     problem: str | None = None
     users: set[int] = field(default_factory=set)
     idle_since: float = 0.0
+    is_kept: bool = False
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.users and not self.is_kept
 
 
 class Attachments:
@@ -103,6 +108,13 @@ class Attachments:
             if file is not None:
                 file.users.add(tgid)
 
+    def keep(self, identity: FileIdentity) -> None:
+        """Keep the probes of a file that is there, whether it is used or not."""
+        with self._lock:
+            file = self._files.get(identity)
+            if file is not None:
+                file.is_kept = True
+
     def release(self, identity: FileIdentity, tgid: int) -> None:
         """Note that a process doesn't use it any more."""
         with self._lock:
@@ -126,20 +138,20 @@ class Attachments:
         self._probe(descriptor, file, found)
         with self._lock:
             if former is not None:
-                file.users = former.users
+                file.users, file.is_kept = former.users, former.is_kept
             self._files[version.identity] = file
         return True
 
     def next_due(self) -> float | None:
         """Return when the next file is to be detached, by the clock given; None when none is."""
         with self._lock:
-            idle = [file.idle_since for file in self._files.values() if not file.users]
+            idle = [file.idle_since for file in self._files.values() if file.is_idle]
         return min(idle) + GRACE_SECONDS if idle else None
 
     def detach_idle(self) -> None:
         """Detach from what nobody has used for `GRACE_SECONDS`."""
         due = self._monotonic() - GRACE_SECONDS
-        self._remove(lambda file: not file.users and file.idle_since <= due)
+        self._remove(lambda file: file.is_idle and file.idle_since <= due)
 
     def close(self) -> None:
         """Detach from everything."""
@@ -182,7 +194,7 @@ class Attachments:
         if len(self._files) < MAX_FILES:
             return True
         with self._lock:
-            idle = [file for file in self._files.values() if not file.users]
+            idle = [file for file in self._files.values() if file.is_idle]
         if not idle:
             return False
         oldest = min(idle, key=lambda file: file.idle_since)

@@ -164,11 +164,7 @@ def _open_below_root(process: Path, file: MappedFile) -> int:
     try:
         for path in _paths_below(link, file.path):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError, UnreadableFileError):
-                found = _open_in_root(root, path)
-                try:
-                    return _reopen(found, file.inode)
-                finally:
-                    os.close(found)
+                return open_in_root(root, path, file.inode)
     finally:
         os.close(root)
     raise UnreadableFileError("its path leads to another file, or nowhere")
@@ -184,7 +180,19 @@ def _paths_below(link: Path, path: bytes) -> Iterator[bytes]:
         yield path[len(root) :]
 
 
-def _open_in_root(root: int, path: bytes) -> int:
+def open_in_root(root: int, path: bytes, inode: int | None = None) -> int:
+    """Return a descriptor of a regular file below a directory, out of which no link leads.
+
+    Raises OSError, and UnreadableFileError when it is something else, or not the inode that is given.
+    """
+    found = _find_in_root(root, path)
+    try:
+        return _reopen(found, inode)
+    finally:
+        os.close(found)
+
+
+def _find_in_root(root: int, path: bytes) -> int:
     how = _OPEN_HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     descriptor: int = _libc().syscall(_OPENAT2, root, path, how, len(how))
     if descriptor < 0:

@@ -20,8 +20,10 @@ looked at is normal, and what fails is counted, and told once for each file. A b
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -34,6 +36,7 @@ from typing import Protocol
 from agent import procfs
 from agent.tls.attachments import Attachments, ProbeHost, TappedStack
 from agent.tls.inspector import FileIdentity, Inspector
+from agent.tls.installed_libraries import open_installed
 from agent.tls.mapped_files import (
     MappedFile,
     UnreadableFileError,
@@ -50,6 +53,10 @@ MAX_TOLD = 1_024
 """Complaints that are remembered, not to be repeated."""
 SWEEP_SECONDS = 60.0
 """How often users are looked for that ended without a word, as they do when the ring was full."""
+PROMPT_SWITCH_SECONDS = 0.000_5
+"""How long a busy main loop keeps Python's lock while somebody has to be looked at: a look gives the lock
+away at some twenty system calls, and after the usual 5 ms for each a new program has said its first words."""
+_USUAL_SWITCH_SECONDS = sys.getswitchinterval()
 START_SECONDS = 3.0
 """How long a start waits for the files of the processes that run already."""
 CLOSE_SECONDS = 5.0
@@ -69,8 +76,11 @@ class _Look(IntFlag):
     NOTHING = 0
     EXECUTABLE = 1
     LIBRARIES = 2
+    INSTALLED = 4
 
 
+_NOBODY = 0
+"""No process has this number: what is done for all of them."""
 _EVERYTHING = _Look.EXECUTABLE | _Look.LIBRARIES
 
 
@@ -182,6 +192,10 @@ class TlsTaps:
         for tgid in procfs.running_processes(self._proc):
             self.policy_changed(tgid)
 
+    def look_at_installed(self) -> None:
+        """Have the libraries probed that programs of this host will use, and keep those probes."""
+        self._enqueue(_NOBODY, _Look.INSTALLED, self._soon)
+
     def await_attached(self, timeout_seconds: float = START_SECONDS) -> bool:
         """Wait until all that was to be looked at was; return whether it was within the time."""
         with self._changed:
@@ -231,6 +245,8 @@ class TlsTaps:
             if program not in self._soon:
                 self._later.pop(program, None)
                 queue[program] = None
+                if queue is self._soon:
+                    sys.setswitchinterval(PROMPT_SWITCH_SECONDS)
                 self._changed.notify_all()
 
     # What follows until _take_next is called with the lock held.
@@ -288,6 +304,8 @@ class TlsTaps:
         while True:
             with self._changed:
                 self._finish_current()
+                if self._closing or not self._soon:
+                    sys.setswitchinterval(_USUAL_SWITCH_SECONDS)
                 while not self._closing and self._is_idle():
                     left = min(self._next_sweep, self._attachments.next_due() or self._next_sweep)
                     if (left := left - self._monotonic()) <= 0:
@@ -304,6 +322,8 @@ class TlsTaps:
 
     def _look(self, program: _Program, look: _Look) -> None:
         try:
+            if look & _Look.INSTALLED:
+                self._look_at_installed()
             if look & _Look.LIBRARIES:
                 # The smallest first: it is done soonest, and libssl is small beside libcrypto.
                 for file in sorted(mapped_code(program.tgid, self._proc), key=_length):
@@ -321,6 +341,20 @@ class TlsTaps:
             if self._bugs == 1:
                 log.error("a bug: TLS of a process is not captured: %s: %s", type(error).__name__, error)  # noqa: TRY400 (where is for debugging)
             log.debug("where it happened", exc_info=error)
+
+    def _look_at_installed(self) -> None:
+        may_hold_tls = functools.partial(self._inspector.may_hold_tls, is_executable=False)
+        for path, descriptor in open_installed(may_hold_tls, self._proc):
+            try:
+                shown = show(path)
+                version, found = self._inspector.look(descriptor, shown.rpartition("/")[2])
+                if found.stack is not None and (
+                    self._attachments.has(version)
+                    or self._attachments.attach(descriptor, version, found, shown)
+                ):
+                    self._attachments.keep(version.identity)
+            finally:
+                os.close(descriptor)
 
     def _look_at_executable(self, program: _Program) -> None:
         path = procfs.executable_path(program.tgid, self._proc)

@@ -129,7 +129,8 @@ struct tls_session {
     __u32 inode;
     __u8 library; /* enum tls_library */
     __u8 fresh;   /* its handshake was seen, so plaintext is seen from the first byte on */
-    __u16 reserved;
+    __u8 inside;  /* directions in which a call was entered and has not returned, one bit each */
+    __u8 missed;  /* one never did: its note was evicted, or the kernel could not await it */
 };
 
 /* Session → what is known of it. Written by probes and by sys_exit; deleted when the library frees it. */

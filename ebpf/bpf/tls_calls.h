@@ -52,12 +52,30 @@ static __always_inline int is_tls_wanted(__u32 tgid, struct process_policy *poli
 
 static __always_inline int enter_call(struct tls_key thread, struct tls_call *call) {
     struct process_policy policy = policy_of(thread.tgid);
+    struct tls_session *session;
+    __u8 bit = 1 << (call->direction & 1);
 
-    if (is_tls_wanted(thread.tgid, &policy)) {
-        call->session.tgid = thread.tgid;
-        tls_calls.update(&thread, call);
+    if (!is_tls_wanted(thread.tgid, &policy))
+        return 0;
+    call->session.tgid = thread.tgid;
+    session = tls_sessions.lookup(&call->session);
+    if (session) {
+        /* a Go function is entered once more when its stack had to grow */
+        if (session->inside & bit && !(call->library == TLS_GO && tls_calls.lookup(&thread)))
+            session->missed = 1;
+        session->inside |= bit;
     }
+    tls_calls.update(&thread, call);
     return 0;
+}
+
+/* A call has returned with nothing. */
+static __always_inline void leave_session(struct tls_call *call) {
+    struct tls_key key = call->session;
+    struct tls_session *session = tls_sessions.lookup(&key);
+
+    if (session)
+        session->inside &= ~(1 << (call->direction & 1));
 }
 
 /* A C function (session, buffer, size, …). `moved`: where it will write how many bytes, or 0. */
@@ -168,8 +186,11 @@ static __always_inline void hand_over(void *context, struct scratch *scratch, st
     struct connection *entry = enter_session((struct connection *)scratch->payload, session);
     struct unjudged_call *unjudged = &scratch->unjudged;
 
+    session->inside &= ~(1 << (call->direction & 1));
     if (!entry || entry->verdict >= VERDICT_NOT_HTTP)
         return;
+    entry->missed |= session->missed;
+    session->missed = 0;
 #ifdef PORTS_IN_USE
     if (entry->socket.family == FAMILY_UNKNOWN) {
         entry->missed = 1;
@@ -229,6 +250,7 @@ static __always_inline int leave_c_call(struct probe_registers *registers) {
     if (bytes > 0 && call->moved && read_user(&bytes, sizeof(bytes), (void *)call->moved) != 0)
         bytes = 0;
     if (bytes <= 0) {
+        leave_session(call);
         tls_calls.delete(&thread);
         return 0;
     }
@@ -262,8 +284,10 @@ static __always_inline int leave_go_call(struct probe_registers *registers) {
         return 0;
     call = *noted;
     tls_calls.delete(&goroutine);
-    if (bytes <= 0)
+    if (bytes <= 0) {
+        leave_session(&call);
         return 0;
+    }
     call.bytes = bytes;
     tls_calls.update(&thread, &call);
     tls_continuations.call(registers, CONTINUE_TLS);

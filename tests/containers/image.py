@@ -22,7 +22,8 @@ def write_image(path: Path) -> None:
     """Write a tar of the root file system, for `docker import`: `python3`, and `programs` in /srv."""
     with tarfile.open(path, "w") as tar:
         tar.add(INTERPRETER, "usr/bin/python3")
-        for library in _shared_libraries(INTERPRETER):
+        (tls,) = STANDARD_LIBRARY.glob("lib-dynload/_ssl.*.so")
+        for library in dict.fromkeys(_shared_libraries(INTERPRETER) + _shared_libraries(tls)):
             tar.add(library.resolve(), str(library).lstrip("/"))
         tar.add(STANDARD_LIBRARY, str(STANDARD_LIBRARY).lstrip("/"), filter=_select)
         tar.add(PROGRAMS, "srv")

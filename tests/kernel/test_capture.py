@@ -75,9 +75,10 @@ def test_every_variant_of_the_program_loads_here(variant: int) -> None:
     script = (
         "import sys; from ebpf import compiler; from ebpf.compilation import CaptureOptions\n"
         f"compiler._VARIANTS = compiler._VARIANTS[{variant}:{variant + 1}]\n"
-        "request = compiler.Request(CaptureOptions().compiler_flags(), [])\n"
+        "request = compiler.Request(CaptureOptions().compiler_flags(), [], True)\n"
         "descriptors, owner = compiler.compile_and_attach(request)\n"
-        "assert len(descriptors) == len(compiler.MAPS) + len(compiler.TRACEPOINTS)"
+        "handed_over = compiler.MAPS, compiler.TLS_MAPS, compiler.TRACEPOINTS, compiler.TLS_PROGRAMS\n"
+        "assert len(descriptors) == sum(map(len, handed_over))"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

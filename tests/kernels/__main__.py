@@ -28,6 +28,7 @@ from ebpf.events import (
     ProcessPolicy,
     SocketEvent,
 )
+from tests.kernels.tls import check_tls
 
 REQUESTS = 211
 OLDER_CONNECTIONS = 3
@@ -190,11 +191,12 @@ def main() -> int:
     both = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
     capture.set_policy(os.getpid(), ProcessPolicy(capture=both))
     lines = [f"loaded and attached in {time.monotonic() - started:.1f} s"]
-    problems = check(capture, older) + check_processes(capture)
+    problems = check(capture, older) + check_processes(capture) + check_tls(capture)
     capture.close()
     lines += problems
     lines.append(
-        f"{3 * REQUESTS + OLDER_CONNECTIONS} requests at both ends, {'FAILED' if problems else 'passed'}"
+        f"{3 * REQUESTS + OLDER_CONNECTIONS} requests at both ends, and over TLS: "
+        f"{'FAILED' if problems else 'passed'}"
     )
     sys.stdout.writelines(f"{kernel}: {line}\n" for line in lines)
     return 1 if problems else 0

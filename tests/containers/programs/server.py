@@ -1,6 +1,11 @@
-"""Answers HTTP requests inside a container: `server.py PORT [REQUESTS]`, ending after so many."""
+"""Answers HTTP requests inside a container: `server.py PORT [REQUESTS]`, ending after so many.
 
+With TLS where CERTIFICATE and KEY name files of these.
+"""
+
+import os
 import signal
+import ssl
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -33,6 +38,10 @@ class Server(HTTPServer):
 # The first process of a container ignores a signal that it does not handle.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 server = Server(("", int(sys.argv[1])), Handler)
+if "CERTIFICATE" in os.environ:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.environ["CERTIFICATE"], os.environ["KEY"])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 sys.stdout.write("listening\n")
 sys.stdout.flush()
 if len(sys.argv) > 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import procfs
 from agent.tls import attachments, taps
 from agent.tls.attachments import GRACE_SECONDS
 from agent.tls.inspector import Inspector
@@ -41,7 +43,9 @@ def may_hold_tls(name: str, *, is_executable: bool) -> bool:
 class Host:
     """Taps on this host."""
 
-    def __init__(self, default: Policy = BOTH, uretprobe_hazard: str | None = None) -> None:
+    def __init__(
+        self, default: Policy = BOTH, uretprobe_hazard: str | None = None, proc: Path = procfs.PROC
+    ) -> None:
         self.probes = ProbesInMemory()
         self.policies = PoliciesInMemory()
         self.now = 0.0
@@ -54,6 +58,7 @@ class Host:
             default_policy=default,
             uretprobe_hazard=uretprobe_hazard,
             monotonic=lambda: self.now,
+            proc=proc,
         )
 
     def tell_mapped(self, mapper: Mapper, path: Path) -> None:
@@ -260,6 +265,26 @@ def test_processes_that_run_already_are_looked_at(start: Start, library: Path) -
     host.taps.close()
 
 
+def test_what_is_installed_is_probed_before_anybody_uses_it_and_stays_so(tmp_path: Path) -> None:
+    library = another(tmp_path / "libssl.so.3")
+    root = tmp_path / "proc" / "1" / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "lib").mkdir()
+    os.link(library, root / "lib" / "libssl.so.3")
+    another(root / "lib" / "libssl-of-none", "nothing")
+    (root / "etc" / "ld.so.cache").write_bytes(b"\0/lib/libssl.so.3\0/lib/libssl-of-none\0")
+    host = Host(proc=tmp_path / "proc")
+    for _ in range(2):
+        host.taps.look_at_installed()
+        host.settle()
+        assert host.is_attached_to(library)
+    host.pass_time(2 * GRACE_SECONDS)
+    assert host.is_attached_to(library)
+    assert host.taps.stacks() == []
+    host.taps.close()
+    assert host.is_attached_to()
+
+
 def test_the_agent_is_no_user_of_its_own(host: Host) -> None:
     host.taps.mapped(FileMapped(0, os.getpid(), 1, "libssl.so.3"))
     assert host.count("queued") == 0
@@ -279,6 +304,22 @@ def test_events_go_before_the_processes_that_run_already(host: Host, start: Star
     host.probes.may_attach.set()
     host.settle()
     assert host.is_attached_to(files[0], files[2], files[1])
+
+
+def test_whoever_waits_for_a_look_waits_less_for_pythons_lock(
+    host: Host, start: Start, library: Path
+) -> None:
+    usual = sys.getswitchinterval()
+    mapper = start()
+    mapper.do("map", library)
+    host.probes.may_attach.clear()
+    host.taps.policy_changed(mapper.pid)
+    assert sys.getswitchinterval() == usual
+    host.taps.mapped(FileMapped(0, mapper.pid, 1, library.name))
+    assert sys.getswitchinterval() == pytest.approx(taps.PROMPT_SWITCH_SECONDS)
+    host.probes.may_attach.set()
+    host.settle()
+    wait_until(lambda: sys.getswitchinterval() == usual)
 
 
 def test_a_process_that_ended_before_it_was_looked_at_is_normal(
