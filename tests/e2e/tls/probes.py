@@ -1,7 +1,7 @@
 """What the kernel itself says of probes: who holds which, and whose code is changed by them.
 
-Owns reading it. Other agents on the machine don't disturb: programs and links are attributed by the
-descriptors of a process, and changed code by its memory.
+Owns reading it. Programs and links are attributed by the descriptors of a process. Changed code is not: where
+another agent is at work on the machine, it may be that agent's.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,30 @@ class Held:
     links: frozenset[int]
 
 
+def _facts_of_descriptors(pid: int) -> Iterator[dict[str, str]]:
+    for file in Path(f"/proc/{pid}/fdinfo").iterdir():
+        try:
+            lines = (line.partition(":") for line in file.read_text().splitlines())
+        except FileNotFoundError:
+            continue  # closed in the meantime
+        yield {name: value.strip() for name, _, value in lines}
+
+
 def held_by(pid: int) -> Held:
     """Return the programs and links to which a process has descriptors."""
-    ids: dict[str, set[int]] = {"prog_id": set(), "link_id": set()}
-    for file in Path(f"/proc/{pid}/fdinfo").iterdir():
-        lines = (line.partition(":") for line in file.read_text().splitlines())
-        facts = {name: value.strip() for name, _, value in lines}
-        # A link names its program too, to which the process may have no other descriptor.
-        for name, found in ids.items():
-            if name in facts:
-                found.add(int(facts[name]))
-    return Held(frozenset(ids["prog_id"]), frozenset(ids["link_id"]))
+    # A link names its program too, to which the process may have no other descriptor.
+    facts = list(_facts_of_descriptors(pid))
+    programs = frozenset(int(each["prog_id"]) for each in facts if "prog_id" in each)
+    return Held(programs, frozenset(int(each["link_id"]) for each in facts if "link_id" in each))
+
+
+def files_probed_by(pid: int) -> set[str]:
+    """Return the paths of the files that a process has probes in, as the kernel tells since 6.16."""
+    return {
+        each["path"]
+        for each in _facts_of_descriptors(pid)
+        if each.get("link_type") in ("uprobe_multi", "uretprobe_multi")
+    }
 
 
 def _listed(what: str) -> list[dict[str, Any]]:
@@ -58,7 +72,7 @@ def still_listed(held: Held) -> Held:
 def count_of_uprobes(pid: int) -> int:
     """Return how many links for user-space probes a process holds, and perf events for such probes."""
     links = {entry["id"]: entry.get("type") for entry in _listed("link")}
-    of_links = [link for link in held_by(pid).links if links[link] not in NOT_OF_TLS]
+    of_links = [link for link in held_by(pid).links if links.get(link) not in NOT_OF_TLS]
     of_perf = [entry for entry in _listed("perf") if entry["pid"] == pid and "uprobe" in entry["fd_type"]]
     return len(of_links) + len(of_perf)
 
@@ -102,6 +116,9 @@ def changed_bytes(pid: int, file_name: str) -> int:
     return changed
 
 
-def wait_for_probes(pid: int, file_name: str) -> None:
-    """Wait until the code of a process is probed."""
-    wait_until(lambda: changed_bytes(pid, file_name) > 0, f"{file_name} of process {pid} is not probed")
+def wait_for_probes(agent: int, path_end: str) -> None:
+    """Wait until an agent has probes in a file whose path ends so."""
+    wait_until(
+        lambda: any(path.endswith(path_end) for path in files_probed_by(agent)),
+        f"process {agent} has no probes in {path_end}",
+    )

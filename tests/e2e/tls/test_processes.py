@@ -54,7 +54,8 @@ def libraries_of(program: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("server", "file"), [("uvicorn", "libssl"), ("nginx", "libssl"), ("node", "bin/node"), ("go", "go_peer")]
+    ("server", "file"),
+    [("uvicorn", "libssl.so.3"), ("nginx", "libssl.so.3"), ("node", "bin/node"), ("go", "go_peer")],
 )
 def test_a_server_that_starts_after_the_agent(
     agent: Callable[..., Agent], materials: Materials, tmp_path: Path, server: str, file: str
@@ -64,7 +65,7 @@ def test_a_server_that_starts_after_the_agent(
     running = agent("run", "--direction", "ingress", *executables, "--spans-file", str(spans_file))
     asked = build_requests(0)
     with running_server(server, materials, tmp_path) as started:
-        wait_for_probes(started.pid, file)
+        wait_for_probes(running.process.pid, file)
         trust = ("--http1.1", "--cacert", str(materials.certificates.authority))
         for each in asked:
             posted = ("--data", each.body, "--header", "Content-Type: text/plain") if each.body else ()
@@ -165,8 +166,8 @@ def test_a_library_that_is_replaced_on_disk(
             replace(libssl)
         assert f"{libssl} (deleted)" in Path(f"/proc/{old.pid}/maps").read_text()
         post(materials, old_port, "/old/1")
-        with serving_peer(materials, "plain", CONNECTIONS, environment=environment) as (new, new_port):
-            wait_for_probes(new.pid, str(libssl))
+        with serving_peer(materials, "plain", CONNECTIONS, environment=environment) as (_, new_port):
+            wait_for_probes(running.process.pid, str(libssl))
             post(materials, new_port, "/new/0")
             post(materials, old_port, "/old/2")
             post(materials, new_port, "/new/1")
@@ -213,8 +214,8 @@ def test_a_process_in_another_mount_namespace(
     with serving_peer(materials, "plain", CONNECTIONS, program=program) as (_, older):
         running = agent("run", "--exe", "*openssl_peer*", "--spans-file", str(spans_file))
         post(materials, older, "/older/0")
-        with serving_peer(materials, "plain", CONNECTIONS, program=program) as (process, newer):
-            wait_for_probes(process.pid, "libssl")
+        with serving_peer(materials, "plain", CONNECTIONS, program=program) as (_, newer):
+            wait_for_probes(running.process.pid, "libssl.so.3")
             post(materials, newer, "/newer/0")
             post(materials, older, "/older/1")
             running.stop()
