@@ -254,6 +254,29 @@ def test_where_a_request_went(
     assert {name: attributes.get(name) for name in expected} == expected
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_encrypted_connection_is_https_and_its_addresses_may_be_unknown(
+    is_known: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    socket = SocketInfo("ipv4", "10.0.0.2", 443, "10.0.0.1", 5000, 1, 2, 3, tls="gnutls")
+    if not is_known:
+        socket = SocketInfo("unknown", None, None, None, None, 0, 0, 3, tls="gnutls")
+    asked = request(b"GET", b"/a", [(b"Host", b"h")])
+    served = span_of(exchange(Role.SERVER, asked, socket=socket)).attributes
+    assert (served["url.scheme"], served["wirespan.tls"], served["server.address"]) == (
+        "https",
+        "gnutls",
+        "h",
+    )
+    assert (served.get("server.port"), served.get("client.address")) == (
+        (443, "10.0.0.1") if is_known else (None, None)
+    )
+    sent = span_of(exchange(Role.CLIENT, asked, socket=socket)).attributes
+    assert sent["url.full"] == "https://h/a"
+    network = [name for name in served if name.startswith("network.") and "protocol" not in name]
+    assert len(network) == (6 if is_known else 0)
+
+
 def test_proxies_name_client_and_scheme() -> None:
     headers = [
         (b"Host", b"h"),
