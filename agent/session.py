@@ -195,7 +195,11 @@ def open_workloads(
         discovery=discovery,
     )
     rules = configuration.selection_rules()
-    taps = None if inspector is None else _open_taps(source, rules, inspector, closing)
+    taps = None
+    if source.tls_obstacle is not None:
+        log.warning("TLS is not captured: %s", source.tls_obstacle)
+    elif inspector is not None:
+        taps = _open_taps(source, rules, inspector, closing)
     selection = Selection(
         rules,
         source,

@@ -49,7 +49,10 @@ class LiveCapture:
 
     def __init__(self, options: CaptureOptions, kernel_side: Compilation | None = None) -> None:
         """Wait for the kernel side, which was begun with the same options, or begin it now."""
-        descriptors = (kernel_side or Compilation(options)).finish()
+        kernel_side = kernel_side or Compilation(options)
+        descriptors = kernel_side.finish()
+        self.tls_obstacle = kernel_side.tls_obstacle
+        """Why `attach_probes` can't be used although TLS was asked for; None when it can."""
         with contextlib.ExitStack() as undo:
             for descriptor in descriptors.values():
                 undo.callback(os.close, descriptor)

@@ -86,6 +86,8 @@ class Compilation:
 
     def __init__(self, options: CaptureOptions) -> None:
         self.options = options
+        self.tls_obstacle: str | None = None
+        """Once it is finished: why this kernel takes no TLS probes, if it does not."""
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(
@@ -125,6 +127,7 @@ class Compilation:
             raise CaptureUnavailable(
                 manifest["cause"] + (f": {details}" if details else ""), manifest["remedy"]
             )
+        self.tls_obstacle = manifest["tls_obstacle"]
         return dict(zip(manifest["descriptors"], descriptors, strict=True))
 
     def abandon(self) -> None:

@@ -16,7 +16,7 @@ import resource
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ebpf import bpf_syscalls
 from ebpf.btf import BtfError, KernelTypes
@@ -242,11 +242,20 @@ def _compile(
     return functions, {name: lib.bpf_table_fd(module.module, name.encode()) for name in maps}, module
 
 
-def compile_and_attach(request: Request) -> tuple[dict[str, int], object]:
-    """Return descriptors by name: maps, one link per tracepoint, programs of probes. Raises RefusalError.
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The kernel side at work."""
 
-    The second value owns the maps' descriptors until they are sent.
-    """
+    descriptors: dict[str, int]
+    """By name: maps, one link per tracepoint, programs of TLS probes."""
+    owner: object
+    """Of the maps' descriptors, until they are sent."""
+    tls_obstacle: str | None = None
+    """Why there are no programs of probes although they were asked for."""
+
+
+def compile_and_attach(request: Request) -> Attached:
+    """Compile, load and attach; without TLS where this kernel takes all but that. Raises RefusalError."""
     privileges = check_loading()
     if privileges.remedy:
         # asked first: bcc calls every such refusal a failure to compile
@@ -265,6 +274,21 @@ def compile_and_attach(request: Request) -> tuple[dict[str, int], object]:
         # before Linux 5.11 maps count as locked memory
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
+    try:
+        return _attach_best(request, flags, types)
+    except OSError as error:
+        refusal = _explain(error, "the programs of the kernel side")
+        if not request.tls:
+            raise refusal from error
+    try:
+        attached = _attach_best(replace(request, tls=False), flags, types)
+    except OSError as error:
+        raise refusal from error
+    return replace(attached, tls_obstacle=refusal.cause)
+
+
+def _attach_best(request: Request, flags: list[str], types: KernelTypes) -> Attached:
+    """Attach the first variant that this kernel takes. Raises OSError for the last that it refuses."""
     refusal = OSError(errno.ENOENT, "no variant of the program fits this kernel")
     for variant in _VARIANTS:
         if variant.wants and not types.has_name(variant.wants):
@@ -282,8 +306,9 @@ def compile_and_attach(request: Request) -> tuple[dict[str, int], object]:
         else:
             descriptors = {name: module.maps[name] for name in (*MAPS, *(TLS_MAPS if request.tls else ()))}
             descriptors |= {f"{LINK}{name}": link for name, link in links.items()}
-            return descriptors | {f"{PROBE}{name}": program for name, program in probes.items()}, module
-    raise _explain(refusal, "the programs of the kernel side") from refusal
+            descriptors |= {f"{PROBE}{name}": program for name, program in probes.items()}
+            return Attached(descriptors, module)
+    raise refusal
 
 
 def main() -> int:
@@ -291,14 +316,14 @@ def main() -> int:
     with socket.socket(fileno=os.dup(0)) as channel:
         request = Request(**json.loads(channel.recv(MAX_MESSAGE_BYTES)))
         try:
-            descriptors, _module = compile_and_attach(request)
+            attached = compile_and_attach(request)
         except RefusalError as refusal:
             channel.sendall(
                 json.dumps({"cause": refusal.cause, "remedy": refusal.remedy}).encode()[:MAX_MESSAGE_BYTES]
             )
             return 1
-        manifest = json.dumps({"descriptors": list(descriptors)}).encode()
-        socket.send_fds(channel, [manifest], list(descriptors.values()))
+        manifest = {"descriptors": list(attached.descriptors), "tls_obstacle": attached.tls_obstacle}
+        socket.send_fds(channel, [json.dumps(manifest).encode()], list(attached.descriptors.values()))
     return 0
 
 

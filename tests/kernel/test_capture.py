@@ -76,9 +76,23 @@ def test_every_variant_of_the_program_loads_here(variant: int) -> None:
         "import sys; from ebpf import compiler; from ebpf.compilation import CaptureOptions\n"
         f"compiler._VARIANTS = compiler._VARIANTS[{variant}:{variant + 1}]\n"
         "request = compiler.Request(CaptureOptions().compiler_flags(), [], True)\n"
-        "descriptors, owner = compiler.compile_and_attach(request)\n"
+        "attached = compiler.compile_and_attach(request)\n"
+        "assert attached.tls_obstacle is None\n"
         "handed_over = compiler.MAPS, compiler.TLS_MAPS, compiler.TRACEPOINTS, compiler.TLS_PROGRAMS\n"
-        "assert len(descriptors) == sum(map(len, handed_over))"
+        "assert len(attached.descriptors) == sum(map(len, handed_over))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_kernel_that_refuses_the_programs_of_tls_captures_all_else() -> None:
+    script = (
+        "import errno; from ebpf import compiler; from ebpf.compilation import CaptureOptions\n"
+        "def refuse(module, attach_type): raise OSError(errno.EINVAL, 'Invalid argument')\n"
+        "compiler._Module.load_probes = refuse\n"
+        "request = compiler.Request(CaptureOptions().compiler_flags(), [], True)\n"
+        "attached = compiler.compile_and_attach(request)\n"
+        "assert 'Invalid argument' in attached.tls_obstacle\n"
+        "assert len(attached.descriptors) == len(compiler.MAPS) + len(compiler.TRACEPOINTS)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

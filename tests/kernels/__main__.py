@@ -17,6 +17,7 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from ebpf import compilation
 from ebpf.capture import LiveCapture
 from ebpf.compilation import CaptureOptions
 from ebpf.events import (
@@ -186,6 +187,8 @@ def main() -> int:
     kernel = f"Linux {platform.release()}"
     older = open_older_connections()
     started = time.monotonic()
+    # emulation is some thirty times slower
+    compilation.COMPILE_TIMEOUT_SECONDS = 600.0
     # this process alone is captured, although it also is the agent
     capture = LiveCapture(CaptureOptions(agent_tgid=0x7FFF_FFFF, default_policy=Policy.IGNORE))
     both = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
