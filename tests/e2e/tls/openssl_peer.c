@@ -278,13 +278,20 @@ static SSL_CTX *build_context(const struct pattern *pattern, const SSL_METHOD *m
 }
 
 static void end_connection(struct peer *peer) {
-    SSL_shutdown(peer->ssl);
+    if (!peer->pattern->early_close)
+        SSL_shutdown(peer->ssl);
     if (peer->pattern->memory)
         flush_ciphertext(peer);
     close(peer->out);
     if (peer->in != peer->out) {
         close(peer->in);
         expect(wait(NULL) > 0, "wait for the relay");
+    }
+    if (peer->pattern->clear) {
+        expect(SSL_clear(peer->ssl) == 1, "SSL_clear");
+    } else {
+        SSL_free(peer->ssl);
+        peer->ssl = NULL;
     }
 }
 
@@ -339,12 +346,6 @@ static void serve(const struct pattern *pattern, const char *certificate, const 
         handshake(&peer);
         serve_connection(&peer, message);
         end_connection(&peer);
-        if (pattern->clear) {
-            expect(SSL_clear(peer.ssl) == 1, "SSL_clear");
-        } else {
-            SSL_free(peer.ssl);
-            peer.ssl = NULL;
-        }
     }
 }
 
@@ -474,16 +475,7 @@ static void ask(const struct pattern *pattern, int port, const char *authority, 
             SSL_SESSION_free(session);
             session = SSL_get1_session(peer.ssl);
         }
-        if (pattern->early_close)
-            close(peer.out);
-        else
-            end_connection(&peer);
-        if (pattern->clear) {
-            expect(SSL_clear(peer.ssl) == 1, "SSL_clear");
-        } else {
-            SSL_free(peer.ssl);
-            peer.ssl = NULL;
-        }
+        end_connection(&peer);
     }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ SIZES = {
     "renegotiate": RECORDS,
     "key-update": RECORDS,
 }
+MEGABYTES, HIGHEST_LIMIT = "1048576,1/3000000", 1_048_576
 RELAYED, ABANDONED = "100,20000/300", "100,3000000"
 
 
@@ -69,7 +71,7 @@ def observed(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> 
     return Observed(talks, read_spans(spans_file))
 
 
-def assert_echoed(span: ExportedSpan, posted: Posted) -> None:
+def assert_echoed(span: ExportedSpan, posted: Posted, limit: int = LIMIT) -> None:
     """Expect the posted body in both directions, as far as the limit goes."""
     attributes, size = span.attributes, len(posted.body)
     assert attributes["http.request.method"] == "POST"
@@ -78,8 +80,8 @@ def assert_echoed(span: ExportedSpan, posted: Posted) -> None:
     assert not {"wirespan.incomplete", "wirespan.anomalies"} & attributes.keys(), attributes
     for side in ("request", "response"):
         assert attributes[f"http.{side}.body.size"] == size
-        assert attributes[f"http.{side}.body.content"] == posted.body[:LIMIT]
-        truncated = "limit" if size > LIMIT else None
+        assert attributes[f"http.{side}.body.content"] == posted.body[:limit]
+        truncated = "limit" if size > limit else None
         assert attributes.get(f"wirespan.{side}.body.truncated") == truncated
 
 
@@ -100,6 +102,27 @@ def test_bodies_are_the_very_bytes(observed: Observed, pattern: str, kind: int) 
     for span, posted in zip(spans, told.posted, strict=True):
         assert_echoed(span, posted)
         assert_connection(span, told.port, posted.client_port)
+
+
+def test_bodies_are_the_very_bytes_up_to_the_highest_limit(
+    agent: Callable[..., Agent], materials: Materials, tmp_path: Path
+) -> None:
+    spans_file = tmp_path / "spans.jsonl"
+    with serving_peer(materials, "plain", 1):
+        running = agent(
+            *("run", "--exe", "*openssl_peer*", "--max-body", str(HIGHEST_LIMIT)),
+            *("--spans-file", str(spans_file)),
+        )
+        told = [talk(materials, pattern, MEGABYTES) for pattern in ("ex", "partial-writes", "memory")]
+        running.stop()
+    posted = [posted for each in told for posted in each.posted]
+    assert [each.complaints for each in told] == [[], [], []]
+    spans = read_spans(spans_file)
+    for kind in (CLIENT, SERVER):
+        seen = of_kind(spans, kind)
+        assert [path_of(span) for span in seen] == [each.path for each in posted]
+        for span, each in zip(seen, posted, strict=True):
+            assert_echoed(span, each, HIGHEST_LIMIT)
 
 
 def test_a_connection_whose_ciphertext_nobody_can_recognize_is_told_without_addresses(
