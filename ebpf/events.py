@@ -117,6 +117,8 @@ class SocketInfo:
     """The source judged that HTTP/2 is spoken from the first captured byte on; False: the bytes tell."""
     tls: str | None = None
     """Library whose plaintext this is: `openssl`, `gnutls`, `go`. None: what passes on the socket itself."""
+    server_name: str | None = None
+    """Of a TLS session: the host that its client asked for (RFC 6066 §3)."""
 
     def become(self, known: SocketInfo) -> None:
         """Take over what has become known of the same session."""
@@ -195,6 +197,18 @@ class FileMapped:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsHello:
+    """A TLS client has begun a handshake, seen at either end. Sessions on the socket know the name too."""
+
+    ktime_ns: int
+    tgid: int
+    inode: int
+    """Of the socket, as in `SocketInfo`."""
+    server_name: str | None
+    """The host that is asked for; None when the hello says none."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """What /proc said of a process when it was first seen; recordings carry it, a live source does not."""
 
@@ -221,7 +235,14 @@ class ClockSample:
 
 
 CaptureEvent: TypeAlias = (
-    SocketEvent | ProcessExecuted | ProcessForked | ProcessExited | FileMapped | ProcessFacts | ClockSample
+    SocketEvent
+    | ProcessExecuted
+    | ProcessForked
+    | ProcessExited
+    | FileMapped
+    | TlsHello
+    | ProcessFacts
+    | ClockSample
 )
 
 

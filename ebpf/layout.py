@@ -1,6 +1,7 @@
 """Decoding of what crosses from the kernel: the records of bpf/records.h.
 
-Owns the byte layout, held equal to the header by tests/native. It must not interpret a payload. Records are
+Owns the byte layout, held equal to the header by tests/native. It must not interpret a payload,
+the server name in a TLS client's hello aside. Records are
 laid out in little-endian order, that of both supported architectures. Contract: every record the kernel side
 emits decodes; a record of an unknown kind or one that is cut is a `LayoutError`, for it can only come from a
 damaged recording.
@@ -25,10 +26,14 @@ from ebpf.events import (
     Role,
     SocketEvent,
     SocketInfo,
+    TlsHello,
 )
+from ebpf.tls.client_hello import read_server_name
 
 CHUNK_BYTES = 8192
 """Largest payload of one record."""
+MAX_SERVER_NAMES = 4_096
+"""Sockets of which a TLS client's hello was seen and no plaintext yet, or never."""
 MAX_CACHED_SOCKETS = 32_768
 """SocketInfo objects kept for sharing: as many as the kernel side has connections."""
 
@@ -44,6 +49,8 @@ FORK_RECORD = struct.Struct("<B3xIQI4x")
 """kind, tgid, ktime_ns, parent_tgid."""
 MAPPING_RECORD = struct.Struct("<B3xIQQ64s")
 """kind, tgid, ktime_ns, inode, name."""
+HELLO_RECORD = struct.Struct("<B3xIQII")
+"""kind, tgid, ktime_ns, inode, hello_length."""
 PROCESS_POLICY = struct.Struct("<QIHBB")
 """since_ktime_ns, turn_budget, port_set, flags, finishing."""
 PORT_OF_SET = struct.Struct("<HH")
@@ -60,6 +67,7 @@ RECORD_JOINED_LATE, RECORD_PROVISIONAL = 1, 2
 
 _HEADER_BYTES = SOCKET_RECORD.size + SOCKET_FACTS.size
 _KIND_PROCESS_EXECUTED, _KIND_PROCESS_EXITED, _KIND_PROCESS_FORKED, _KIND_FILE_MAPPED = 5, 6, 7, 8
+_KIND_TLS_HELLO = 9
 _FAMILY_UNKNOWN, _FAMILY_UNIX, _FAMILY_IPV4, _FAMILY_IPV6 = 0, 1, 2, 10
 _TLS_LIBRARIES = (None, "openssl", "gnutls", "go")
 """By `enum tls_library` of bpf/records.h."""
@@ -202,9 +210,12 @@ class RecordDecoder:
 
     def __init__(self) -> None:
         self._sockets: dict[int, SocketInfo] = {}
+        self._server_names: dict[int, str] = {}
 
     def decode(self, record: bytes) -> CaptureEvent:
         """Return the event of one record. Raises LayoutError."""
+        if record and record[0] == _KIND_TLS_HELLO:
+            return self._decode_hello(record)
         if not record or record[0] >= _KIND_PROCESS_EXECUTED or record[0] == 0:
             return _decode_process(record)
         try:
@@ -226,9 +237,9 @@ class RecordDecoder:
                 raise LayoutError("cut socket record")
             info = self._sockets.get(connection_id)
             if info is None:
-                info = self._remember(connection_id, _decode_socket(record, SOCKET_RECORD.size))
+                info = self._remember(connection_id, self._decode_socket(record))
             elif info.family == "unknown":
-                info.become(_decode_socket(record, SOCKET_RECORD.size))
+                info.become(self._decode_socket(record))
             return SocketEvent(
                 _KINDS[kind],
                 ktime_ns,
@@ -246,6 +257,29 @@ class RecordDecoder:
             )
         except (struct.error, IndexError) as error:
             raise LayoutError("not a socket record") from error
+
+    def _decode_socket(self, record: bytes) -> SocketInfo:
+        info = _decode_socket(record, SOCKET_RECORD.size)
+        if info.tls is not None:
+            info.server_name = self._server_names.pop(info.inode, None)
+        return info
+
+    def _decode_hello(self, record: bytes) -> TlsHello:
+        try:
+            _kind, tgid, ktime_ns, inode, length = HELLO_RECORD.unpack_from(record)
+        except struct.error as error:
+            raise LayoutError("cut hello record") from error
+        hello = record[HELLO_RECORD.size : HELLO_RECORD.size + length]
+        if len(hello) != length:
+            raise LayoutError("cut hello record")
+        name = read_server_name(hello)
+        names = self._server_names
+        names.pop(inode, None)
+        if name is not None:
+            if len(names) >= MAX_SERVER_NAMES:
+                del names[next(iter(names))]
+            names[inode] = name
+        return TlsHello(ktime_ns, tgid, inode, name)
 
     def _remember(self, connection_id: int, info: SocketInfo) -> SocketInfo:
         sockets = self._sockets

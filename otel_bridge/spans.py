@@ -333,7 +333,7 @@ def _add_addresses(
             scheme = decode_value(request.scheme)
     redacted = 0
     if kind is SpanKind.SERVER:
-        server = _server(target, host, socket.local_address, socket.local_port)
+        server = _server(target, host, socket.server_name or socket.local_address, socket.local_port)
         # CONNECT asks for a tunnel, not for a resource; its authority is in server.address and server.port.
         if target is not None and target.path:
             attributes["url.scheme"] = forwarded_scheme(fields) or target.scheme or scheme
@@ -341,7 +341,7 @@ def _add_addresses(
             if target.query:
                 attributes["url.query"] = target.query
     else:
-        server = _server(target, host, socket.remote_address, socket.remote_port)
+        server = _server(target, host, socket.server_name or socket.remote_address, socket.remote_port)
         if target is not None and target.path:
             redacted = _add_url_full(attributes, target, scheme, host, server, rules)
     if server is not None:
@@ -360,7 +360,10 @@ def _add_addresses(
 def _server(
     target: RequestTarget | None, host: list[str] | None, address: str | None, port: int | None
 ) -> HostPort | None:
-    """Return the server by the target or Host (RFC 9110 §7.2), completed from the socket's server end."""
+    """Return the server by the target or Host (RFC 9110 §7.2), completed from the connection's server end.
+
+    `address` is that of the socket, or what TLS calls it.
+    """
     named = None
     if target is not None:
         authority = target.authority

@@ -18,6 +18,9 @@
 #define PATH_BYTES 256       /* copied of an executable's path */
 #define UNIX_PATH_BYTES 108  /* sizeof(sockaddr_un.sun_path) */
 #define MAPPED_NAME_BYTES 64 /* of a file's name, with its NUL */
+#define HELLO_BYTES                                                                         \
+    4096 /* copied of a TLS client's first message; those with post-quantum keys have 1,800 \
+          */
 
 /* Of a process's cgroup and its ancestors, from the innermost on: a container's is at most five deep, and the
  * longest name, cri-containerd-<64 hex>.scope, has 85 bytes. */
@@ -35,6 +38,7 @@ enum record_kind {
     RECORD_PROCESS_EXITED = 6,
     RECORD_PROCESS_FORKED = 7,
     RECORD_FILE_MAPPED = 8,
+    RECORD_TLS_HELLO = 9,
 };
 
 enum direction { INGRESS = 0, EGRESS = 1 };
@@ -180,6 +184,17 @@ struct mapping_record {
     __u64 ktime_ns;
     __u64 inode;
     char name[MAPPED_NAME_BYTES];
+};
+
+/* The first message of a TLS client (RFC 8446 section 4.1.2), which is not encrypted. */
+struct hello_record {
+    __u8 kind; /* TLS_HELLO */
+    __u8 reserved[3];
+    __u32 tgid;
+    __u64 ktime_ns;
+    __u32 inode; /* of the socket */
+    __u32 hello_length;
+    /* The message follows, possibly cut. */
 };
 
 /* One direction of a connection. `position` is added to atomically; the rest may lose a race between two

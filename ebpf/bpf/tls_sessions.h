@@ -30,6 +30,7 @@ static __always_inline int may_carry_session(struct connection *connection) {
 #define TLS_TYPE_HANDSHAKE 22
 #define TLS_TYPE_LAST 23 /* application_data */
 #define TLS_MAJOR_VERSION 3
+#define TLS_CLIENT_HELLO 1           /* type of a handshake message */
 #define TLS_RETRY_RANDOM 0x74ad21cfU /* HelloRetryRequest: always the same (RFC 8446 section 4.1.3) */
 #define TLS_RANDOM_IN_MARK 6         /* of a hello message: behind its type, length and version */
 
@@ -169,6 +170,37 @@ static __always_inline void bind_session(struct scratch *scratch, struct tls_key
         adopt_socket(entry, carrier);
 }
 
+/* Where a client's hello begins in what moved, behind the header of its record or, where that was read by
+ * itself, at once. Returns 0 where there is none. */
+static __always_inline __u64 find_hello(struct record_start *start, __u64 address) {
+    if (start->has_mark && start->header[0] == TLS_TYPE_HANDSHAKE &&
+        (start->mark.words[0] & 0xff) == TLS_CLIENT_HELLO)
+        return address + TLS_HEADER_BYTES;
+    /* type, a length below 64 KiB, version */
+    if (start->header[0] == TLS_CLIENT_HELLO && start->header[1] == 0 &&
+        start->header[4] == TLS_MAJOR_VERSION)
+        return address;
+    return 0;
+}
+
+static __always_inline void deliver_hello(struct scratch *scratch, struct connection *carrier, __u64 hello,
+                                          __u64 length) {
+    struct hello_record *record = (struct hello_record *)scratch->payload;
+
+    if (length > HELLO_BYTES)
+        length = HELLO_BYTES;
+    asm volatile("" : "+r"(length));
+    if (length > HELLO_BYTES || read_user(scratch->payload + sizeof(*record), length, (void *)hello) != 0)
+        return;
+    __builtin_memset(record, 0, sizeof(*record));
+    record->kind = RECORD_TLS_HELLO;
+    record->tgid = bpf_get_current_pid_tgid() >> 32;
+    record->ktime_ns = bpf_ktime_get_ns();
+    record->inode = carrier->socket.inode;
+    record->hello_length = length;
+    deliver(record, sizeof(*record) + length);
+}
+
 /* sys_exit goes on here when bytes moved on a connection that carries TLS, and it is not known which session.
  */
 static __always_inline int handle_carrier(void) {
@@ -179,7 +211,8 @@ static __always_inline int handle_carrier(void) {
     struct connection *carrier;
     struct tls_call *inside;
     struct tls_key key;
-    __u64 segment[2];
+    __u64 segment[2], hello;
+    int is_handshake;
 
     if (!scratch || scratch->unjudged.policy.flags & POLICY_NO_TLS)
         return 0;
@@ -198,15 +231,25 @@ static __always_inline int handle_carrier(void) {
         if (read_user(segment, sizeof(segment), (void *)iovec) != 0)
             return 0;
     }
-    read_record_start(&start, segment[0], segment[1] < movement.bytes ? segment[1] : movement.bytes);
+    if (segment[1] > movement.bytes)
+        segment[1] = movement.bytes;
+    read_record_start(&start, segment[0], segment[1]);
+    is_handshake = start.has_header && start.header[0] == TLS_TYPE_HANDSHAKE;
+    /* a library that reads a header by itself tells more by what it reads next */
+    if (is_handshake && call->direction == INGRESS && segment[1] == TLS_HEADER_BYTES)
+        return 0;
+    hello = find_hello(&start, segment[0]);
+    if (hello && carrier->verdict == VERDICT_TLS) {
+        is_handshake = 1;
+        deliver_hello(scratch, carrier, hello, segment[1] - (hello - segment[0]));
+    }
     inside = find_call(&thread);
     if (inside) {
         /* what a library asks of another service in the meantime is no TLS, or another session's call */
         if (carrier->verdict != VERDICT_TLS && !start.has_header)
             return 0;
         key = inside->session;
-        bind_session(scratch, &key, inside->library, carrier,
-                     start.has_header && start.header[0] == TLS_TYPE_HANDSHAKE);
+        bind_session(scratch, &key, inside->library, carrier, is_handshake);
         return 0;
     }
     if (call->direction != EGRESS || !start.has_mark)

@@ -38,6 +38,7 @@ STRUCTS = {
         "kind reserved cgroups_length tgid ktime_ns path_length arguments_length",
         layout.PROCESS_RECORD,
     ),
+    "hello_record": ("kind reserved tgid ktime_ns inode hello_length", layout.HELLO_RECORD),
     "mapping_record": ("kind reserved tgid ktime_ns inode name", layout.MAPPING_RECORD),
     "fork_record": ("kind reserved tgid ktime_ns parent_tgid reserved_too", layout.FORK_RECORD),
     "process_policy": ("since_ktime_ns turn_budget port_set flags finishing", layout.PROCESS_POLICY),

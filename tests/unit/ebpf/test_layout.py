@@ -19,8 +19,10 @@ from ebpf.events import (
     ProcessForked,
     Role,
     SocketEvent,
+    TlsHello,
 )
 from ebpf.layout import Counter, LayoutError, RecordDecoder, decode_counters, record_tgid, uncaptured_tail
+from tests.unit.ebpf.tls.client_hellos import build_client_hello
 
 
 def facts(family: int = 2, local: str = "10.0.0.1", remote: str = "10.0.0.2", tls: int = 0) -> bytes:
@@ -137,6 +139,22 @@ def test_a_mapping_names_the_file() -> None:
         RecordDecoder().decode(raw[:-1])
 
 
+def test_a_session_knows_the_name_that_was_asked_for_on_its_socket() -> None:
+    hello = build_client_hello("shop.example")
+    raw = layout.HELLO_RECORD.pack(9, 77, 1_500, 4711, len(hello)) + hello
+    decoder = RecordDecoder()
+    assert decoder.decode(raw) == TlsHello(1_500, 77, 4711, "shop.example")
+    event = decoder.decode(record(socket_facts=facts(tls=1)))
+    assert isinstance(event, SocketEvent)
+    assert event.socket.server_name == "shop.example"
+    other = decoder.decode(record(socket_facts=facts(tls=1), connection_id=99))
+    assert isinstance(other, SocketEvent)
+    assert other.socket.server_name is None
+    assert not layout.is_socket_record(raw)
+    with pytest.raises(LayoutError):
+        RecordDecoder().decode(raw[:-1])
+
+
 def test_what_carries_a_tls_session_may_become_known_later() -> None:
     decoder = RecordDecoder()
     first = decoder.decode(record(socket_facts=facts(0, tls=1)))
@@ -184,7 +202,9 @@ def test_a_cut_record_is_refused(end: int) -> None:
         RecordDecoder().decode(record()[:end])
 
 
-@pytest.mark.parametrize("fields", [{"kind": 0}, {"kind": 9}, {"direction": 2}, {"role": 3}, {"missing": 64}])
+@pytest.mark.parametrize(
+    "fields", [{"kind": 0}, {"kind": 10}, {"direction": 2}, {"role": 3}, {"missing": 64}]
+)
 def test_numbers_of_another_version_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(LayoutError):
         RecordDecoder().decode(record(**fields))
