@@ -211,7 +211,7 @@ def open_workloads(
         log.warning("nothing is known of containers yet: see above; the capture begins without")
     selected = selection.apply_to_running() if rules.pids or rules.judges else None
     if taps is not None:
-        _attach_to_running(taps, none_is_selected=selected is None)
+        _attach_to_running(taps, rules, none_is_selected=selected is None)
     return Workloads(source, processes, selection, discovery, taps, selected)
 
 
@@ -232,14 +232,15 @@ def _open_taps(
     return taps
 
 
-def _attach_to_running(taps: TlsTaps, *, none_is_selected: bool) -> None:
+def _attach_to_running(taps: TlsTaps, rules: SelectionRules, *, none_is_selected: bool) -> None:
     """Attach to the TLS libraries of the processes that are captured, within bounds.
 
-    Of those that were selected the taps have heard.
+    Of those that were selected the taps have heard. What others will map that are yet to come has its probes
+    before them, as far as it is known: containers bring their own.
     """
+    if not rules.needs_workload and not rules.pids:
+        taps.look_at_installed(rules.accepts_executable if rules.executables else None)
     if none_is_selected:
-        # Whoever comes is captured: what they will map has its probes before them.
-        taps.look_at_installed()
         taps.look_at_running()
     is_complete = taps.await_attached()
     counters = taps.counters()

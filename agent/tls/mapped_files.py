@@ -192,8 +192,13 @@ def open_in_root(root: int, path: bytes, inode: int | None = None) -> int:
         os.close(found)
 
 
-def _find_in_root(root: int, path: bytes) -> int:
-    how = _OPEN_HOW.pack(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+def open_folder_in_root(root: int, path: bytes) -> int:
+    """Return a descriptor of a folder below a directory, to be listed. Raises OSError."""
+    return _find_in_root(root, path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _find_in_root(root: int, path: bytes, flags: int = os.O_PATH) -> int:
+    how = _OPEN_HOW.pack(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     descriptor: int = _libc().syscall(_OPENAT2, root, path, how, len(how))
     if descriptor < 0:
         number = ctypes.get_errno()

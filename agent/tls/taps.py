@@ -36,7 +36,7 @@ from typing import Protocol
 from agent import procfs
 from agent.tls.attachments import Attachments, ProbeHost, TappedStack
 from agent.tls.inspector import FileIdentity, Inspector
-from agent.tls.installed_libraries import open_installed
+from agent.tls.installed import open_libraries, open_programs
 from agent.tls.mapped_files import (
     MappedFile,
     UnreadableFileError,
@@ -134,6 +134,7 @@ class TlsTaps:
         self._current_look = _Look.NOTHING
         self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._next_sweep = monotonic() + SWEEP_SECONDS
+        self._is_meant: Callable[[str], bool] | None = None
         self._closing = False
         self._unreadable = 0
         self._bugs = 0
@@ -192,8 +193,13 @@ class TlsTaps:
         for tgid in procfs.running_processes(self._proc):
             self.policy_changed(tgid)
 
-    def look_at_installed(self) -> None:
-        """Have the libraries probed that programs of this host will use, and keep those probes."""
+    def look_at_installed(self, is_meant: Callable[[str], bool] | None = None) -> None:
+        """Have the libraries probed that programs of this host will use, and keep those probes.
+
+        With `is_meant` only certain programs are captured, by their path: these are probed as well, and the
+        libraries only if there is such a program.
+        """
+        self._is_meant = is_meant
         self._enqueue(_NOBODY, _Look.INSTALLED, self._soon)
 
     def await_attached(self, timeout_seconds: float = START_SECONDS) -> bool:
@@ -344,17 +350,26 @@ class TlsTaps:
 
     def _look_at_installed(self) -> None:
         may_hold_tls = functools.partial(self._inspector.may_hold_tls, is_executable=False)
-        for path, descriptor in open_installed(may_hold_tls, self._proc):
-            try:
-                shown = show(path)
-                version, found = self._inspector.look(descriptor, shown.rpartition("/")[2])
-                if found.stack is not None and (
-                    self._attachments.has(version)
-                    or self._attachments.attach(descriptor, version, found, shown)
-                ):
-                    self._attachments.keep(version.identity)
-            finally:
-                os.close(descriptor)
+        if self._is_meant is not None:
+            programs = 0
+            for program, descriptor in open_programs(self._is_meant, self._proc):
+                self._keep(descriptor, show(program.encode(errors="surrogateescape")))
+                programs += 1
+            if not programs:
+                return
+        for path, descriptor in open_libraries(may_hold_tls, self._proc):
+            self._keep(descriptor, show(path))
+
+    def _keep(self, descriptor: int, path: str) -> None:
+        """Attach to a file, if it holds TLS, for whoever will use it."""
+        try:
+            version, found = self._inspector.look(descriptor, path.rpartition("/")[2])
+            if found.stack is not None and (
+                self._attachments.has(version) or self._attachments.attach(descriptor, version, found, path)
+            ):
+                self._attachments.keep(version.identity)
+        finally:
+            os.close(descriptor)
 
     def _look_at_executable(self, program: _Program) -> None:
         path = procfs.executable_path(program.tgid, self._proc)

@@ -93,6 +93,21 @@ def test_each_of_many_short_processes_is_seen(
     assert len(processes) == SHORT_PROCESSES
 
 
+def test_the_first_short_process_of_a_program_is_seen(
+    agent: Callable[..., Agent], materials: Materials, tmp_path: Path
+) -> None:
+    """Nobody that is captured has the library before it."""
+    spans_file = tmp_path / "spans.jsonl"
+    with running_server("nginx", materials, tmp_path) as nginx:
+        running = agent("run", "--exe", "*/curl", "--spans-file", str(spans_file))
+        trust = ("--http1.1", "--cacert", str(materials.certificates.authority))
+        asked = [Request("GET", f"/short/{number}", "") for number in range(20)]
+        for each in asked:
+            assert curl(*trust, nginx.url + each.path) == each.answer
+        running.stop()
+    assert_exact(read_spans(spans_file), asked, nginx.port, libraries={CLIENT: "openssl"})
+
+
 def ask(connection: HTTPSConnection, asked: Request) -> None:
     connection.request(asked.method, asked.path, asked.body or None, HEADERS)
     assert connection.getresponse().read().decode() == asked.answer

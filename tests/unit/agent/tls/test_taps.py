@@ -285,6 +285,22 @@ def test_what_is_installed_is_probed_before_anybody_uses_it_and_stays_so(tmp_pat
     assert host.is_attached_to()
 
 
+@pytest.mark.parametrize("name", ["ask", "other"])
+def test_what_is_installed_is_probed_for_programs_that_are_meant_only(tmp_path: Path, name: str) -> None:
+    library, program = another(tmp_path / "libssl.so.3"), another(tmp_path / "program", "tls program")
+    root = tmp_path / "proc" / "1" / "root"
+    for folder in ("etc", "lib", "usr/bin"):
+        (root / folder).mkdir(parents=True)
+    os.link(library, root / "lib" / "libssl.so.3")
+    os.link(program, root / "usr" / "bin" / name)
+    (root / "etc" / "ld.so.cache").write_bytes(b"\0/lib/libssl.so.3\0")
+    host = Host(proc=tmp_path / "proc")
+    host.taps.look_at_installed(lambda path: path == "/usr/bin/ask")
+    host.settle()
+    assert host.is_attached_to(*((program, library) if name == "ask" else ()))
+    host.taps.close()
+
+
 def test_the_agent_is_no_user_of_its_own(host: Host) -> None:
     host.taps.mapped(FileMapped(0, os.getpid(), 1, "libssl.so.3"))
     assert host.count("queued") == 0

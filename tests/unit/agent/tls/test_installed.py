@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.tls import installed_libraries
-from agent.tls.installed_libraries import open_installed
+from agent.tls import installed
+from agent.tls.installed import open_libraries, open_programs
 
 
 def host(folder: Path, *libraries: str) -> tuple[Path, Path]:
@@ -25,7 +25,7 @@ def host(folder: Path, *libraries: str) -> tuple[Path, Path]:
 
 def found(proc: Path) -> dict[Path, bytes]:
     opened = {}
-    for path, descriptor in open_installed(lambda name: name.startswith("libssl"), proc):
+    for path, descriptor in open_libraries(lambda name: name.startswith("libssl"), proc):
         opened[Path(os.fsdecode(path))] = os.read(descriptor, 100)
         os.close(descriptor)
     return opened
@@ -49,9 +49,9 @@ def test_what_is_looked_at_is_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     root, proc = host(tmp_path, *(f"/lib/{name}" for name in names))
     for name in names:
         (root / "lib" / name).write_bytes(b"tls")
-    monkeypatch.setattr(installed_libraries, "MAX_LIBRARIES", 2)
+    monkeypatch.setattr(installed, "MAX_LIBRARIES", 2)
     assert len(found(proc)) == 2
-    monkeypatch.setattr(installed_libraries, "MAX_CACHE_BYTES", 30)
+    monkeypatch.setattr(installed, "MAX_CACHE_BYTES", 30)
     assert found(proc) == {}
 
 
@@ -63,3 +63,29 @@ def test_a_host_without_a_cache_has_none(tmp_path: Path) -> None:
 
 def test_where_the_first_process_does_not_show_its_root_it_is_ours(tmp_path: Path) -> None:
     assert all(path.is_absolute() and content for path, content in found(tmp_path).items())
+
+
+def programs(proc: Path) -> dict[str, bytes]:
+    opened = {}
+    for path, descriptor in open_programs(lambda path: path.rpartition("/")[2].startswith("ask"), proc):
+        opened[path] = os.read(descriptor, 100)
+        os.close(descriptor)
+    return opened
+
+
+def test_programs_are_found_by_path_where_programs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, proc = host(tmp_path)
+    for folder in ("usr/bin", "usr/local/bin", "opt"):
+        (root / folder).mkdir(parents=True)
+    (root / "bin").symlink_to("usr/bin")
+    (root / "usr/bin/ask").write_bytes(b"asks")
+    (root / "usr/bin/answer").write_bytes(b"answers")
+    (root / "usr/local/bin/asking").symlink_to("/usr/bin/ask")
+    (root / "usr/local/bin/ask-out").symlink_to(tmp_path / "outside")
+    (tmp_path / "outside").write_bytes(b"not of the host")
+    (root / "opt/ask").write_bytes(b"elsewhere")
+    assert programs(proc) == {"/usr/bin/ask": b"asks", "/bin/ask": b"asks", "/usr/local/bin/asking": b"asks"}
+    monkeypatch.setattr(installed, "MAX_PROGRAMS", 1)
+    assert len(programs(proc)) == 1
