@@ -43,6 +43,7 @@ WITH_PRIORITY: Final = 0x20
 
 _MAX_FRAME_SIZE: Final = 0x5
 NO_ERROR: Final = 0x0
+CANCEL: Final = 0x8
 
 unpack_header: Final[Callable[[bytes | bytearray, int], tuple[int, int, int, int, int]]] = struct.Struct(
     ">HBBBL"

@@ -21,7 +21,7 @@ from ebpf.events import Direction, Missing
 from parsers.exchange import Incomplete
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.fields import FieldBlock
-from parsers.http2.frames import NO_ERROR
+from parsers.http2.frames import CANCEL, NO_ERROR
 from parsers.http2.headers import HeaderDecoder
 from parsers.http2.reader import FrameReader
 from parsers.http2.sink import Origin
@@ -225,9 +225,19 @@ class Http2Session:
                 if half is not None:
                     half.flag(doubt)
         requests = self.table.requests
-        response = None if requests is None else stream.select(requests)[1]
+        request, response = (None, None) if requests is None else stream.select(requests)
         if response is not None and response.is_over and error_code == NO_ERROR:
             stream.answered_early = True
+        elif (
+            direction is requests
+            and error_code in (NO_ERROR, CANCEL)
+            and request is not None
+            and request.is_over
+            and response is not None
+            and response.has_promised_length
+        ):
+            # The client has the length it was promised, and does not wait for the news that nothing follows.
+            response.is_over = True
         else:
             stream.reset = True
         self.table.settle(stream)

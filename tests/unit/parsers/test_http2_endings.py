@@ -96,6 +96,30 @@ def test_a_coded_body_that_was_cut_is_no_decoding_error() -> None:
     assert response_of(exchange).body.truncation is Truncation.GAP
 
 
+@pytest.mark.parametrize(
+    ("length", "client", "code", "flag"),
+    [
+        (b"4", True, ErrorCodes.CANCEL, ""),
+        (b"4", True, ErrorCodes.NO_ERROR, ""),
+        (b"4", True, ErrorCodes.INTERNAL_ERROR, " incomplete reset"),
+        (b"4", False, ErrorCodes.CANCEL, " incomplete reset"),
+        (b"5", True, ErrorCodes.CANCEL, " incomplete reset"),
+    ],
+)
+def test_a_client_may_give_up_a_stream_once_it_has_what_was_promised(
+    length: bytes,
+    client: bool,  # noqa: FBT001 - a parameter
+    code: ErrorCodes,
+    flag: str,
+) -> None:
+    frames = Frames()
+    frames.ask(1)
+    frames.answer(1, [*OK, (b"content-length", length)], ends=False)
+    frames.server(DataFrame(1, b"body"))
+    (frames.client if client else frames.server)(RstStreamFrame(1, code))
+    assert frames.describe() == [f"GET / 2 (0) -> 200 2 (4 b'body'){flag}"]
+
+
 @pytest.mark.parametrize("client", [True, False])
 def test_a_reset_stream_is_flagged(client: bool) -> None:  # noqa: FBT001 - a parameter
     frames = Frames()
