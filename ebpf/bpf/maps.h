@@ -127,10 +127,11 @@ struct tls_session {
     __u64 cookie; /* its entry in `connections`, 0 before there is one */
     __u64 sk;     /* of the socket that carries it, 0 while unknown */
     __u32 inode;
-    __u8 library; /* enum tls_library */
-    __u8 fresh;   /* its handshake was seen, so plaintext is seen from the first byte on */
-    __u8 inside;  /* directions in which a call was entered and has not returned, one bit each */
-    __u8 missed;  /* one never did: its note was evicted, or the kernel could not await it */
+    __u8 library;   /* enum tls_library */
+    __u8 fresh;     /* its handshake was seen, so plaintext is seen from the first byte on */
+    __u8 inside[2]; /* by direction, for these have threads of their own: a call has not returned yet */
+    __u8 missed;    /* one never did: its note was evicted, or the kernel could not await it */
+    __u8 reserved[7];
 };
 
 /* Session → what is known of it. Written by probes and by sys_exit; deleted when the library frees it. */

@@ -53,7 +53,7 @@ static __always_inline int is_tls_wanted(__u32 tgid, struct process_policy *poli
 static __always_inline int enter_call(struct tls_key thread, struct tls_call *call) {
     struct process_policy policy = policy_of(thread.tgid);
     struct tls_session *session;
-    __u8 bit = 1 << (call->direction & 1);
+    __u32 direction = call->direction & 1;
 
     if (!is_tls_wanted(thread.tgid, &policy))
         return 0;
@@ -61,9 +61,9 @@ static __always_inline int enter_call(struct tls_key thread, struct tls_call *ca
     session = tls_sessions.lookup(&call->session);
     if (session) {
         /* a Go function is entered once more when its stack had to grow */
-        if (session->inside & bit && !(call->library == TLS_GO && tls_calls.lookup(&thread)))
+        if (session->inside[direction] && !(call->library == TLS_GO && tls_calls.lookup(&thread)))
             session->missed = 1;
-        session->inside |= bit;
+        session->inside[direction] = 1;
     }
     tls_calls.update(&thread, call);
     return 0;
@@ -75,7 +75,7 @@ static __always_inline void leave_session(struct tls_call *call) {
     struct tls_session *session = tls_sessions.lookup(&key);
 
     if (session)
-        session->inside &= ~(1 << (call->direction & 1));
+        session->inside[call->direction & 1] = 0;
 }
 
 /* A C function (session, buffer, size, …). `moved`: where it will write how many bytes, or 0. */
@@ -186,11 +186,13 @@ static __always_inline void hand_over(void *context, struct scratch *scratch, st
     struct connection *entry = enter_session((struct connection *)scratch->payload, session);
     struct unjudged_call *unjudged = &scratch->unjudged;
 
-    session->inside &= ~(1 << (call->direction & 1));
+    session->inside[call->direction & 1] = 0;
     if (!entry || entry->verdict >= VERDICT_NOT_HTTP)
         return;
-    entry->missed |= session->missed;
-    session->missed = 0;
+    if (session->missed) {
+        session->missed = 0;
+        entry->missed = 1;
+    }
 #ifdef PORTS_IN_USE
     if (entry->socket.family == FAMILY_UNKNOWN) {
         entry->missed = 1;
