@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 from tests.e2e.tls.waiting import wait_until
 
 PAGE = 4096
+SETTLING_SECONDS = 0.2
+"""Links of one file are made one after the other, within milliseconds."""
 NOT_OF_TLS = {"raw_tracepoint", "tracing"}
 """Types of links by which sockets and processes are followed."""
 
@@ -46,13 +49,13 @@ def held_by(pid: int) -> Held:
     return Held(programs, frozenset(int(each["link_id"]) for each in facts if "link_id" in each))
 
 
-def files_probed_by(pid: int) -> set[str]:
-    """Return the paths of the files that a process has probes in, as the kernel tells since 6.16."""
-    return {
+def files_probed_by(pid: int) -> list[str]:
+    """Return the path of each link to probes that a process has, as the kernel tells since 6.16."""
+    return [
         each["path"]
         for each in _facts_of_descriptors(pid)
         if each.get("link_type") in ("uprobe_multi", "uretprobe_multi")
-    }
+    ]
 
 
 def _listed(what: str) -> list[dict[str, Any]]:
@@ -117,8 +120,14 @@ def changed_bytes(pid: int, file_name: str) -> int:
 
 
 def wait_for_probes(agent: int, path_end: str) -> None:
-    """Wait until an agent has probes in a file whose path ends so."""
-    wait_until(
-        lambda: any(path.endswith(path_end) for path in files_probed_by(agent)),
-        f"process {agent} has no probes in {path_end}",
-    )
+    """Wait until an agent has all its probes in a file whose path ends so: until no more come."""
+
+    def count() -> int:
+        return sum(path.endswith(path_end) for path in files_probed_by(agent))
+
+    def is_settled() -> bool:
+        before = count()
+        time.sleep(SETTLING_SECONDS)
+        return before > 0 and count() == before
+
+    wait_until(is_settled, f"process {agent} has no probes in {path_end}")

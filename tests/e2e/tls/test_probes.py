@@ -82,7 +82,7 @@ def test_without_tls_there_are_no_probes_and_no_spans_of_https(
         running = agent("run", "--no-tls", "--exe", "*nginx*", "--spans-file", str(spans_file))
         ask(materials, nginx, get)
         ask(materials, nginx, post)
-        assert files_probed_by(running.process.pid) == set()
+        assert files_probed_by(running.process.pid) == []
         assert count_of_uprobes(running.process.pid) == 0
         assert held_by(running.process.pid).links, "sockets are followed all the same"
         running.stop()

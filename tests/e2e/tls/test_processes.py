@@ -26,6 +26,8 @@ pytestmark = pytest.mark.e2e
 
 SHORT_PROCESSES = 500
 AT_ONCE = 8
+MAX_LATE = 5
+"""Requests that may go by before a connection that was joined late is understood; two or three, mostly."""
 CONNECTIONS = 9
 """More than any of these tests makes to one server."""
 
@@ -132,13 +134,14 @@ def test_a_connection_older_than_the_agent(
     client = of_kind(spans, CLIENT)
     assert [path_of(span) for span in client] == [each.path for each in after]
     server_spans = of_kind(spans, SERVER)
-    # A Go server reads on while it writes: what it answers first may be told after its next request.
+    # A Go server reads a byte of the next request while it writes: as long as the connection is not known,
+    # that byte is not taken for the beginning of anything, nor is what follows it.
     for late in [span for span in server_spans if "wirespan.incomplete" in span.attributes]:
         server_spans.remove(late)
         assert late.attributes["wirespan.incomplete"] == "joined_late"
-        assert late.attributes["http.response.body.content"] in [each.answer for each in after[:2]]
+        assert late.attributes["http.response.body.content"] in [each.answer for each in after[:MAX_LATE]]
     certain = after[-len(server_spans) :]
-    assert len(certain) >= len(after) - 2
+    assert len(certain) >= len(after) - MAX_LATE
     assert [path_of(span) for span in server_spans] == [each.path for each in certain]
     for span, each in zip(client, after, strict=True):
         assert_whole(span, each, "openssl")
