@@ -48,8 +48,8 @@ def test_each_pod_is_explained(api_server: ApiServer, site: Site, tmp_path: Path
     text = wirespan("check", "--kubernetes", env=environment(site, api_server.admin_kubeconfig())).stdout
     lines = text.splitlines()
     assert lines[0] == f"node {site.node}"
-    assert lines[2].split() == ["POD", "CONTAINERS", "CAPTURED", "PORTS", "BODIES", "RULE"]
-    assert lines[5].split()[:5] == [f"{site.namespace}/ports", "app", "both", "80,8080", "no"]
+    assert lines[2].split() == ["POD", "CONTAINERS", "CAPTURED", "PORTS", "BODIES", "TLS", "RULE"]
+    assert lines[5].split()[:6] == [f"{site.namespace}/ports", "app", "both", "80,8080", "no", "yes"]
 
 
 def test_a_node_without_pods_is_said_to_be_one(api_server: ApiServer, site: Site) -> None:
