@@ -37,7 +37,7 @@ _OPENSSL_SOURCE = b"ssl/ssl_lib.c"
 """Errors say in which file they arose. BoringSSL's ends in .cc."""
 
 _RUSTLS_SOURCE = re.compile(rb"rustls(?:-(\d+\.\d+\.\d+)[^/\0]{0,40})?/src/")
-"""Panics say in which file they arose: `…/index.crates.io-…/rustls-0.23.12/src/…`, or a vendored copy."""
+"""Panics say in which file they arose: `…/rustls-0.23.12/src/…`, or a vendored copy."""
 _RUSTLS_NEEDLE = b"/rustls"
 _MAX_RUSTLS_BYTES = 80
 

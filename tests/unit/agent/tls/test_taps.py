@@ -11,77 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from agent import procfs
 from agent.tls import attachments, taps
 from agent.tls.attachments import GRACE_SECONDS
-from agent.tls.inspector import Inspector
-from agent.tls.taps import SWEEP_SECONDS, TlsTaps
+from agent.tls.taps import SWEEP_SECONDS
 from ebpf.events import FileMapped, Policy, ProcessPolicy
 from ebpf.tls.probes import ProbePoint, TlsProgram, TlsStack
-from tests.stand_ins import PoliciesInMemory, ProbesInMemory
-from tests.unit.agent.tls.conftest import Mapper, Start
-
-BOTH = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
-CAPTURED = ProcessPolicy(capture=BOTH)
-POINTS = (ProbePoint(TlsProgram.OPENSSL_READ, 64),)
-NEVER = 2**31 - 1
-WAIT_SECONDS = 30.0
-
-
-def inspect(descriptor: int, name: str) -> TlsStack | None:
-    said = os.pread(descriptor, 100, 0)
-    if said.startswith(b"java"):
-        return TlsStack(name="java", obstacle="no function to probe")
-    return TlsStack(name="openssl", version="3", points=POINTS) if said.startswith(b"tls") else None
-
-
-def may_hold_tls(name: str, *, is_executable: bool) -> bool:
-    assert "/" not in name
-    return name.startswith("sleep" if is_executable else ("libssl", "libjvm", "libx"))
-
-
-class Host:
-    """Taps on this host."""
-
-    def __init__(
-        self, default: Policy = BOTH, uretprobe_hazard: str | None = None, proc: Path = procfs.PROC
-    ) -> None:
-        self.probes = ProbesInMemory()
-        self.policies = PoliciesInMemory()
-        self.now = 0.0
-        self.inspect: Callable[[int, str], TlsStack | None] = inspect
-        inspector = Inspector(lambda *file: self.inspect(*file), may_hold_tls)
-        self.taps = TlsTaps(
-            self.probes,
-            self.policies,
-            inspector,
-            default_policy=default,
-            uretprobe_hazard=uretprobe_hazard,
-            monotonic=lambda: self.now,
-            proc=proc,
-        )
-
-    def tell_mapped(self, mapper: Mapper, path: Path) -> None:
-        """Have a process map a file, and say so as the kernel does."""
-        mapper.do("map", path)
-        self.taps.mapped(FileMapped(0, mapper.pid, path.stat().st_ino, path.name))
-        self.settle()
-
-    def settle(self) -> None:
-        assert self.taps.await_attached(WAIT_SECONDS)
-
-    def pass_time(self, seconds: float) -> None:
-        """Let time pass, and the thread notice."""
-        self.now += seconds
-        self.policies.by_tgid[NEVER] = CAPTURED
-        self.taps.mapped(FileMapped(0, NEVER, 1, "libx-of-nobody"))
-        self.settle()
-
-    def is_attached_to(self, *paths: Path) -> bool:
-        return self.probes.attached == [path.stat().st_ino for path in paths]
-
-    def count(self, name: str) -> int:
-        return self.taps.counters()[name]
+from tests.unit.agent.tls.conftest import Start
+from tests.unit.agent.tls.taps_host import BOTH, CAPTURED, NEVER, POINTS, WAIT_SECONDS, Host, another
 
 
 @pytest.fixture
@@ -95,11 +31,6 @@ def host() -> Iterator[Host]:
 def library(tmp_path: Path) -> Path:
     path = tmp_path / "libssl.so.3"
     path.write_text("tls")
-    return path
-
-
-def another(path: Path, said: str = "tls") -> Path:
-    path.write_text(said)
     return path
 
 
@@ -262,42 +193,6 @@ def test_processes_that_run_already_are_looked_at(start: Start, library: Path) -
     host.settle()
     assert host.is_attached_to(library)
     assert host.count("users") == 1
-    host.taps.close()
-
-
-def test_what_is_installed_is_probed_before_anybody_uses_it_and_stays_so(tmp_path: Path) -> None:
-    library = another(tmp_path / "libssl.so.3")
-    root = tmp_path / "proc" / "1" / "root"
-    (root / "etc").mkdir(parents=True)
-    (root / "lib").mkdir()
-    os.link(library, root / "lib" / "libssl.so.3")
-    another(root / "lib" / "libssl-of-none", "nothing")
-    (root / "etc" / "ld.so.cache").write_bytes(b"\0/lib/libssl.so.3\0/lib/libssl-of-none\0")
-    host = Host(proc=tmp_path / "proc")
-    for _ in range(2):
-        host.taps.look_at_installed()
-        host.settle()
-        assert host.is_attached_to(library)
-    host.pass_time(2 * GRACE_SECONDS)
-    assert host.is_attached_to(library)
-    assert host.taps.stacks() == []
-    host.taps.close()
-    assert host.is_attached_to()
-
-
-@pytest.mark.parametrize("name", ["ask", "other"])
-def test_what_is_installed_is_probed_for_programs_that_are_meant_only(tmp_path: Path, name: str) -> None:
-    library, program = another(tmp_path / "libssl.so.3"), another(tmp_path / "program", "tls program")
-    root = tmp_path / "proc" / "1" / "root"
-    for folder in ("etc", "lib", "usr/bin"):
-        (root / folder).mkdir(parents=True)
-    os.link(library, root / "lib" / "libssl.so.3")
-    os.link(program, root / "usr" / "bin" / name)
-    (root / "etc" / "ld.so.cache").write_bytes(b"\0/lib/libssl.so.3\0")
-    host = Host(proc=tmp_path / "proc")
-    host.taps.look_at_installed(lambda path: path == "/usr/bin/ask")
-    host.settle()
-    assert host.is_attached_to(*((program, library) if name == "ask" else ()))
     host.taps.close()
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.elf_images import OPENSSL_3_0, PUSHING, Image, inspect
 
 RUSTLS = "rustls is compiled into the program, without functions of a fixed shape to probe"
-CARGO = b"/root/.cargo/registry/src/index.crates.io-6f17d22bba15001f"
+CARGO = b"/home/builder/registry/src/6f17d22bba15001f"
 
 
 @pytest.mark.parametrize(
