@@ -18,8 +18,9 @@ from otel_bridge.sensitive_names import SensitiveNames
 MAX_NAME_LENGTH = 128
 """Characters of a name that is looked at; no convention has longer ones, and it bounds every search below."""
 
-# A quoted name before a colon. Tried at every quote, so stray quotes elsewhere cannot hide a name.
-_MEMBER = re.compile(rf'"([^"\n]{{1,{MAX_NAME_LENGTH}}})"\s*:\s*')
+# A quoted name before a colon, and white space as JSON has it (RFC 8259 §2). Tried at every quote, so stray
+# quotes elsewhere cannot hide a name.
+_MEMBER = re.compile(rf'"([^"\n]{{1,{MAX_NAME_LENGTH}}}+)"[ \t\r\n]*+:[ \t\r\n]*+')
 _BARE_VALUE = re.compile(r"[^\s,}\]\\\"]+")
 _HARMLESS = frozenset({"true", "false", "null"})
 _BRACKET_OR_QUOTE = re.compile(r'[{}\[\]]|\\*"')
@@ -47,7 +48,7 @@ def redact_members(text: str, folded: bytes, names: SensitiveNames) -> tuple[str
     `false` and `null` stay, they tell nothing.
     """
     # An escape may hide any letter of a name.
-    if not (names.may_occur_quoted(folded) or "\\u00" in text):
+    if not (names.may_name_member(folded) or "\\u00" in text):
         return text, 0
     out: list[str] = []
     count = 0

@@ -10,14 +10,15 @@ lets most bodies pass the redaction without one regular expression being tried o
 
 from __future__ import annotations
 
-_LEFT_OUT = b" +-_\\"
-"""Separators in card numbers and names; in JSON within JSON, quotes carry backslashes."""
+_LEFT_OUT = b" \t\r\n+-_\\"
+"""Separators in card numbers and names, white space between the name of a JSON member and its colon; in JSON
+within JSON, quotes carry backslashes."""
 
 _FOLD = bytes(ord("0") if byte in b"0123456789" else byte for byte in bytes(range(256)).lower())
 
 
 def fold_text(text: str) -> bytes:
-    """Return the UTF-8 of a text in lower case, every digit a `0`, without separators and backslashes."""
+    """Return the UTF-8 of a text in lower case, every digit a `0`, without white space, separators and backslashes."""
     if not text.isascii():
         text = text.lower()
     return text.encode("utf-8", "surrogatepass").translate(_FOLD, _LEFT_OUT)

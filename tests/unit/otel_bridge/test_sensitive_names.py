@@ -35,7 +35,7 @@ def test_no_name_that_the_judge_knows_is_missed(name: str, depth: int) -> None:
     for _ in range(depth):
         text = json.dumps({"nested": text}, ensure_ascii=False)
     if NAMES.is_sensitive(name):
-        assert NAMES.may_occur_quoted(fold_text(text))
+        assert NAMES.may_name_member(fold_text(text))
         assert REDACTOR.text(text, "application/json", truncated=False)[1] == 1
 
 
@@ -47,10 +47,34 @@ def test_long_names_are_judged_and_not_remembered() -> None:
         True,
         False,
     ]
-    assert names.remembered == 0
+    assert names.remembered == (0, 0)
     for number in range(MAX_NAMES_REMEMBERED + 1):
         assert not names.is_sensitive(f"n{number}")
-    assert names.remembered == MAX_NAMES_REMEMBERED
+    assert names.remembered == (MAX_NAMES_REMEMBERED, 0)
+
+
+def test_names_of_members_are_remembered_within_bounds_and_only_harmless_ones() -> None:
+    names = SensitiveNames()
+    for text in ('{"order":1}', '{"order":2,"%s":3}' % ("x" * (MAX_REMEMBERED_NAME_LENGTH + 1))):
+        assert not names.may_name_member(fold_text(text))
+    assert names.remembered == (0, 1)
+    for _ in range(2):
+        assert names.may_name_member(fold_text('{"other":1,"session":2}'))
+    assert names.remembered == (0, 1)
+    letters = str.maketrans("0123456789", "bcdfghklmn")  # digits fold into one
+    for number in range(MAX_NAMES_REMEMBERED):
+        assert not names.may_name_member(fold_text('{"n%s":1}' % str(number).translate(letters)))
+    assert names.remembered == (0, 1)
+    assert not names.may_name_member(fold_text('{"order":1}'))
+    assert names.remembered == (0, 2)
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\r\n", "  \n "])
+def test_white_space_around_the_colon_hides_no_name(blank: str) -> None:
+    assert REDACTOR.text(f'{{"pin"{blank}:{blank}"1234"}}', "application/json", truncated=False) == (
+        f'{{"pin"{blank}:{blank}"REDACTED"}}',
+        1,
+    )
 
 
 @pytest.mark.parametrize("name", ["card.pin", "user[pwd]", "items[0][pin]", "pin.old", "a.pin[0]", "pin[0]"])
@@ -71,7 +95,7 @@ def test_what_looks_like_a_name_at_most_is_left_alone(text: str) -> None:
 
 def test_most_texts_are_recognised_as_harmless() -> None:
     harmless = json.dumps([{"id": n, "name": "Widget", "tags": ["home.garden", "pinned"]} for n in range(9)])
-    assert not SensitiveNames().may_occur_quoted(fold_text(harmless))
+    assert not SensitiveNames().may_name_member(fold_text(harmless))
 
 
 def test_only_two_characters_beyond_ascii_fold_into_it() -> None:
