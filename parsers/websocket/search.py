@@ -49,8 +49,9 @@ def recognise_run(data: bytes, before: Run, *, masked: bool, allowed_rsv: int) -
 
     A run is nothing but whole messages in one frame each, and control frames. This is stricter than reading,
     for other bytes must not look like it: fragments do not count, since zeros and small numbers read like
-    them; a length must be in its shortest form (§5.2), and a close frame the last, with a code that may be
-    sent (§7.4.2).
+    them; nor do empty messages, since the second byte of a frame and the key behind it read like one. A
+    length must be in its shortest form (§5.2), and a close frame the last, with a code that may be sent
+    (§7.4.2).
     """
     frames, has_message, is_close, rest = before
     at = rest
@@ -63,6 +64,8 @@ def recognise_run(data: bytes, before: Run, *, masked: bool, allowed_rsv: int) -
         opcode = first & OPCODE
         shortest = 2 if length <= 125 else 4 if length <= 0xFFFF else 10
         if not first & FIN or opcode == CONTINUATION or start - at != shortest + len(key):
+            return NO_RUN
+        if opcode < FIRST_CONTROL and not length:
             return NO_RUN
         at = start + length
         if opcode < FIRST_CONTROL:

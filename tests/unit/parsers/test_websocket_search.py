@@ -16,6 +16,8 @@ from tests.websocket_peers import frame, masked
         (frame(1, b"a"), Run(1, True, False, 0)),
         (frame(1, b"a") + frame(9) + frame(2, b"b" * 200), Run(3, True, False, 0)),
         (frame(10) + frame(9), Run(2, False, False, 0)),
+        (frame(1), NO_RUN),
+        (frame(9) + frame(2) + frame(1, b"a"), NO_RUN),
         (frame(1, b"a" * 70_000), Run(1, True, False, 0)),
         (frame(1, b"a") + b"\x81", NO_RUN),
         (frame(1, b"a" * 7)[:-1], Run(1, True, False, 1)),
@@ -48,6 +50,12 @@ def test_the_close_code_of_a_client_is_read_through_its_mask() -> None:
     assert recognise_run(masked(8, b"\x03\xe9bye"), NO_RUN, masked=True, allowed_rsv=0) == Run(
         1, False, True, 0
     )
+
+
+def test_a_ping_without_its_first_byte_is_no_message() -> None:
+    ping = bytes.fromhex("89 81 80 000000 bf")
+    assert recognise_run(ping, NO_RUN, masked=True, allowed_rsv=0) == Run(1, False, False, 0)
+    assert recognise_run(ping[1:], NO_RUN, masked=True, allowed_rsv=0) == NO_RUN
 
 
 NEXT = frame(1, b"next")
