@@ -6,7 +6,6 @@ It must give the answer that the long way gives; a property test holds it to tha
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Final
 
 from parsers.http1.message import RecordT
@@ -42,9 +41,10 @@ class DirectReader(TailReader[RecordT]):
             return None
         self._start_ktime_ns = ktime_ns
         self._start_tgid = tgid
-        outcome = self._open_plain(data[:end])
-        if outcome is None:
+        opened = self._side.open_plain(data[:end], ktime_ns)
+        if opened is None:
             return None
+        outcome = self._start(opened, end)
         at = end + 4
         left = len(data) - at
         if left and self.state == IN_LENGTH:
@@ -62,7 +62,3 @@ class DirectReader(TailReader[RecordT]):
             self.add(Piece(data, 0, NOTHING_MISSING, ktime_ns, tgid, True))
             self._at = at
         return outcome
-
-    @abstractmethod
-    def _open_plain(self, block: bytes) -> Outcome | None:
-        """Take a head that is just these bytes; None, nothing being taken, when it is not plain."""

@@ -39,6 +39,8 @@ class Message(Generic[RecordT]):
     failure: Incomplete | None = None
     tunnel: bool = False
     """The connection leaves HTTP behind this message."""
+    end_ktime_ns: int = 0
+    """When its last byte so far passed; the record's once it is done."""
     size: int = 0
     """Bytes of the body that passed, known or not."""
     declared_size: int | None = None
@@ -65,9 +67,8 @@ class Message(Generic[RecordT]):
         if self.done:
             return
         self.size += count
-        record = self.record
-        if ktime_ns > record.end_ktime_ns:
-            record.end_ktime_ns = ktime_ns
+        if ktime_ns > self.end_ktime_ns:
+            self.end_ktime_ns = ktime_ns
         if self.gap_cause is not None or not limits.capture_bodies:
             return
         kept = self.kept
@@ -89,8 +90,8 @@ class Message(Generic[RecordT]):
         if self.done:
             return
         self.size += count
-        if ktime_ns > self.record.end_ktime_ns:
-            self.record.end_ktime_ns = ktime_ns
+        if ktime_ns > self.end_ktime_ns:
+            self.end_ktime_ns = ktime_ns
         if self.gap_cause is None:
             self.gap_cause = truncation_of(missing)
 
@@ -127,4 +128,6 @@ class Message(Generic[RecordT]):
         content_type = framing.get(b"content-type")
         if self.in_tail:
             size = None
-        self.record.body = build_body(kept, size, cut, codings, content_type, limits.max_body)
+        record = self.record
+        record.end_ktime_ns = self.end_ktime_ns
+        record.body = build_body(kept, size, cut, codings, content_type, limits.max_body)

@@ -41,6 +41,7 @@ from parsers.http1.outcome import (
     UNTIL_END,
     Outcome,
 )
+from parsers.http1.sides import Opened, Side
 from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING, Piece
 
@@ -74,6 +75,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "_piece",
         "_queue",
         "_queued_bytes",
+        "_side",
         "_skipped_lines",
         "_start_ktime_ns",
         "_start_tgid",
@@ -88,7 +90,10 @@ class MessageReader(ABC, Generic[RecordT]):
         "state",
     )
 
-    def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
+    def __init__(
+        self, side: Side[RecordT], limits: ParserLimits, counts: dict[str, int], *, joined_late: bool
+    ) -> None:
+        self._side = side
         self._limits = limits
         self._counts = counts
         self.state = LOST if joined_late else BETWEEN
@@ -182,20 +187,6 @@ class MessageReader(ABC, Generic[RecordT]):
         return unread
 
     @abstractmethod
-    def _open(self, block: bytes) -> Outcome:
-        """Take the head of a message."""
-
-    def _leave_http(self) -> None:
-        self.state = OVER
-
-    def _pass_over_head(self) -> None:
-        self.state = BETWEEN
-
-    @abstractmethod
-    def _begins_message(self, data: bytes) -> bool:
-        """Whether a record begins with a message, for finding the place after a loss."""
-
-    @abstractmethod
     def _pass_unseen(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
         """Pass a gap, left on purpose, behind which the place in the chunked coding is unknown."""
 
@@ -207,14 +198,6 @@ class MessageReader(ABC, Generic[RecordT]):
     def end_tail(self) -> Outcome:
         """End the message of which the rest passes unseen."""
 
-    @abstractmethod
-    def _surely_begins_message(self, data: bytes) -> bool:
-        """Whether it does, also if the record's beginning may have been lost."""
-
-    @abstractmethod
-    def _is_plausible(self, start: bytes) -> bool:
-        """Whether the first bytes of an unfinished head can still become one."""
-
     def _read(self, piece: Piece) -> Outcome | None:
         state = self.state
         if state == IN_HEAD:
@@ -224,7 +207,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 self._at == 0
                 and piece.starts_record
                 and self.may_resynchronise
-                and self._surely_begins_message(piece.data)
+                and self._side.surely_begins_message(piece.data)
             ):
                 self.state = BETWEEN
                 self._counts["resynchronised"] += 1
@@ -244,7 +227,7 @@ class MessageReader(ABC, Generic[RecordT]):
             and self._at == 0
             and piece.starts_record
             and not self._lines.held_bytes
-            and self._begins_message(piece.data)
+            and self._side.begins_message(piece.data)
         ):
             message.fields.anomalies.append("body_not_sent")
             self.finished_by_inference = True
@@ -306,9 +289,10 @@ class MessageReader(ABC, Generic[RecordT]):
         if match is None:
             if len(partial) > self._limits.max_header_block:
                 return self._refuse_head("oversized_heads")
+            side = self._side
             line_end = partial.find(b"\n", searched)
-            if not self._is_plausible(bytes(partial[:8])) or (
-                line_end >= 0 and b"\n" not in partial[:searched] and not self._begins_message(bytes(partial))
+            if not side.is_plausible(bytes(partial[:8])) or (
+                line_end >= 0 and b"\n" not in partial[:searched] and not side.begins_message(bytes(partial))
             ):
                 return self._refuse_head("invalid_heads")
             return None
@@ -321,7 +305,10 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _open_with_body(self, block: bytes, piece: Piece) -> Outcome:
         """Take a head, and its body at once when all of it is here."""
-        outcome = self._open(block)
+        opened = self._side.open(block, self._start_ktime_ns, max(self._start_ktime_ns, piece.ktime_ns))
+        if opened is None:
+            return self._refuse_head("invalid_heads")
+        outcome = self._start(opened, len(block))
         if self.state == IN_LENGTH and len(piece.data) - self._at >= self._needed:
             assert self.message is not None
             self._read_length(piece, self.message)
@@ -332,16 +319,21 @@ class MessageReader(ABC, Generic[RecordT]):
         self._skipped_lines = False
         return self._lose(Incomplete.INVALID)
 
-    def _start(self, message: Message[RecordT], framing: Framing, length: int) -> Outcome:
-        """Note the head of a message."""
+    def _start(self, opened: Opened[RecordT] | Outcome, size: int) -> Outcome:
+        """Note a head of so many bytes, whether it begins a message or not."""
+        if isinstance(opened, Outcome):
+            self.state = OVER if opened is Outcome.HTTP2 else BETWEEN
+            return opened
+        record, fields, framing, length = opened
+        message = Message(record, fields, size, self._start_tgid)
+        message.end_ktime_ns = record.end_ktime_ns
         if self._skipped_lines:
             self._skipped_lines = False
-            message.fields.anomalies.append("leading_empty_line")
-        record = message.record
+            fields.anomalies.append("leading_empty_line")
         headers = record.headers
         if len(headers) > self._limits.max_headers:
             record.dropped_headers = len(headers) - self._limits.max_headers
-            del headers[self._limits.max_headers :]
+            record.headers = headers[: self._limits.max_headers]
         self.message = message
         self.may_lack_body = False
         self.finished_by_inference = False
@@ -391,8 +383,8 @@ class MessageReader(ABC, Generic[RecordT]):
     def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
         lines = self._lines
         found, self._at = lines.read(piece.data, self._at, message.fields)
-        if piece.ktime_ns > message.record.end_ktime_ns:
-            message.record.end_ktime_ns = piece.ktime_ns
+        if piece.ktime_ns > message.end_ktime_ns:
+            message.end_ktime_ns = piece.ktime_ns
         if found is _MORE:
             return None
         if found is _CHUNK:

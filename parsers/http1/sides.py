@@ -1,17 +1,20 @@
 """The two sides of HTTP/1: what reading a request and reading a response do differently.
 
-Owns the making of request and response records from heads. Everything both sides share is in `reader`.
+Owns the making of request and response records from heads, and how each of them begins. Everything both
+sides share is in `reader`, which is given one of them: two kinds of readers would be slower, since Python
+remembers at each place in its code the one type that was met there.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from abc import ABC, abstractmethod
+from typing import Final, Generic, TypeAlias
 
 from ebpf.http_prefixes import HTTP_PREFIXES
 from parsers.exchange import Body, HttpRequest, HttpResponse
-from parsers.http1.direct import DirectReader
 from parsers.http1.framing import Framing, decide_request_framing, decide_response_framing
 from parsers.http1.head import (
+    Fields,
     RequestHead,
     ResponseHead,
     is_request_start,
@@ -21,7 +24,7 @@ from parsers.http1.head import (
     parse_request_head,
     parse_response_head,
 )
-from parsers.http1.message import Message
+from parsers.http1.message import RecordT
 from parsers.http1.outcome import Outcome
 from parsers.limits import ParserLimits
 
@@ -36,28 +39,62 @@ HTTP2_PREFACE = _HTTP2_START_LINE + b"\r\n\r\n"
 
 _KNOWN_BEGINNINGS = tuple(prefix for prefix, meaning in HTTP_PREFIXES if meaning != "INFERENCE_RESPONSE")
 
+Opened: TypeAlias = tuple[RecordT, Fields, Framing, int]
+"""A message of which the head was read: its record, its fields, how its end is found, and the length of its
+body where that is declared."""
 
-class RequestReader(DirectReader[HttpRequest]):
-    """Reads requests."""
+
+class Side(ABC, Generic[RecordT]):
+    """What a reader asks when a message begins, or may begin."""
 
     __slots__ = ()
 
-    def _open(self, block: bytes) -> Outcome:
+    @abstractmethod
+    def open(self, block: bytes, start_ktime_ns: int, ktime_ns: int) -> Opened[RecordT] | Outcome | None:
+        """Read a head of which the first byte passed at `start_ktime_ns` and the last one at `ktime_ns`.
+
+        Return the message; INTERIM or HTTP2 for a head that begins none; None when it is no head at all.
+        """
+
+    @abstractmethod
+    def open_plain(self, block: bytes, ktime_ns: int) -> Opened[RecordT] | Outcome | None:
+        """Read a head that passed at once, by the fast lane; None when it is not plain."""
+
+    @abstractmethod
+    def begins_message(self, data: bytes) -> bool:
+        """Whether a record begins with a message, for finding the place after a loss."""
+
+    @abstractmethod
+    def surely_begins_message(self, data: bytes) -> bool:
+        """Whether it does, also if the record's beginning may have been lost."""
+
+    @abstractmethod
+    def is_plausible(self, start: bytes) -> bool:
+        """Whether the first bytes of an unfinished head can still become one."""
+
+
+class RequestSide(Side[HttpRequest]):
+    """The side of requests."""
+
+    __slots__ = ("_max_header_block",)
+
+    def __init__(self, limits: ParserLimits) -> None:
+        self._max_header_block = limits.max_header_block
+
+    def open(self, block: bytes, start_ktime_ns: int, ktime_ns: int) -> Opened[HttpRequest] | Outcome | None:
+        """Read a head by the first lane that takes it."""
         head = parse_request_head(block)
         if head is None:
-            if block == _HTTP2_START_LINE:
-                self._leave_http()
-                return Outcome.HTTP2
-            return self._refuse_head("invalid_heads")
-        return self._take_head(head, len(block), self._piece.ktime_ns)
+            return Outcome.HTTP2 if block == _HTTP2_START_LINE else None
+        return self._begin(head, start_ktime_ns, ktime_ns)
 
-    def _open_plain(self, block: bytes) -> Outcome | None:
+    def open_plain(self, block: bytes, ktime_ns: int) -> Opened[HttpRequest] | Outcome | None:
+        """Read a head by the fast lane."""
         head = parse_plain_request(block)
-        return None if head is None else self._take_head(head, len(block), self._start_ktime_ns)
+        return None if head is None else self._begin(head, ktime_ns, ktime_ns)
 
-    def _take_head(self, head: RequestHead, size: int, ktime_ns: int) -> Outcome:
+    def _begin(self, head: RequestHead, start_ktime_ns: int, ktime_ns: int) -> Opened[HttpRequest]:
         framing, length = decide_request_framing(head)
-        start = self._start_ktime_ns
         fields = head.fields
         record = HttpRequest(
             head.method,
@@ -65,50 +102,54 @@ class RequestReader(DirectReader[HttpRequest]):
             head.version,
             fields.headers,
             Body(0, b"", None) if framing is _NO_BODY else _BODY_TO_COME,
-            start,
-            ktime_ns if ktime_ns > start else start,
+            start_ktime_ns,
+            ktime_ns,
         )
-        return self._start(Message(record, fields, size, self._start_tgid), framing, length)
+        return record, fields, framing, length
 
-    def _begins_message(self, data: bytes) -> bool:
-        return data.startswith(_HTTP2_START_LINE) or is_request_start(data, self._limits.max_header_block)
+    def begins_message(self, data: bytes) -> bool:
+        """Whether a record begins with a request line, or with the preface of HTTP/2."""
+        return data.startswith(_HTTP2_START_LINE) or is_request_start(data, self._max_header_block)
 
-    def _surely_begins_message(self, data: bytes) -> bool:
+    def surely_begins_message(self, data: bytes) -> bool:
+        """Whether it does with a method that is in use."""
         # `ET / HTTP/1.1` is a request line too, of a method that nobody uses.
-        return data.startswith(_KNOWN_BEGINNINGS) and self._begins_message(data)
+        return data.startswith(_KNOWN_BEGINNINGS) and self.begins_message(data)
 
-    def _is_plausible(self, start: bytes) -> bool:
+    def is_plausible(self, start: bytes) -> bool:
+        """Whether a method may begin so."""
         return 0x21 <= start[0] <= 0x7E
 
 
-class ResponseReader(DirectReader[HttpResponse]):
-    """Reads responses; `request_method`, set from outside, is that of the next request, None when unknown."""
+class ResponseSide(Side[HttpResponse]):
+    """The side of responses."""
 
     __slots__ = ("interim_status", "request_method")
 
-    def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
-        super().__init__(limits, counts, joined_late=joined_late)
+    def __init__(self) -> None:
         self.request_method: bytes | None = None
+        """Set from outside: that of the next request; None when it is unknown."""
         self.interim_status = 0
+        """Status of the 1xx response that was read last."""
 
-    def _open(self, block: bytes) -> Outcome:
+    def open(self, block: bytes, start_ktime_ns: int, ktime_ns: int) -> Opened[HttpResponse] | Outcome | None:
+        """Read a head by the first lane that takes it."""
         head = parse_response_head(block)
-        if head is None:
-            return self._refuse_head("invalid_heads")
-        return self._take_head(head, len(block), self._piece.ktime_ns)
+        return None if head is None else self._begin(head, start_ktime_ns, ktime_ns)
 
-    def _open_plain(self, block: bytes) -> Outcome | None:
+    def open_plain(self, block: bytes, ktime_ns: int) -> Opened[HttpResponse] | Outcome | None:
+        """Read a head by the fast lane."""
         head = parse_plain_response(block)
-        return None if head is None else self._take_head(head, len(block), self._start_ktime_ns)
+        return None if head is None else self._begin(head, ktime_ns, ktime_ns)
 
-    def _take_head(self, head: ResponseHead, size: int, ktime_ns: int) -> Outcome:
+    def _begin(
+        self, head: ResponseHead, start_ktime_ns: int, ktime_ns: int
+    ) -> Opened[HttpResponse] | Outcome:
         status = head.status
         if status < 200 and status != 101:
-            self._pass_over_head()
             self.interim_status = status
             return Outcome.INTERIM
         framing, length = decide_response_framing(head, self.request_method)
-        start = self._start_ktime_ns
         fields = head.fields
         record = HttpResponse(
             status,
@@ -116,18 +157,21 @@ class ResponseReader(DirectReader[HttpResponse]):
             head.version,
             fields.headers,
             Body(0, b"", None) if framing is _NO_BODY or framing is _TUNNEL else _BODY_TO_COME,
-            start,
-            ktime_ns if ktime_ns > start else start,
+            start_ktime_ns,
+            ktime_ns,
         )
-        return self._start(Message(record, fields, size, self._start_tgid), framing, length)
+        return record, fields, framing, length
 
-    def _begins_message(self, data: bytes) -> bool:
+    def begins_message(self, data: bytes) -> bool:
+        """Whether a record begins with a status line."""
         return is_response_start(data)
 
-    def _surely_begins_message(self, data: bytes) -> bool:
-        return self._begins_message(data)
+    def surely_begins_message(self, data: bytes) -> bool:
+        """Whether it does: nothing else looks like a status line."""
+        return is_response_start(data)
 
-    def _is_plausible(self, start: bytes) -> bool:
+    def is_plausible(self, start: bytes) -> bool:
+        """Whether a status line may begin so."""
         return _STATUS_PREFIX.startswith(start[:7])
 
 

@@ -23,6 +23,7 @@ from parsers.http1.chunked import ends_like_chunked_body
 from parsers.http1.message import Message, RecordT
 from parsers.http1.outcome import IN_TAIL, LOST, Outcome
 from parsers.http1.reader import MessageReader
+from parsers.http1.sides import Side
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
 
@@ -36,8 +37,10 @@ class TailReader(MessageReader[RecordT]):
 
     __slots__ = ("is_next_due",)
 
-    def __init__(self, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool) -> None:
-        super().__init__(limits, counts, joined_late=joined_late)
+    def __init__(
+        self, side: Side[RecordT], limits: ParserLimits, counts: dict[str, int], *, joined_late: bool
+    ) -> None:
+        super().__init__(side, limits, counts, joined_late=joined_late)
         self.is_next_due = False
 
     def end_tail(self) -> Outcome:
@@ -56,7 +59,7 @@ class TailReader(MessageReader[RecordT]):
     def _read_tail(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
         data = piece.data
         is_record = self._at == 0 and piece.starts_record
-        begins = is_record and self._begins_message(data)
+        begins = is_record and self._side.begins_message(data)
         if begins and self.may_resynchronise:
             self.finished_by_inference = True
             return self._finish(message)

@@ -18,9 +18,10 @@ rules name.
 from __future__ import annotations
 
 from parsers.connection import NEVER_NS
+from parsers.exchange import HttpRequest, HttpResponse
 from parsers.http1.outcome import IN_TAIL
 from parsers.http1.pairing import Pairing
-from parsers.http1.sides import RequestReader, ResponseReader
+from parsers.http1.tail import TailReader
 from parsers.limits import ParserLimits
 
 
@@ -31,8 +32,8 @@ class TailEnds:
 
     def __init__(
         self,
-        requests: RequestReader,
-        responses: ResponseReader,
+        requests: TailReader[HttpRequest],
+        responses: TailReader[HttpResponse],
         pairing: Pairing,
         limits: ParserLimits,
         counts: dict[str, int],
@@ -67,7 +68,7 @@ class TailEnds:
         if not turns or response is None or turns[-1].response is not response:
             return
         request = turns[-1].request
-        if request is not None and request.record.end_ktime_ns <= response.record.start_ktime_ns:
+        if request is not None and request.end_ktime_ns <= response.record.start_ktime_ns:
             self._requests.end_tail()
 
     def due_ktime_ns(self, last_ktime_ns: int, asked_ktime_ns: int | None) -> int:
