@@ -90,21 +90,30 @@ def format_authority(address: HostPort) -> str:
     return host if address.port is None else f"{host}:{address.port}"
 
 
-@lru_cache(maxsize=MAX_AUTHORITIES_REMEMBERED)
 def network_attributes(socket: SocketInfo) -> Mapping[str, str | int]:
     """Return the `network.*` attributes of a socket in the order of the conventions; unknown ones are absent.
 
     A Unix socket's address is its path; it has no ports and no network type.
     """
-    if socket.family == "unknown":
+    return _network_attributes(
+        socket.family, socket.remote_address, socket.remote_port, socket.local_address, socket.local_port
+    )
+
+
+# By the five facts and not by the socket, whose class hashes and compares in Python.
+@lru_cache(maxsize=MAX_AUTHORITIES_REMEMBERED)
+def _network_attributes(
+    family: str, peer: str | None, peer_port: int | None, local: str | None, local_port: int | None
+) -> Mapping[str, str | int]:
+    if family == "unknown":
         return {}
-    is_unix = socket.family == "unix"
+    is_unix = family == "unix"
     candidates: tuple[tuple[str, str | int | None], ...] = (
-        ("network.peer.address", socket.remote_address),
-        ("network.peer.port", socket.remote_port),
-        ("network.local.address", socket.local_address),
-        ("network.local.port", socket.local_port),
+        ("network.peer.address", peer),
+        ("network.peer.port", peer_port),
+        ("network.local.address", local),
+        ("network.local.port", local_port),
         ("network.transport", "unix" if is_unix else "tcp"),
-        ("network.type", None if is_unix else socket.family),
+        ("network.type", None if is_unix else family),
     )
     return {name: value for name, value in candidates if value is not None}

@@ -51,7 +51,7 @@ def _add_graphql(attributes: dict[str, AttributeValue], request: GraphQlRequest)
         if operation.type is not None:
             attributes["graphql.operation.type"] = operation.type
     else:
-        attributes["wirespan.graphql.operations"] = [_describe(each) for each in request.operations]
+        attributes["wirespan.graphql.operations"] = tuple(map(_describe, request.operations))
     attributes["wirespan.graphql.operation_count"] = request.count
     if request.error_count is not None:
         attributes["wirespan.graphql.error_count"] = request.error_count
@@ -75,9 +75,9 @@ def _add_json_rpc(
         method, count = _redact(call.method, redactor)
         methods.append(method)
         redacted += count
-    attributes["wirespan.jsonrpc.methods"] = methods
+    attributes["wirespan.jsonrpc.methods"] = tuple(methods)
     attributes["wirespan.jsonrpc.call_count"] = batch.count
-    codes = [str(call.error_code) for call in calls if call.error_code is not None]
+    codes = tuple(str(call.error_code) for call in calls if call.error_code is not None)
     if codes:
         attributes["wirespan.jsonrpc.error_codes"] = codes
     return redacted

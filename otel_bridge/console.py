@@ -131,7 +131,7 @@ class ConsoleSink:
     def _details(self, span: Span, mark: str, side: str, prefix: str) -> list[str]:
         lines = []
         for name, values in span.attributes.items():
-            if name.startswith(prefix) and isinstance(values, list):
+            if name.startswith(prefix) and isinstance(values, tuple):
                 header = self._style(printable(name[len(prefix) :]), fg="cyan")
                 lines += [f"{_INDENT}{mark} {header}: {printable(value)}" for value in values]
         content = span.attributes.get(f"http.{side}.body.content")

@@ -10,6 +10,7 @@ name announces no credential: no secret outlives its message here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from otel_bridge.redaction import Redactor
@@ -20,6 +21,10 @@ MAX_FIELDS_REMEMBERED = 4096
 
 MAX_REMEMBERED_FIELD_LENGTH = 256
 """Bytes of name and value; longer ones are cookies, tokens and policies, of which few recur."""
+
+MAX_HEADS_REMEMBERED = 512
+"""Heads kept by one reader, of which the parsers share the fields; a full memory starts afresh. Their fields
+are remembered ones, so they add 2 MiB at most."""
 
 # Codecs that cannot produce a lone surrogate, which no UTF-8 encoder takes.
 _SAFE_CODECS = frozenset(
@@ -35,8 +40,8 @@ def decode_value(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-Fields: TypeAlias = dict[str, list[str]]
-"""Values by name, repeated ones in order of arrival."""
+Fields: TypeAlias = Mapping[str, tuple[str, ...]]
+"""Values by name, repeated ones in order of arrival; shared by the messages that have the same."""
 
 
 class _Field(NamedTuple):
@@ -49,13 +54,15 @@ class _Field(NamedTuple):
 class FieldReader:
     """Reads the headers of requests, or of responses; its memory serves all messages."""
 
-    __slots__ = ("_label", "_rules", "remembered")
+    __slots__ = ("_label", "_rules", "remembered", "remembered_heads")
 
     def __init__(self, label: str, rules: Redactor | None) -> None:
         self._label = label
         self._rules = rules
         self.remembered: dict[tuple[bytes, bytes], _Field] = {}
         """What was made of fields, by name and value as sent; at most MAX_FIELDS_REMEMBERED."""
+        self.remembered_heads: dict[Headers, tuple[Fields, Fields, int]] = {}
+        """What was made of all fields of a head; at most MAX_HEADS_REMEMBERED."""
 
     def read(self, headers: Headers) -> tuple[Fields, Fields, int]:
         """Return the fields of a head in order of first appearance, twice, and the number of values redacted.
@@ -63,8 +70,21 @@ class FieldReader:
         First as they were sent, by name in lower case, for what they say about the message; then redacted, by
         that name after the label, for what leaves.
         """
-        sent: Fields = {}
-        redacted: Fields = {}
+        # A tuple is one of those that recur; no other sequence can be a key.
+        if type(headers) is not tuple:
+            return self._read_fields(headers)
+        known = self.remembered_heads.get(headers)
+        if known is None:
+            known = self._read_fields(headers)
+            if all(map(self.remembered.__contains__, headers)):
+                if len(self.remembered_heads) >= MAX_HEADS_REMEMBERED:
+                    self.remembered_heads.clear()
+                self.remembered_heads[headers] = known
+        return known
+
+    def _read_fields(self, headers: Headers) -> tuple[Fields, Fields, int]:
+        sent: dict[str, tuple[str, ...]] = {}
+        redacted: dict[str, tuple[str, ...]] = {}
         count = 0
         remembered = self.remembered
         for field in headers:
@@ -74,11 +94,11 @@ class FieldReader:
                 count += found
             name, labelled_name, value, redacted_value = known
             if name in sent:
-                sent[name].append(value)
-                redacted[labelled_name].append(redacted_value)
+                sent[name] += (value,)
+                redacted[labelled_name] += (redacted_value,)
             else:
-                sent[name] = [value]
-                redacted[labelled_name] = [redacted_value]
+                sent[name] = (value,)
+                redacted[labelled_name] = (redacted_value,)
         return sent, redacted, count
 
     def _read_field(self, field: tuple[bytes, bytes]) -> tuple[_Field, int]:

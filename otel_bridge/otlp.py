@@ -24,6 +24,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMes
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, SpanFlags, Status
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
+from otel_bridge.attribute_memory import AttributeMemory
 from otel_bridge.protobuf_wire import (
     encode_field,
     encode_varint,
@@ -41,11 +42,11 @@ EncodedSpan: TypeAlias = tuple[Resource, bytes]
 OVERHEAD_PER_SPAN = 8
 """Bytes of tag and length that a span costs in a request, at most."""
 
-MAX_ATTRIBUTES_REMEMBERED = 4096
-"""Attributes kept encoded; those that do not recur push each other out. With the next bound below 3 MiB."""
+MAX_NAMES_REMEMBERED = 1024
+"""Names of spans and of attributes kept encoded; headers have no bound, but an API has few."""
 
-MAX_REMEMBERED_LENGTH = 160
-"""Characters of name and value kept encoded; longer ones rarely recur."""
+MAX_REMEMBERED_NAME_LENGTH = 128
+"""Characters; longer names are made up."""
 
 _FLAGS_ROOT = SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
 _FLAGS_CHILD = _FLAGS_ROOT | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
@@ -65,8 +66,6 @@ _ARRAY = length_delimited_tag(AnyValue.ARRAY_VALUE_FIELD_NUMBER)
 _ITEM = length_delimited_tag(ArrayValue.VALUES_FIELD_NUMBER)
 _BOOL = varint_tag(AnyValue.BOOL_VALUE_FIELD_NUMBER)
 _INT = varint_tag(AnyValue.INT_VALUE_FIELD_NUMBER)
-_DOUBLE = fixed64_tag(AnyValue.DOUBLE_VALUE_FIELD_NUMBER)
-_pack_double = struct.Struct("<d").pack
 
 # What every span has, in one go: tag and content in turn.
 _TRACE_ID = length_delimited_tag(SpanMessage.TRACE_ID_FIELD_NUMBER) + encode_varint(16)
@@ -120,19 +119,7 @@ def encode_span(span: Span) -> bytes:
         pieces.append(encode_field(_TRACE_STATE, span.trace_state.encode()))
     if span.dropped_attributes_count:
         pieces.append(_DROPPED_ATTRIBUTES + encode_varint(span.dropped_attributes_count))
-    for name, value in span.attributes.items():
-        # By exact type: True equals 1 as a key, and must not be taken for it.
-        if type(value) is str:
-            if len(name) + len(value) <= MAX_REMEMBERED_LENGTH:
-                pieces.append(_remembered_scalar(name, value))
-                continue
-        elif type(value) is int:
-            pieces.append(_remembered_scalar(name, value))
-            continue
-        elif type(value) is list and len(value) == 1 and len(name) + len(value[0]) <= MAX_REMEMBERED_LENGTH:
-            pieces.append(_remembered_item(name, value[0]))
-            continue
-        pieces.append(_encode_attribute(_SPAN_ATTRIBUTES, name, value))
+    pieces += map(_encoded_span_attribute, span.attributes.items())
     if span.events is not None:
         pieces += [encode_field(_EVENTS, _encode_event(event)) for event in span.events]
     if span.dropped_events_count:
@@ -149,18 +136,7 @@ def _encode_event(event: SpanEvent) -> bytes:
     return b"".join(pieces)
 
 
-@lru_cache(maxsize=MAX_ATTRIBUTES_REMEMBERED)
-def _remembered_scalar(name: str, value: str | int) -> bytes:
-    return _encode_attribute(_SPAN_ATTRIBUTES, name, value)
-
-
-@lru_cache(maxsize=MAX_ATTRIBUTES_REMEMBERED)
-def _remembered_item(name: str, item: str) -> bytes:
-    """Encode a list of one: a header that was sent once."""
-    return _encode_attribute(_SPAN_ATTRIBUTES, name, [item])
-
-
-@lru_cache(maxsize=MAX_ATTRIBUTES_REMEMBERED)
+@lru_cache(maxsize=MAX_NAMES_REMEMBERED)
 def _encode_name_and_kind(name: str, kind: SpanKind) -> bytes:
     return encode_field(_NAME, name.encode()) + _KIND + encode_varint(kind)
 
@@ -174,17 +150,33 @@ def encode_resource(resource: Resource) -> bytes:
 
 def _encode_attribute(tag: bytes, name: str, value: AttributeValue) -> bytes:
     """Return one `KeyValue` of a repeated field."""
+    key = _remembered_key(name) if len(name) <= MAX_REMEMBERED_NAME_LENGTH else _encode_key(name)
     any_value = _encode_value(value)
-    key = name.encode()
-    before = b"".join((_KEY, encode_varint(len(key)), key, _VALUE, encode_varint(len(any_value))))
-    return b"".join((tag, encode_varint(len(before) + len(any_value)), before, any_value))
+    length = encode_varint(len(any_value))
+    whole = encode_varint(len(key) + len(length) + len(any_value))
+    return b"".join((tag, whole, key, length, any_value))
+
+
+def _encode_key(name: str) -> bytes:
+    """Return the name of an attribute and the tag of its value."""
+    return encode_field(_KEY, name.encode()) + _VALUE
+
+
+_remembered_key = lru_cache(maxsize=MAX_NAMES_REMEMBERED)(_encode_key)
+
+
+def _encode_span_attribute(name: str, value: AttributeValue) -> bytes:
+    return _encode_attribute(_SPAN_ATTRIBUTES, name, value)
+
+
+_encoded_span_attribute = AttributeMemory(_encode_span_attribute).__getitem__
 
 
 def _encode_value(value: AttributeValue) -> bytes:
     """Return the content of an `AnyValue`."""
     if isinstance(value, str):
         return encode_field(_STRING, value.encode())
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         items = [encode_field(_ITEM, encode_field(_STRING, item.encode())) for item in value]
         return encode_field(_ARRAY, b"".join(items))
     # bool before int: in Python it is one.
@@ -193,9 +185,7 @@ def _encode_value(value: AttributeValue) -> bytes:
     if isinstance(value, int):
         # int64: negative numbers are their two's complement.
         return _INT + encode_varint(value & 0xFFFF_FFFF_FFFF_FFFF)
-    if isinstance(value, bytes):
-        return encode_field(_BYTES, value)
-    return _DOUBLE + _pack_double(value)
+    return encode_field(_BYTES, value)
 
 
 class RequestEncoder:

@@ -36,6 +36,7 @@ from otel_bridge.span import AttributeValue, SpanKind
 from parsers.exchange import (
     GrpcCall,
     GrpcMessage,
+    HeaderList,
     Headers,
     HttpExchange,
     HttpRequest,
@@ -134,7 +135,7 @@ class CallReader:
         """Return what the call adds to the span of its exchange."""
         attributes: dict[str, AttributeValue] = {"rpc.system.name": _SYSTEM}
         contents: dict[str, AttributeValue] = {}
-        metadata: Fields = {}
+        metadata: dict[str, tuple[str, ...]] = {}
         withheld: set[str] = set()
         name, redacted = self._add_method(attributes, call, kind)
         error = _add_status(attributes, call, kind)
@@ -153,7 +154,7 @@ class CallReader:
                 texts, count = self._render(messages, codec)
                 redacted += count
                 if texts:
-                    contents[f"wirespan.rpc.{side}.messages"] = texts
+                    contents[f"wirespan.rpc.{side}.messages"] = tuple(texts)
                 if self._is_hiding(messages, flow, is_coded=is_coded):
                     withheld.add(side)
         if capture_headers:
@@ -167,7 +168,7 @@ class CallReader:
                 fields, count = self._encode_binary(fields)
                 redacted += count
                 _, its_metadata, count = reader.read(fields)
-                metadata |= its_metadata
+                metadata.update(its_metadata)
                 redacted += count
         return CallDescription(name, error, attributes, contents, metadata, frozenset(withheld), redacted)
 
@@ -219,7 +220,7 @@ class CallReader:
 
         Peers that have agreed on it send them as they are, behind a zero byte (gRPC proposal G1).
         """
-        encoded: Headers = []
+        encoded: HeaderList = []
         redacted = 0
         for name, value in fields:
             if value.startswith(b"\0") and name.lower().endswith(b"-bin"):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol, TypeAlias
 
-AttributeValue: TypeAlias = str | bool | int | float | bytes | list[str]
-"""A list is homogeneous; bytes become `bytes_value` in OTLP."""
+AttributeValue: TypeAlias = str | bool | int | bytes | tuple[str, ...]
+"""Spans share values, so none can change; bytes become `bytes_value` in OTLP, a tuple `array_value`."""
 
 
 class SpanKind(IntEnum):

@@ -241,7 +241,7 @@ def build_span(
     if exchange.socket.tls is not None:
         attributes["wirespan.tls"] = exchange.socket.tls
     if anomalies:
-        attributes["wirespan.anomalies"] = list(anomalies)
+        attributes["wirespan.anomalies"] = anomalies
     if redacted:
         attributes["wirespan.redacted"] = redacted
     attributes.update(contents)
@@ -328,7 +328,7 @@ def _add_addresses(
     if (request := exchange.request) is not None:
         # HTTP/2 says in pseudo-fields what HTTP/1 leaves to Host and to the connection (RFC 9113 §8.3.1).
         if request.authority is not None:
-            host = [decode_value(request.authority)]
+            host = (decode_value(request.authority),)
         if request.scheme is not None:
             scheme = decode_value(request.scheme)
     redacted = 0
@@ -358,7 +358,7 @@ def _add_addresses(
 
 
 def _server(
-    target: RequestTarget | None, host: list[str] | None, address: str | None, port: int | None
+    target: RequestTarget | None, host: tuple[str, ...] | None, address: str | None, port: int | None
 ) -> HostPort | None:
     """Return the server by the target or Host (RFC 9110 §7.2), completed from the connection's server end.
 
@@ -379,7 +379,7 @@ def _add_url_full(
     attributes: dict[str, AttributeValue],
     target: RequestTarget,
     default_scheme: str,
-    host: list[str] | None,
+    host: tuple[str, ...] | None,
     server: HostPort | None,
     rules: Redactor | None,
 ) -> int:
@@ -435,6 +435,6 @@ def _limit(attributes: dict[str, AttributeValue], options: SpanOptions) -> int:
         for name, value in attributes.items():
             if isinstance(value, str | bytes):
                 attributes[name] = value[:longest]
-            elif isinstance(value, list):
-                attributes[name] = [item[:longest] for item in value]
+            elif isinstance(value, tuple):
+                attributes[name] = tuple([item[:longest] for item in value])
     return max(dropped, 0)

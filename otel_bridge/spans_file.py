@@ -9,18 +9,17 @@ reach the file within a second, in small batches; what a full disk refuses is dr
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import threading
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from json.encoder import encode_basestring as _quote
 from time import monotonic
 from typing import BinaryIO
 
+from otel_bridge.attribute_memory import AttributeMemory
 from otel_bridge.scope import SCOPE_NAME, scope_version
 from otel_bridge.span import AttributeValue, Resource, Span, SpanEvent
 
@@ -32,12 +31,6 @@ MAX_BATCH_BYTES = 1024 * 1024
 
 MAX_BATCH_AGE_SECONDS = 1.0
 """How long a span may wait for company."""
-
-MAX_ATTRIBUTES_REMEMBERED = 4096
-"""Attributes kept encoded; those that do not recur push each other out. With the next bound below 3 MiB."""
-
-MAX_REMEMBERED_LENGTH = 160
-"""Characters of name and value kept encoded; longer ones rarely recur."""
 
 LOG_INTERVAL_SECONDS = 60.0
 """A failing disk is mentioned once in this time; the counter tells how much it cost."""
@@ -97,32 +90,7 @@ def _content_length(event: SpanEvent) -> int:
 
 
 def _attributes(attributes: Mapping[str, AttributeValue]) -> str:
-    pieces = []
-    for name, value in attributes.items():
-        # By exact type: True equals 1 as a key, and must not be taken for it.
-        if type(value) is str:
-            if len(name) + len(value) <= MAX_REMEMBERED_LENGTH:
-                pieces.append(_remembered_scalar(name, value))
-                continue
-        elif type(value) is int:
-            pieces.append(_remembered_scalar(name, value))
-            continue
-        elif type(value) is list and len(value) == 1 and len(name) + len(value[0]) <= MAX_REMEMBERED_LENGTH:
-            pieces.append(_remembered_item(name, value[0]))
-            continue
-        pieces.append(_attribute(name, value))
-    return f"[{','.join(pieces)}]"
-
-
-@lru_cache(maxsize=MAX_ATTRIBUTES_REMEMBERED)
-def _remembered_scalar(name: str, value: str | int) -> str:
-    return _attribute(name, value)
-
-
-@lru_cache(maxsize=MAX_ATTRIBUTES_REMEMBERED)
-def _remembered_item(name: str, item: str) -> str:
-    """Encode a list of one: a header that was sent once."""
-    return _attribute(name, [item])
+    return f"[{','.join(map(_encoded, attributes.items()))}]"
 
 
 def _attribute(name: str, value: AttributeValue) -> str:
@@ -134,7 +102,7 @@ def _any_value(value: AttributeValue) -> str:
     """Return the one member of an AnyValue."""
     if isinstance(value, str):
         return f'"stringValue":{_quote(value)}'
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         items = ",".join([f'{{"stringValue":{_quote(item)}}}' for item in value])
         return f'"arrayValue":{{"values":[{items}]}}'
     # bool before int: in Python it is one.
@@ -142,9 +110,10 @@ def _any_value(value: AttributeValue) -> str:
         return f'"boolValue":{"true" if value else "false"}'
     if isinstance(value, int):
         return f'"intValue":"{value}"'
-    if isinstance(value, bytes):
-        return f'"bytesValue":"{b64encode(value).decode("ascii")}"'
-    return f'"doubleValue":{json.dumps(value)}'
+    return f'"bytesValue":"{b64encode(value).decode("ascii")}"'
+
+
+_encoded = AttributeMemory(_attribute).__getitem__
 
 
 def spans_to_json_line(spans: Iterable[Span]) -> bytes:

@@ -18,7 +18,7 @@ _FOLD = bytes(ord("0") if byte in b"0123456789" else byte for byte in bytes(rang
 
 
 def fold_text(text: str) -> bytes:
-    """Return the UTF-8 of a text in lower case, every digit a `0`, without white space, separators and backslashes."""
+    """Return the UTF-8 of a text in lower case, every digit a `0`, without white space and separators."""
     if not text.isascii():
         text = text.lower()
     return text.encode("utf-8", "surrogatepass").translate(_FOLD, _LEFT_OUT)

@@ -21,6 +21,8 @@ MAX_PART_HEAD = 1_024
 """Bytes from the beginning of a multipart body within which the head of its first part ends: it holds a
 name and perhaps a content type."""
 
+# How nearly all JSON begins, and nothing else that is looked for.
+_PLAIN_OBJECT = b'{"'
 _JSON_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\n\r]*+[{\[]")
 _QUERY_MEMBER = re.compile(rb'"query"[ \t\n\r]*+:[ \t\n\r]*+"')
 # A selection set that is no JSON object, a keyword, or what may stand before them.
@@ -72,8 +74,8 @@ def _recognise_body(
     exchange: HttpExchange, request: HttpRequest, limits: ParserLimits, counts: dict[str, int]
 ) -> GraphQlRequest | JsonRpcBatch | None:
     content = request.body.content
-    cut = exchange.incomplete is not None or request.body.truncation is not None
-    if _JSON_BEGINNING.match(content) is not None:
+    is_object = content.startswith(_PLAIN_OBJECT)
+    if is_object or _JSON_BEGINNING.match(content) is not None:
         says_json_rpc = may_be_json_rpc = False
         if b'"method"' in content:
             says_json_rpc = b'"jsonrpc"' in content
@@ -84,7 +86,7 @@ def _recognise_body(
             and (_QUERY_MEMBER.search(content) is not None or b'"persistedQuery"' in content)
         ) or b'"documentId"' in content
         if (may_be_json_rpc or may_be_graphql) and _is_json(_media_type(request.headers)):
-            reading = _read_body(request.body, content, counts, cut=cut)
+            reading = _read_body(request.body, content, counts, cut=_is_cut(exchange, request))
             if reading is None:
                 return None
             if may_be_json_rpc:
@@ -93,19 +95,27 @@ def _recognise_body(
                 if calls is not None:
                     return calls
             return parse_graphql_json(reading, limits, counts) if may_be_graphql else None
+        if is_object:
+            return None
     if content.startswith(b"--"):
         operations = _operations_part(content)
         if operations is None or not _media_type(request.headers).startswith(b"multipart/"):
             return None
-        reading = _read_body(request.body, operations, counts, cut=cut)
+        reading = _read_body(request.body, operations, counts, cut=_is_cut(exchange, request))
         return None if reading is None else parse_graphql_json(reading, limits, counts)
     if (
         _DOCUMENT_BEGINNING.match(content) is not None
         and _media_type(request.headers) == b"application/graphql"
     ):
         text = content.decode(request.body.charset or "utf-8", "replace")
-        return parse_graphql_text(text, _query_string(request.target or b""), limits, counts, cut=cut)
+        parameters = _query_string(request.target or b"")
+        return parse_graphql_text(text, parameters, limits, counts, cut=_is_cut(exchange, request))
     return None
+
+
+def _is_cut(exchange: HttpExchange, request: HttpRequest) -> bool:
+    """Whether the content may go on behind what is known of it."""
+    return exchange.incomplete is not None or request.body.truncation is not None
 
 
 def _read_body(body: Body, content: bytes, counts: dict[str, int], *, cut: bool) -> JsonReading | None:

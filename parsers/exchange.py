@@ -8,14 +8,19 @@ beside the HTTP part and never changes it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 from ebpf.events import Direction, Missing, Role, SocketInfo
 
-Headers: TypeAlias = list[tuple[bytes, bytes]]
-"""Fields in wire order; names as sent, values without white space around, obs-fold already one space."""
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Fields in wire order; names as sent, values without white space around, obs-fold already one space. A tuple
+is shared by the messages that have the same fields."""
+
+HeaderList: TypeAlias = list[tuple[bytes, bytes]]
+"""Headers while they are read."""
 
 
 class Truncation(StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from binascii import Error, a2b_base64
 
-from parsers.exchange import Headers
+from parsers.exchange import HeaderList, Headers
 from parsers.http1.field_lines import is_token
 
 _RUN = re.compile(rb"[^=]+=*|=+")
@@ -47,7 +47,7 @@ def parse_trailers(block: bytes, max_fields: int) -> Headers:
 
     A line that is no field is left out, and so are those beyond `max_fields`.
     """
-    fields: Headers = []
+    fields: HeaderList = []
     for line in block.split(b"\n"):
         name, colon, value = line.partition(b":")
         if colon and name and is_token(name):

@@ -19,12 +19,13 @@ from typing import Final
 
 from ebpf.events import Direction, EventKind, Role, SocketEvent
 from parsers.connection import Connection, begins_late
-from parsers.exchange import HttpExchange, HttpRequest, Incomplete
+from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.http1.direct import DirectReader
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_LENGTH, IN_TAIL, Outcome
 from parsers.http1.pairing import Pairing, Step
 from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
-from parsers.http1.sides import HTTP2_PREFACE, RequestReader, ResponseReader, detect_side
+from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide, detect_side
 from parsers.http1.tail_end import TailEnds
 from parsers.limits import ParserLimits
 from parsers.protocol_switch import choose_successor
@@ -53,6 +54,7 @@ class Http1Connection(Connection):
         "_readers",
         "_releasing",
         "_requests",
+        "_response_side",
         "_responses",
         "_stalled_since_ktime_ns",
         "_tail_ends",
@@ -63,9 +65,10 @@ class Http1Connection(Connection):
         super().__init__(event, limits, counts)
         joined_late = begins_late(event)
         self._undecided: tuple[list[Piece], list[Piece]] | None = ([], [])
-        self._requests = RequestReader(limits, counts, joined_late=joined_late)
-        self._responses = ResponseReader(limits, counts, joined_late=joined_late)
-        self._readers: tuple[RequestReader | ResponseReader, ...] = ()
+        self._response_side = ResponseSide()
+        self._requests = DirectReader(RequestSide(limits), limits, counts, joined_late=joined_late)
+        self._responses = DirectReader(self._response_side, limits, counts, joined_late=joined_late)
+        self._readers: tuple[DirectReader[HttpRequest] | DirectReader[HttpResponse], ...] = ()
         self._pairing = Pairing(event.connection_id, event.socket, limits, counts, joined_late=joined_late)
         self._tail_ends = TailEnds(self._requests, self._responses, self._pairing, limits, counts)
         self._joining_response = joined_late
@@ -221,7 +224,7 @@ class Http1Connection(Connection):
 
     def _expect_response(self, request: Message[HttpRequest]) -> None:
         """Expect the response to the only open request, which is read to its end."""
-        self._responses.request_method = request.record.method
+        self._response_side.request_method = request.record.method
         self._expected = _INGRESS if self.role is _CLIENT else _EGRESS
 
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
@@ -285,11 +288,11 @@ class Http1Connection(Connection):
         responses.may_resynchronise = awaited or self._joining_response or self._releasing
         responses.is_next_due = awaited
         if turn is not None and turn.request is not None:
-            responses.request_method = turn.request.record.method
+            self._response_side.request_method = turn.request.record.method
             current = self._pairing.turns[0]
             responses.may_lack_body = current.request is None and current.response is not None
         else:
-            responses.request_method = None
+            self._response_side.request_method = None
             responses.may_lack_body = False
         outcome = responses.advance()
         if responses.passed_over:
@@ -370,7 +373,7 @@ class Http1Connection(Connection):
                 self._tail_ends.end_answered_upload()
             pairing.finish_response(inferred=responses.finished_by_inference)
         elif outcome is Outcome.INTERIM:
-            pairing.note_interim(responses.interim_status)
+            pairing.note_interim(self._response_side.interim_status)
         elif outcome is Outcome.TAIL:
             if not pairing.begin_tail():
                 responses.lose_tail()

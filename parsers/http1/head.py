@@ -24,7 +24,7 @@ from typing import TypeAlias
 
 import h11
 
-from parsers.exchange import Headers
+from parsers.exchange import HeaderList, Headers
 from parsers.http1.field_lines import FRAMING_FIELDS, HOST, is_token, read_field_line, remembered_lines
 
 _PLAIN_REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/1\.([01])")
@@ -165,12 +165,12 @@ def _read_plain_fields(section: bytes, *, hosts: bool | None = None) -> Fields |
     headers, framing, host_count = read
     if hosts is not None and host_count != 1 and (hosts or host_count):
         return None
-    return Fields(list(headers), framing)
+    return Fields(headers, framing)
 
 
 def _read_plain_section(section: bytes) -> _Section | None:
     """Read a section line by line, and remember it when each of its lines was remembered already."""
-    headers: Headers = []
+    headers: HeaderList = []
     framing: dict[bytes, bytes] = {}
     host_count = 0
     recurs = len(section) <= MAX_SECTION_BYTES

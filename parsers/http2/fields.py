@@ -14,7 +14,7 @@ from typing import Final
 
 from hpack.table import HeaderTable
 
-from parsers.exchange import Headers
+from parsers.exchange import HeaderList
 from parsers.http1.field_lines import RECURRING_FIELDS
 from parsers.limits import ParserLimits
 
@@ -52,7 +52,7 @@ _FIELD_OVERHEAD: Final = 32
 class FieldBlock:
     """A decoded field block."""
 
-    headers: Headers = field(default_factory=list)
+    headers: HeaderList = field(default_factory=list)
     """Fields without pseudo-fields; cookie crumbs joined when all fields are known."""
     method: bytes | None = None
     path: bytes | None = None
@@ -158,7 +158,7 @@ def _take_special(
         anomalies["connection_field"] = None
 
 
-def _join_crumbs(headers: Headers, crumbs: list[bytes]) -> None:
+def _join_crumbs(headers: HeaderList, crumbs: list[bytes]) -> None:
     """Make one Cookie of its crumbs, in the place of the first (RFC 9113 §8.2.3)."""
     first = next(index for index, (name, _) in enumerate(headers) if name == b"cookie")
     rest = [known for known in headers[first:] if known[0] != b"cookie"]

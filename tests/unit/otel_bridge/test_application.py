@@ -55,7 +55,7 @@ def add(application: Application | None) -> tuple[dict[str, AttributeValue], int
                 3,
             ),
             {
-                "wirespan.graphql.operations": ["query Foo", "mutation", "unknown Bar", "unknown"],
+                "wirespan.graphql.operations": ("query Foo", "mutation", "unknown Bar", "unknown"),
                 "wirespan.graphql.operation_count": 20,
                 "wirespan.graphql.error_count": 3,
             },
@@ -79,16 +79,16 @@ def add(application: Application | None) -> tuple[dict[str, AttributeValue], int
             JsonRpcBatch([JsonRpcCall("a", "1", "2.0", -1), JsonRpcCall("b", "2", "2.0")], 2, True),
             {
                 "rpc.system.name": "jsonrpc",
-                "wirespan.jsonrpc.methods": ["a", "b"],
+                "wirespan.jsonrpc.methods": ("a", "b"),
                 "wirespan.jsonrpc.call_count": 2,
-                "wirespan.jsonrpc.error_codes": ["-1"],
+                "wirespan.jsonrpc.error_codes": ("-1",),
             },
         ),
         (
             JsonRpcBatch([JsonRpcCall("a", "1", "2.0"), JsonRpcCall("b", "2", "2.0")], 2, True),
             {
                 "rpc.system.name": "jsonrpc",
-                "wirespan.jsonrpc.methods": ["a", "b"],
+                "wirespan.jsonrpc.methods": ("a", "b"),
                 "wirespan.jsonrpc.call_count": 2,
             },
         ),
@@ -109,7 +109,7 @@ def test_what_a_sender_wrote_is_redacted() -> None:
     attributes, redacted = add(
         JsonRpcBatch([JsonRpcCall(JWT, None, "2.0"), JsonRpcCall("a", None, "2.0")], 2)
     )
-    assert attributes["wirespan.jsonrpc.methods"] == ["REDACTED", "a"]
+    assert attributes["wirespan.jsonrpc.methods"] == ("REDACTED", "a")
     assert redacted == 1
 
 

@@ -4,21 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_bridge.message_text import MAX_FIELDS_REMEMBERED, MAX_REMEMBERED_FIELD_LENGTH, FieldReader
+from otel_bridge.message_text import (
+    MAX_FIELDS_REMEMBERED,
+    MAX_HEADS_REMEMBERED,
+    MAX_REMEMBERED_FIELD_LENGTH,
+    FieldReader,
+)
 from otel_bridge.redaction import Redactor
 from parsers.exchange import Headers
 
-RULES = Redactor(["badge"])
+RULES = Redactor(("badge",))
 
 
 def test_fields_keep_their_order_and_repeated_ones_their_values() -> None:
     headers = [(b"Host", b"a"), (b"X-Tag", b"1"), (b"Authorization", b"Basic eA=="), (b"x-tag", b"2")]
     sent, redacted, count = FieldReader("label.", RULES).read(headers)
-    assert list(sent.items()) == [("host", ["a"]), ("x-tag", ["1", "2"]), ("authorization", ["Basic eA=="])]
+    assert list(sent.items()) == [("host", ("a",)), ("x-tag", ("1", "2")), ("authorization", ("Basic eA==",))]
     assert list(redacted.items()) == [
-        ("label.host", ["a"]),
-        ("label.x-tag", ["1", "2"]),
-        ("label.authorization", ["Basic REDACTED"]),
+        ("label.host", ("a",)),
+        ("label.x-tag", ("1", "2")),
+        ("label.authorization", ("Basic REDACTED",)),
     ]
     assert count == 1
 
@@ -49,8 +54,8 @@ def test_credentials_and_long_values_are_not_remembered(field: tuple[bytes, byte
 def test_nothing_is_remembered_of_fields_that_nobody_judged() -> None:
     reader = FieldReader("", None)
     assert reader.read([(b"Authorization", b"Bearer abc")]) == (
-        {"authorization": ["Bearer abc"]},
-        {"authorization": ["Bearer abc"]},
+        {"authorization": ("Bearer abc",)},
+        {"authorization": ("Bearer abc",)},
         0,
     )
     assert not reader.remembered
@@ -60,7 +65,7 @@ def test_the_memory_is_bounded() -> None:
     reader = FieldReader("", RULES)
     largest = 0
     for number in range(MAX_FIELDS_REMEMBERED + 10):
-        assert reader.read([(b"X-Number", b"%d" % number)])[0] == {"x-number": [str(number)]}
+        assert reader.read([(b"X-Number", b"%d" % number)])[0] == {"x-number": (str(number),)}
         largest = max(largest, len(reader.remembered))
     assert largest == MAX_FIELDS_REMEMBERED
     assert 0 < len(reader.remembered) <= 10
@@ -70,12 +75,33 @@ names = st.sampled_from([b"Host", b"host", b"Cookie", b"Referer", b"Authorizatio
 values = st.sampled_from([b"", b"a", b"?token=1", b"Basic x", b"\xff", "é".encode()]) | st.binary(max_size=20)
 
 
-@given(st.lists(st.lists(st.tuples(names, values), max_size=6), max_size=6))
+@given(st.lists(st.lists(st.tuples(names, values), max_size=6).map(tuple), max_size=6))
 def test_a_reader_with_a_memory_reads_as_one_without(messages: list[Headers]) -> None:
     remembering = FieldReader("x.", RULES)
     for headers in messages:
-        assert remembering.read(headers) == FieldReader("x.", RULES).read(headers)
-        # What one message was given is its own: changing it must not reach the next.
-        for fields in remembering.read(headers)[:2]:
-            for listed in fields.values():
-                listed.clear()
+        for form in (headers, list(headers), headers):
+            assert remembering.read(form) == FieldReader("x.", RULES).read(form)
+
+
+def test_heads_that_recur_are_read_once_unless_something_was_redacted() -> None:
+    reader = FieldReader("", RULES)
+    plain = ((b"Host", b"a"), (b"Accept", b"b"))
+    assert reader.read(plain) is reader.read((*plain,))
+    assert set(reader.remembered_heads) == {plain}
+    for headers in (
+        ((b"Host", b"a"), (b"Authorization", b"Bearer b")),
+        ((b"Referer", b"http://a/?token=1"),),
+    ):
+        assert reader.read(headers) == FieldReader("", RULES).read(headers)
+    assert set(reader.remembered_heads) == {plain}
+    unjudged = FieldReader("", None)
+    unjudged.read(plain)
+    assert not unjudged.remembered_heads
+
+
+def test_the_memory_of_heads_is_bounded() -> None:
+    reader = FieldReader("", RULES)
+    for number in range(MAX_HEADS_REMEMBERED + 10):
+        reader.read(((b"X-Number", b"%d" % number),))
+        assert len(reader.remembered_heads) <= MAX_HEADS_REMEMBERED
+    assert 0 < len(reader.remembered_heads) <= 10

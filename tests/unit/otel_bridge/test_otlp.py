@@ -24,12 +24,8 @@ from opentelemetry.trace import (
 
 from ebpf.events import Role
 from otel_bridge.otlp import (
-    MAX_ATTRIBUTES_REMEMBERED,
-    MAX_REMEMBERED_LENGTH,
     OVERHEAD_PER_SPAN,
     RequestEncoder,
-    _remembered_item,
-    _remembered_scalar,
     encode_span,
 )
 from otel_bridge.scope import SCOPE_NAME, scope_version
@@ -37,7 +33,7 @@ from otel_bridge.span import Resource, Span, SpanEvent, SpanKind
 from parsers.exchange import Incomplete
 from tests.unit.otel_bridge.exchanges import RESOURCE, body, exchange, request, response, span, span_of
 
-OTHER_RESOURCE = Resource({"service.name": "other", "process.pid": 7, "k8s.pod.label.a": ["x", "y"]})
+OTHER_RESOURCE = Resource({"service.name": "other", "process.pid": 7, "k8s.pod.label.a": ("x", "y")})
 
 
 def official(spans: list[Span]) -> ExportTraceServiceRequest:
@@ -119,9 +115,10 @@ attribute_values = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False),
     st.binary(max_size=300),
-    st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1, max_size=4),
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), min_size=1, max_size=4).map(
+        tuple
+    ),
 )
 
 
@@ -264,30 +261,10 @@ def test_the_fields_of_a_span_equal_those_of_the_message_class(
 
 
 def test_values_that_python_calls_equal_are_told_apart_in_any_order() -> None:
-    values: list[Any] = [1, True, 1.0, "1", ["1"], b"1", True, 1]
-    fields = ["int", "bool", "double", "string", "array", "bytes", "bool", "int"]
+    values: list[Any] = [1, True, 0, False, "1", ("1",), b"1", True, 1, False, 0]
+    fields = ("int", "bool", "int", "bool", "string", "array", "bytes", "bool", "int", "bool", "int")
     for value, field in zip(values, fields, strict=True):
         one = span()
         one.attributes = {"equal": value}
         message = SpanMessage.FromString(encode_span(one))
         assert message.attributes[0].value.WhichOneof("value") == f"{field}_value"
-
-
-def test_the_memory_of_attributes_is_bounded_in_number_and_length() -> None:
-    one = span()
-    one.attributes = {
-        "scalar": "x" * (MAX_REMEMBERED_LENGTH + 1),
-        "item": ["x" * (MAX_REMEMBERED_LENGTH + 1)],
-        "items": ["a", "b"],
-        "bytes": b"a",
-        "x" * MAX_REMEMBERED_LENGTH: "a",
-    }
-    before = [memory.cache_info().currsize for memory in (_remembered_scalar, _remembered_item)]
-    encode_span(one)
-    assert [memory.cache_info().currsize for memory in (_remembered_scalar, _remembered_item)] == before
-    for number in range(MAX_ATTRIBUTES_REMEMBERED + 1):
-        one.attributes = {"n": number, "item": [str(number)]}
-        message = SpanMessage.FromString(encode_span(one))
-        assert message.attributes[0].value.int_value == number
-    for memory in (_remembered_scalar, _remembered_item):
-        assert memory.cache_info().currsize == MAX_ATTRIBUTES_REMEMBERED

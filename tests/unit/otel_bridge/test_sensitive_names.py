@@ -63,7 +63,8 @@ def test_names_of_members_are_remembered_within_bounds_and_only_harmless_ones() 
     assert names.remembered == (0, 1)
     letters = str.maketrans("0123456789", "bcdfghklmn")  # digits fold into one
     for number in range(MAX_NAMES_REMEMBERED):
-        assert not names.may_name_member(fold_text('{"n%s":1}' % str(number).translate(letters)))
+        name = "n" + str(number).translate(letters)
+        assert not names.may_name_member(fold_text(f'{{"{name}":1}}'))
     assert names.remembered == (0, 1)
     assert not names.may_name_member(fold_text('{"order":1}'))
     assert names.remembered == (0, 2)

@@ -21,14 +21,10 @@ from ebpf.events import Role
 from otel_bridge.otlp import RequestEncoder, encode_span
 from otel_bridge.span import Span, SpanEvent
 from otel_bridge.spans_file import (
-    MAX_ATTRIBUTES_REMEMBERED,
     MAX_BATCH_BYTES,
     MAX_BATCH_SPANS,
-    MAX_REMEMBERED_LENGTH,
     SpansFileError,
     SpansFileSink,
-    _remembered_item,
-    _remembered_scalar,
     encode_span_json,
     spans_to_json_line,
 )
@@ -71,26 +67,12 @@ def test_a_line_equals_protobufs_own_json_with_hexadecimal_ids() -> None:
 
 
 def test_values_that_python_calls_equal_are_told_apart_in_any_order() -> None:
-    values: list[Any] = [1, True, 1.0, "1", ["1"], b"1", True, 1]
-    fields = ["int", "bool", "double", "string", "array", "bytes", "bool", "int"]
+    values: list[Any] = [1, True, 0, False, "1", ("1",), b"1", True, 1, False, 0]
+    fields = ["int", "bool", "int", "bool", "string", "array", "bytes", "bool", "int", "bool", "int"]
     for value, field in zip(values, fields, strict=True):
         one = span()
         one.attributes = {"equal": value}
         assert list(json.loads(encode_span_json(one))["attributes"][0]["value"]) == [f"{field}Value"]
-
-
-def test_the_memory_of_attributes_is_bounded_in_number_and_length() -> None:
-    one = span()
-    long = "x" * (MAX_REMEMBERED_LENGTH + 1)
-    one.attributes = {"scalar": long, "item": [long], "items": ["a", "b"], "bytes": b"a", long: "a"}
-    before = [memory.cache_info().currsize for memory in (_remembered_scalar, _remembered_item)]
-    encode_span_json(one)
-    assert [memory.cache_info().currsize for memory in (_remembered_scalar, _remembered_item)] == before
-    for number in range(MAX_ATTRIBUTES_REMEMBERED + 1):
-        one.attributes = {"n": number, "item": [str(number)]}
-        assert json.loads(encode_span_json(one))["attributes"][0]["value"] == {"intValue": str(number)}
-    for memory in (_remembered_scalar, _remembered_item):
-        assert memory.cache_info().currsize == MAX_ATTRIBUTES_REMEMBERED
 
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -102,9 +84,8 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
         text
         | st.booleans()
         | st.integers(-(2**63), 2**63 - 1)
-        | st.floats(-1e9, 1e9)
         | st.binary()
-        | st.lists(text, min_size=1),
+        | st.lists(text, min_size=1).map(tuple),
         min_size=1,
         max_size=5,
     )

@@ -425,4 +425,4 @@ def test_a_conversation_in_grpc_web(capture_bodies: bool, chunked: bool) -> None
     span = span_of(given)
     assert (span.name, span.attributes["rpc.response.status_code"]) == ("a.B/C", "NOT_FOUND")
     assert span.attributes["wirespan.rpc.web"] is True
-    assert span.attributes["wirespan.rpc.request.messages"] == ['{1: "hi"}']
+    assert span.attributes["wirespan.rpc.request.messages"] == ('{1: "hi"}',)

@@ -70,12 +70,12 @@ def test_doubtful_heads_do_not(block: bytes) -> None:
 def test_fields_are_kept_as_sent() -> None:
     head = parse_request_head(request(b"x-UPPER: a: b", b"Connection: keep-alive", b"Connection: Upgrade"))
     assert head is not None
-    assert head.fields.headers == [
+    assert head.fields.headers == (
         (b"Host", b"a"),
         (b"x-UPPER", b"a: b"),
         (b"Connection", b"keep-alive"),
         (b"Connection", b"Upgrade"),
-    ]
+    )
     assert head.fields.framing == {b"connection": b"keep-alive, Upgrade"}
 
 
