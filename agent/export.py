@@ -77,12 +77,21 @@ class Export:
         spans: list[Span] = []
         endpoints = self._endpoints
         now = self._ktime_now()
+        # Neighbours are mostly of one process, so it is looked up when it may be another.
+        process: Process | None = None
+        is_ready = False
         for exchange in exchanges:
             if endpoints is not None:
                 self._build(spans, exchange, endpoints.resource, exchange.socket, self._options)
                 continue
-            process = self._process_of(exchange)
-            if self._is_ready(process, now):
+            message = exchange.request or exchange.response
+            assert message is not None, "an exchange has a request or a response"
+            if process is None or not process.is_now(exchange.tgid, message.start_ktime_ns):
+                process = self._processes.find(exchange.tgid, message.start_ktime_ns)
+                if process.decision is None and self._selection is not None:
+                    self._selection.judge(process)
+                is_ready = self._is_ready(process, now)
+            if is_ready:
                 self._pass(spans, exchange, process)
                 continue
             for pushed_out, its_process in self._waiting.add(exchange, process):
@@ -122,14 +131,6 @@ class Export:
             "dropped_attributes": self._built.dropped_attributes,
             **self._waiting.counters(),
         }
-
-    def _process_of(self, exchange: HttpExchange) -> Process:
-        message = exchange.request or exchange.response
-        assert message is not None, "an exchange has a request or a response"
-        process = self._processes.find(exchange.tgid, message.start_ktime_ns)
-        if process.decision is None and self._selection is not None:
-            self._selection.judge(process)
-        return process
 
     def _is_ready(self, process: Process, now: int) -> bool:
         is_settled = self._processes.settle(process, now)

@@ -129,6 +129,7 @@ class Pipeline:
     def _take(self, events: Sequence[CaptureEvent]) -> None:
         feed = self.tracker.feed
         processes = self.processes
+        running = processes.running_tgids()
         selection = self.selection
         taps = self.taps
         latest = self._latest_ktime_ns
@@ -138,7 +139,7 @@ class Pipeline:
                 latest = event.ktime_ns
             if isinstance(event, SocketEvent):
                 tgid = event.tgid
-                if tgid and tgid not in processes:
+                if tgid and tgid not in running:
                     process = processes.observe(tgid, event.ktime_ns)
                     if selection:
                         selection.judge(process)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, KeysView
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -88,6 +88,14 @@ class Process:
         """Whether the tgid still stands for this program, as far as known."""
         return self.until_ktime_ns == _NEVER_KTIME_NS
 
+    def is_now(self, tgid: int, ktime_ns: int) -> bool:
+        """Whether it runs, and is what `tgid` stood for at `ktime_ns`."""
+        return (
+            self.facts.tgid == tgid
+            and ktime_ns >= self.from_ktime_ns
+            and self.until_ktime_ns == _NEVER_KTIME_NS
+        )
+
 
 class ProcessTable:
     """All processes of the stream, by tgid and time."""
@@ -112,9 +120,9 @@ class ProcessTable:
         self._forgotten = 0
         self._unidentified = 0
 
-    def __contains__(self, tgid: int) -> bool:
-        """Return whether the process was seen before and is still running, as far as known."""
-        return tgid in self._running
+    def running_tgids(self) -> KeysView[int]:
+        """Return a view of the processes that were seen before and run, as far as known."""
+        return self._running.keys()
 
     def running(self) -> Iterable[Process]:
         """Return the processes that run, as far as known."""

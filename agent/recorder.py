@@ -98,7 +98,7 @@ class Recorder:
                     taps.mapped(event)
                 continue
             elif isinstance(event, SocketEvent) and event.tgid:
-                seen_first = event.tgid not in processes
+                seen_first = event.tgid not in processes.running_tgids()
                 process = processes.current(event.tgid, event.ktime_ns)
                 if seen_first:
                     selection.judge(process)

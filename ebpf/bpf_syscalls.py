@@ -1,8 +1,7 @@
-"""The bpf system call as far as a capture needs it: programs, maps, the ring buffer. No LLVM behind it.
+"""The bpf system call as far as a capture needs it: programs and maps. No LLVM behind it.
 
-Owns the foreign-function surface: libc's `syscall` for programs, libbcc_bpf (half a megabyte) for maps and
-the ring buffer's consumer, whose memory barriers Python can't give. It must not know what a map is for.
-Errors are OSError.
+Owns the foreign-function surface: libc's `syscall` for programs, libbcc_bpf (half a megabyte) for maps. It
+must not know what a map is for. Errors are OSError.
 """
 
 from __future__ import annotations
@@ -41,8 +40,6 @@ _RAW_TRACEPOINT_ATTRIBUTES = struct.Struct("<QI")
 _UPROBE_MULTI_ATTRIBUTES = struct.Struct("<IIIIQQQQIII4x")
 _UPROBE_RETURN = 1  # BPF_F_UPROBE_MULTI_RETURN
 
-_RingCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-
 
 class ProgramRejectedError(OSError):
     """The verifier refused a program; `log` is what it said."""
@@ -64,12 +61,6 @@ def _library() -> ctypes.CDLL:
     library.bpf_update_elem.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulonglong]
     library.bpf_delete_elem.argtypes = [ctypes.c_int, ctypes.c_void_p]
     library.bpf_get_next_key.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-    library.bpf_new_ringbuf.argtypes = [ctypes.c_int, _RingCallback, ctypes.c_void_p]
-    library.bpf_new_ringbuf.restype = ctypes.c_void_p
-    library.bpf_free_ringbuf.argtypes = [ctypes.c_void_p]
-    library.bpf_free_ringbuf.restype = None
-    library.bpf_poll_ringbuf.argtypes = [ctypes.c_void_p, ctypes.c_int]
-    library.bpf_consume_ringbuf.argtypes = [ctypes.c_void_p]
     return library
 
 
@@ -231,42 +222,3 @@ class Map:
     def close(self) -> None:
         """Release the descriptor."""
         os.close(self.descriptor)
-
-
-class RingBuffer:
-    """The consumer of one ring buffer map, given by its descriptor."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._records: list[bytes] = []
-        append, string_at = self._records.append, ctypes.string_at
-
-        def receive(_context: int, address: int, size: int) -> int:
-            append(string_at(address, size))
-            return 0
-
-        self._callback = _RingCallback(receive)
-        self._ring = _library().bpf_new_ringbuf(descriptor, self._callback, None)
-        if not self._ring:
-            raise _last_error()
-
-    def drain(self) -> list[bytes]:
-        """Return what is in the ring, oldest first, until it is empty."""
-        consumed = _library().bpf_consume_ringbuf(self._ring)
-        if consumed < 0:
-            raise OSError(-consumed, os.strerror(-consumed))
-        records = self._records.copy()
-        self._records.clear()
-        return records
-
-    def wait(self, timeout_seconds: float) -> list[bytes]:
-        """Wait until the kernel side forces a wake-up, then return what is in the ring."""
-        result = _library().bpf_poll_ringbuf(self._ring, int(timeout_seconds * 1000))
-        if result < 0 and result != -errno.EINTR:
-            raise OSError(-result, os.strerror(-result))
-        return self.drain()
-
-    def close(self) -> None:
-        """Unmap the ring. Idempotent."""
-        if self._ring:
-            _library().bpf_free_ringbuf(self._ring)
-            self._ring = None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from ebpf import uprobes
-from ebpf.bpf_syscalls import Map, RingBuffer, possible_processors
+from ebpf.bpf_syscalls import Map, possible_processors
 from ebpf.clocks import read_clocks
 from ebpf.compilation import CaptureOptions, Compilation
 from ebpf.compiler import PROBE
@@ -29,6 +29,7 @@ from ebpf.layout import (
     uncaptured_tail,
 )
 from ebpf.policies import PolicyTable
+from ebpf.ring_buffer import RingBuffer
 from ebpf.tls.probes import ProbePoint, TlsProgram
 from ebpf.uprobes import ProbeAttachment
 
@@ -69,7 +70,7 @@ class LiveCapture:
                 for name, descriptor in descriptors.items()
                 if name.startswith(PROBE)
             }
-            self._ring = RingBuffer(descriptors["records"])
+            self._ring = RingBuffer(descriptors["records"], options.ring_bytes)
             undo.callback(self._ring.close)
             self._release = undo.pop_all()
         self._decoder = RecordDecoder()

@@ -66,8 +66,10 @@ class OtlpSink:
         self._encoder = RequestEncoder()
         self._max_queue_bytes = max_queue_bytes
         self._max_batch_bytes = max_batch_bytes
-        # One condition guards everything below: work to send, results to wait for, the end.
-        self._changed = threading.Condition()
+        # One condition guards everything below: work to send, results to wait for, the end. Who waits for
+        # nothing enters its lock, which is quicker.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._queue: deque[EncodedSpan] = deque()
         self._queued_bytes = 0
         self._in_flight = 0
@@ -86,7 +88,7 @@ class OtlpSink:
         """Queue a span; count it as dropped when the queue is full or the sink is closed."""
         encoded = encode_span(span)
         size = len(encoded) + OVERHEAD_PER_SPAN
-        with self._changed:
+        with self._lock:
             self._submitted += 1
             if self._closing:
                 self._drops["closed"] += 1

@@ -101,6 +101,7 @@ def test_the_agent_holds_no_compiler() -> None:
     script = (
         "import sys; from ebpf.capture import *; from ebpf.compilation import *\n"
         "capture = LiveCapture(CaptureOptions(default_policy=Policy.IGNORE))\n"
+        "capture.losses()\n"
         "assert 'bcc' not in sys.modules\n"
         "maps = open('/proc/self/maps').read()\n"
         "assert 'libbcc_bpf' in maps and 'LLVM' not in maps\n"
