@@ -24,7 +24,7 @@ from tests.bench.load import exported_spans, run_h2load
 from tests.bench.naive_stack import microseconds_per_exchange
 from tests.bench.rows import TURNS, Row, best_of, print_table
 
-BURSTS_OF_CALLS = 12
+BURSTS_OF_CALLS = 20
 BURSTS = 10
 NAIVE_RATIO = 80 / 350
 """80 µs of the agent where the naive stack takes 350."""
