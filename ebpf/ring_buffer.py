@@ -53,9 +53,11 @@ class RingBuffer:
         self._lock = threading.Lock()
 
     def drain(self) -> list[bytes]:
-        """Return what is in the ring, oldest first, until it is empty."""
+        """Return what is in the ring, oldest first; not what is added meanwhile, which might never end."""
+        produced = self._producer[0]
+        self._order_memory()  # a header is there before the position of the producers is behind it
         records: list[bytes] = []
-        while taken := self._take():
+        while taken := self._take(produced):
             records += taken
         return records
 
@@ -68,11 +70,9 @@ class RingBuffer:
         """Unmap the ring. Idempotent."""
         self._release.close()
 
-    def _take(self) -> list[bytes]:
-        """Return the next records, and give their room back to the producers."""
+    def _take(self, produced: int) -> list[bytes]:
+        """Return the next records in front of a position, and give their room back to the producers."""
         headers, mask, position = self._headers, self._mask, self._position
-        produced = self._producer[0]
-        self._order_memory()  # a header is there before the position of the producers is behind it
         places: list[tuple[int, int]] = []
         while position < produced and len(places) < _MAX_RECORDS:
             at = position & mask
