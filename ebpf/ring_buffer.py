@@ -28,8 +28,11 @@ _DISCARDED: Final = 1 << 30
 """BPF_RINGBUF_DISCARD_BIT: the producer changed its mind."""
 _LENGTH: Final = _DISCARDED - 1
 _HEADER_BYTES: Final = 8
-_MAX_RECORDS: Final = 512
+_MAX_RECORDS: Final = 64
 """Records copied before their room is given back: more gain nothing, and a full ring waits for it."""
+_MAX_FILLINGS: Final = 4
+"""How often a ring that fills up meanwhile is emptied in one go: what is not taken in time is lost, and what
+is taken has to stay in memory."""
 
 
 class RingBuffer:
@@ -53,11 +56,10 @@ class RingBuffer:
         self._lock = threading.Lock()
 
     def drain(self) -> list[bytes]:
-        """Return what is in the ring, oldest first; not what is added meanwhile, which might never end."""
-        produced = self._producer[0]
-        self._order_memory()  # a header is there before the position of the producers is behind it
+        """Return what is in the ring, oldest first, until it is empty, or it was filled a few times over."""
         records: list[bytes] = []
-        while taken := self._take(produced):
+        end = self._position + _MAX_FILLINGS * (self._mask + 1)
+        while self._position < end and (taken := self._take()):
             records += taken
         return records
 
@@ -70,9 +72,11 @@ class RingBuffer:
         """Unmap the ring. Idempotent."""
         self._release.close()
 
-    def _take(self, produced: int) -> list[bytes]:
-        """Return the next records in front of a position, and give their room back to the producers."""
+    def _take(self) -> list[bytes]:
+        """Return the next records, and give their room back to the producers."""
         headers, mask, position = self._headers, self._mask, self._position
+        produced = self._producer[0]
+        self._order_memory()  # a header is there before the position of the producers is behind it
         places: list[tuple[int, int]] = []
         while position < produced and len(places) < _MAX_RECORDS:
             at = position & mask
