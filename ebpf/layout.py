@@ -59,8 +59,8 @@ STREAM_STATE = struct.Struct("<QQQQQIIIIHHIII16s")
 """position, reported, lost_end, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, framed,
 header_length, keep_left, skip_left, kept, held."""
 CONNECTION = struct.Struct(f"<QQ10B6xQ{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
-"""id, seen_ktime_ns, verdict, role, joined_late, opened, closed, turn, turns, ended, missed, unjudged, session,
-streams, socket."""
+"""id, seen_ktime_ns, verdict, role, joined_late, opened, closed, turn, turns, ended, missed, unjudged,
+session, streams, socket."""
 
 RECORD_JOINED_LATE, RECORD_PROVISIONAL, RECORD_UNJUDGED = 1, 2, 4
 """Bits of `flags`."""

@@ -242,10 +242,8 @@ class PacketConnection:
             return False  # two bytes in the middle of a stream prove nothing
         if self._turns < 2 and self._unjudged != index:
             return True
-        return known[2:3] <= b"\x04" and (
-            piece.length == _TLS_HEADER_BYTES
-            or known[_TLS_HEADER_BYTES : _TLS_HEADER_BYTES + 1] in _TLS_HELLOS
-        )
+        message = known[_TLS_HEADER_BYTES : _TLS_HEADER_BYTES + 1]
+        return known[2:3] <= b"\x04" and (piece.length == _TLS_HEADER_BYTES or message in _TLS_HELLOS)
 
     def _first_position(self, index: int) -> int:
         """Return the position of the first pending byte of a direction, else of its next one."""

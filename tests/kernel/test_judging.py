@@ -1,4 +1,4 @@
-"""What a connection carries: methods of any name, bytes in front of HTTP, answers that decide, and no HTTP."""
+"""What a connection carries: methods of any name, bytes in front of HTTP, answers that decide, no HTTP."""
 
 from __future__ import annotations
 
