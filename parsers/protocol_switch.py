@@ -10,6 +10,7 @@ from parsers.exchange import HttpExchange, HttpResponse
 from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
+from parsers.tunnel import TunnelConnection
 from parsers.websocket.connection import WebSocketConnection
 from parsers.websocket.dialogue import opens_websocket
 
@@ -21,7 +22,7 @@ def choose_successor(
     handshake: HttpExchange | None,
     unread: tuple[list[Piece], list[Piece]],
 ) -> Connection | None:
-    """Return what reads the connection from here on; None when nobody understands it.
+    """Return what reads the connection from here on; None when nothing in it will be looked at.
 
     `handshake` is the exchange that switched the protocol, which the successor then has to emit; None when
     the client just began with the preface of HTTP/2. `unread` are the pieces behind it, by direction; the
@@ -38,7 +39,11 @@ def choose_successor(
         return Http2Connection(
             connection, limits, counts, joined_late=False, unread=unread, handshake=handshake
         )
-    return None
+    known = connection.prologue
+    if known is not None and len(known.tunnels) >= limits.max_tunnels:
+        counts["tunnels_unjudged"] += 1
+        return None
+    return TunnelConnection(connection, limits, counts, handshake, unread)
 
 
 def opens_http2(response: HttpResponse) -> bool:
