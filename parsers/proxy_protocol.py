@@ -6,8 +6,8 @@ or read what stands behind it.
 
 Contract: pure, and wire data never raises. Bytes that begin like a header and are none stay what they were:
 they come out again, and the reader of what follows refuses them. A header is read only when every byte of it
-is known. The specification allows one header. A proxy that does not expect one puts its own in front of it, so
-several in a row are read, up to `MAX_HEADERS`.
+is known. The specification allows one header. A proxy that does not expect one puts its own in front of it,
+so several in a row are read, up to `MAX_HEADERS`. The checksum of version 2 (PP2_TYPE_CRC32C) is not verified.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """A connection that became a tunnel, by a CONNECT or by a 101 to a protocol that is not known.
 
-Owns judging by its beginning what a tunnel carries, and what is held meanwhile. It must not read messages: the
-connection that takes over does.
+Owns judging by its beginning what a tunnel carries, and what is held meanwhile. It must not read messages:
+the connection that takes over does.
 
-Contract: at most `ParserLimits.max_tunnel_start` bytes of both directions together are held. The exchange that
-set the tunnel up comes out at once. Those inside have the tunnel in their prologue. What is not HTTP costs one
-look, and none of it is kept.
+Contract: at most `ParserLimits.max_tunnel_start` bytes of both directions together are held. The exchanges in
+the tunnel have it in their prologue. What is not HTTP costs one look, and none of it is kept.
 
 | the first bytes of a direction are | then |
 |---|---|
@@ -99,7 +98,8 @@ def _judge_settings(start: bytes) -> Beginning:
 class TunnelConnection(Connection):
     """One connection from where it became a tunnel until it is known what is spoken in it.
 
-    `handshake` is the exchange that made it one; `unread` what follows, by direction.
+    `handshake` is the exchange that made it one, and is emitted by then; `unread` is what follows, by
+    direction.
     """
 
     __slots__ = (
@@ -107,7 +107,6 @@ class TunnelConnection(Connection):
         "_has_gap",
         "_is_unsure",
         "_judged_bytes",
-        "_out",
         "_pieces",
         "_readers",
         "_starts",
@@ -128,7 +127,6 @@ class TunnelConnection(Connection):
         # The handshake's own pair being in doubt, so is where the tunnel begins.
         self._is_unsure = handshake.incomplete is not None
         self._has_gap = False
-        self._out = [handshake]
         self._readers = (HeaderReader(limits, counts), HeaderReader(limits, counts))
         self._pieces: tuple[list[Piece], list[Piece]] = ([], [])
         self._starts = (bytearray(), bytearray())
@@ -221,8 +219,7 @@ class TunnelConnection(Connection):
         return sum(map(len, self._starts)) + first.held_bytes + second.held_bytes
 
     def _take_out(self) -> list[HttpExchange]:
-        out, self._out = self._out, []
-        return out
+        return []
 
     def _take_stock(self) -> None:
         first, second = self.streams

@@ -31,6 +31,7 @@ from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 from parsers.protocol_switch import choose_successor
 from parsers.stream import NOTHING_MISSING, Piece
+from parsers.tunnel import TunnelConnection
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
 _DATA: Final = EventKind.DATA
@@ -447,7 +448,8 @@ class Http1Connection(Connection):
         responses = self._responses.take_unread()
         unread = (responses, requests) if self.role is _CLIENT else (requests, responses)
         self.successor = choose_successor(self, self._limits, self._counts, handshake, unread)
-        if self.successor is None and handshake is not None:
+        is_over = self.successor is None or isinstance(self.successor, TunnelConnection)
+        if is_over and handshake is not None:
             pairing.emit(handshake)
         pairing.give_up(Incomplete.LOST_BYTES)
         if self.successor is None:
