@@ -202,12 +202,13 @@ class ContentSection(_Section):
 
 
 class TrustSection(_Section):
-    """Whom the agent believes when it says for whom it acts. Today that is the PROXY protocol."""
+    """Which peers are believed when they say what client they act for."""
 
     proxies: tuple[Network, ...] = Field(
         default=DEFAULT_TRUSTED_PROXIES,
-        description="Addresses or networks of peers whose PROXY protocol header names the client. Peers on"
-        " Unix sockets always do. `Forwarded` and `X-Forwarded-For` are not governed by it.",
+        description="Addresses or networks of proxies. The client of a connection is the one that their PROXY"
+        " protocol header names; a peer on a Unix socket is always trusted. `Forwarded` and `X-Forwarded-For`"
+        " are not governed by this key yet.",
     )
 
 

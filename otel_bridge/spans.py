@@ -375,7 +375,7 @@ def _add_addresses(
             attributes["server.port"] = server.port
     if kind is SpanKind.SERVER:
         address, port = socket.remote_address, socket.remote_port
-        if claimed is not None and claimed.source_address is not None:
+        if claimed is not None and (claimed.source_address is not None or not claimed.is_whole):
             address, port = claimed.source_address, claimed.source_port
         address, port = forwarded_client(fields) or (address, port)
         if address:

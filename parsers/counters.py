@@ -14,7 +14,7 @@ COUNTERS: dict[str, str] = {
     "connections_quarantined": "connections given up because of a bug in the parsers",
     "connections_upgraded": "connections that left HTTP after 101 or CONNECT",
     "proxy_headers": "headers of the PROXY protocol read",
-    "proxy_headers_invalid": "beginnings like one that are none, or go beyond max_proxy_header",
+    "proxy_headers_invalid": "beginnings of one that are none, not whole, or go beyond max_proxy_header",
     "tunnels_http": "tunnels, by CONNECT or a 101, in which HTTP is spoken",
     "tunnels_other": "tunnels in which anything else is spoken, or too little of it passed to tell",
     "tunnels_unjudged": "tunnels given up: a gap in their beginning, beyond max_tunnel_start or max_tunnels",

@@ -25,8 +25,8 @@ def choose_successor(
     """Return what reads the connection from here on; None when nothing in it will be looked at.
 
     `handshake` is the exchange that switched the protocol; None when the client just began with the preface
-    of HTTP/2. The successor has to emit it, unless the successor is a tunnel: what a tunnel carries is no part
-    of the exchange that set it up. `unread` are the pieces behind the handshake, by direction; the preface is
+    of HTTP/2. The successor has to emit it, unless it is a tunnel: what a tunnel carries is no part of the
+    exchange that set it up. `unread` are the pieces behind the handshake, by direction; the preface is
     among them.
     """
     if handshake is None:

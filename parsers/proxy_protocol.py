@@ -7,7 +7,8 @@ or read what stands behind it.
 Contract: pure, and wire data never raises. Bytes that begin like a header and are none stay what they were:
 they come out again, and the reader of what follows refuses them. A header is read only when every byte of it
 is known. The specification allows one header. A proxy that does not expect one puts its own in front of it,
-so several in a row are read, up to `MAX_HEADERS`. The checksum of version 2 (PP2_TYPE_CRC32C) is not verified.
+so several in a row are read, up to `MAX_HEADERS`. The checksum of version 2 (PP2_TYPE_CRC32C) is not
+verified.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class ProxyHeader:
     """Host name that the client asked for, mostly by SNI (PP2_TYPE_AUTHORITY)."""
     tls: bool = False
     """The client's connection to the proxy is encrypted (PP2_TYPE_SSL with PP2_CLIENT_SSL)."""
+    is_whole: bool = True
+    """False: bytes of the header were lost, so what it says is unknown; it gives nothing then."""
 
 
 class Reading(Enum):
@@ -132,7 +135,8 @@ class HeaderReader:
     def take(self, pieces: list[Piece]) -> list[Piece]:
         """Take the next pieces of the direction; return those that are no part of a header.
 
-        A gap, or the end of the direction, in the middle of a header makes it none.
+        A gap, or the end of the direction, in the middle of a header leaves what it says unknown. Its bytes
+        come out then: the reader of what follows has lost its place with them.
         """
         for index, piece in enumerate(pieces):
             self._pieces.append(piece)
@@ -156,9 +160,12 @@ class HeaderReader:
                 return
             reading = read_proxy_header(self._data, self._limits.max_proxy_header)
             if isinstance(reading, Reading):
-                begins_so = self._data.startswith((V1_BEGINNING, SIGNATURE))
                 self.is_over = reading is Reading.NO_HEADER or is_last
-                self._counts["proxy_headers_invalid"] += self.is_over and begins_so
+                if self.is_over and self._data.startswith((V1_BEGINNING, SIGNATURE)):
+                    self._counts["proxy_headers_invalid"] += 1
+                    if reading is Reading.NEED_MORE:
+                        version = 1 if self._data.startswith(V1_BEGINNING) else 2
+                        self.headers.append(ProxyHeader(version, is_whole=False))
                 return
             header, size = reading
             self._counts["proxy_headers"] += 1
