@@ -8,7 +8,8 @@ the tunnel have it in their prologue. What is not HTTP costs one look, and none 
 
 | the first bytes of a direction are | then |
 |---|---|
-| a request line of HTTP/1, of any method, or a status line | both directions go on as HTTP/1 |
+| a request line of HTTP/1, of any method | both directions go on as HTTP/1 |
+| a status line | the other direction decides; when it is silent for `reorder_ns` both go on as HTTP/1 |
 | the preface of HTTP/2 | both directions go on as HTTP/2 |
 | a SETTINGS frame | the other direction decides: a server of HTTP/2 may be first |
 | a header of the PROXY protocol | the header is noted, and what is behind it decides |
@@ -29,7 +30,7 @@ from parsers.exchange import HttpExchange, Incomplete
 from parsers.http1.head import is_request_start, is_response_start
 from parsers.http1.sides import HTTP2_PREFACE
 from parsers.http2.connection import Http2Connection
-from parsers.http2.frames import HEADER_BYTES, SETTINGS, unpack_header
+from parsers.http2.frames import SETTINGS
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue, Tunnel, add_headers, add_tunnel
 from parsers.proxy_protocol import HeaderReader
@@ -55,7 +56,10 @@ class Beginning(Enum):
     """What the first bytes of a direction are."""
 
     NEED_MORE = "need_more"
-    HTTP1 = "http1"
+    REQUEST = "request"
+    """A request line of HTTP/1."""
+    RESPONSE = "response"
+    """A status line."""
     HTTP2 = "http2"
     """A client's preface."""
     SETTINGS = "settings"
@@ -72,10 +76,10 @@ def judge_beginning(data: bytes) -> Beginning:
         return Beginning.NEED_MORE
     if start.startswith(HTTP2_PREFACE):
         return Beginning.HTTP2
-    if start.startswith(_STATUS_PREFIX):
+    if start[: len(_STATUS_PREFIX)] == _STATUS_PREFIX[: len(start)]:
         if len(start) < _STATUS_BYTES:
             return Beginning.NEED_MORE
-        return Beginning.HTTP1 if is_response_start(start) else Beginning.OTHER
+        return Beginning.RESPONSE if is_response_start(start) else Beginning.OTHER
     if start[0] == 0:
         return _judge_settings(start)
     end = start.find(b"\n")
@@ -83,16 +87,15 @@ def judge_beginning(data: bytes) -> Beginning:
         return Beginning.NEED_MORE if _LINE_BEGINNING.fullmatch(start) is not None else Beginning.OTHER
     if HTTP2_PREFACE.startswith(start):
         return Beginning.NEED_MORE
-    return Beginning.HTTP1 if is_request_start(start, len(start)) else Beginning.OTHER
+    return Beginning.REQUEST if is_request_start(start, len(start)) else Beginning.OTHER
 
 
 def _judge_settings(start: bytes) -> Beginning:
-    if len(start) < HEADER_BYTES:
-        return Beginning.NEED_MORE if not start[:2].strip(b"\0") else Beginning.OTHER
-    high, low, kind, flags, stream_id = unpack_header(start, 0)
-    size = high << 8 | low
-    is_first = kind == SETTINGS and not flags and not stream_id
-    return Beginning.SETTINGS if is_first and size <= MAX_FIRST_SETTINGS and not size % 6 else Beginning.OTHER
+    size = start[2] if len(start) > 2 else 0
+    header = bytes((0, 0, size, SETTINGS, 0, 0, 0, 0, 0))
+    if start[: len(header)] != header[: len(start)] or size > MAX_FIRST_SETTINGS or size % 6:
+        return Beginning.OTHER
+    return Beginning.NEED_MORE if len(start) < len(header) else Beginning.SETTINGS
 
 
 class TunnelConnection(Connection):
@@ -103,6 +106,7 @@ class TunnelConnection(Connection):
     """
 
     __slots__ = (
+        "_answered_since_ktime_ns",
         "_beginnings",
         "_has_gap",
         "_is_unsure",
@@ -127,6 +131,8 @@ class TunnelConnection(Connection):
         # The handshake's own pair being in doubt, so is where the tunnel begins.
         self._is_unsure = handshake.incomplete is not None
         self._has_gap = False
+        self._answered_since_ktime_ns: int | None = None
+        """Since when a response waits for what it answers."""
         self._readers = (HeaderReader(limits, counts), HeaderReader(limits, counts))
         self._pieces: tuple[list[Piece], list[Piece]] = ([], [])
         self._starts = (bytearray(), bytearray())
@@ -139,6 +145,14 @@ class TunnelConnection(Connection):
     def is_in_message(self) -> bool:
         """No: nothing in a tunnel is waited for."""
         return False
+
+    @property
+    def due_ktime_ns(self) -> int:
+        """As for every connection, and when a response has waited for what it answers."""
+        due = super().due_ktime_ns
+        if self._answered_since_ktime_ns is not None and not self.is_ignored:
+            due = min(due, self._answered_since_ktime_ns + self._limits.reorder_ns)
+        return due
 
     def _take_role(self, role: Role) -> None:
         """Do nothing: the handshake told the role."""
@@ -163,16 +177,18 @@ class TunnelConnection(Connection):
             self._judged_bytes[direction] = len(start)
             self._beginnings[direction] = judge_beginning(bytes(start))
 
-    def _pump(self, ktime_ns: int) -> None:  # noqa: ARG002 - what is held tells, or does not yet
+    def _pump(self, ktime_ns: int) -> None:
         if self.is_ignored:
             return
         beginnings = self._beginnings
         if Beginning.OTHER in beginnings:
             self._turn_away("tunnels_other")
-        elif Beginning.HTTP1 in beginnings:
+        elif Beginning.REQUEST in beginnings:
             self._go_on(is_http2=False)
         elif Beginning.HTTP2 in beginnings:
             self._go_on(is_http2=True)
+        elif Beginning.RESPONSE in beginnings and self._answered_since_ktime_ns is None:
+            self._answered_since_ktime_ns = ktime_ns
         elif self._has_gap or self._count_held() > self._limits.max_tunnel_start:
             self._turn_away("tunnels_unjudged")
 
@@ -198,16 +214,19 @@ class TunnelConnection(Connection):
         self.is_ignored = True
         self._drop()
 
+    def finish(self, cause: Incomplete) -> list[HttpExchange]:
+        """End the connection: what it was asked in is not going to be seen any more."""
+        if not self.is_ignored and Beginning.RESPONSE in self._beginnings:
+            self._go_on(is_http2=False)
+        return super().finish(cause)
+
     def _find_requests(self, *, is_http2: bool) -> Direction:
         """Return the direction of requests inside: mostly that of the tunnel's own, but a 101 may turn it."""
         for direction in (_INGRESS, _EGRESS):
             beginning = self._beginnings[direction]
-            if is_http2 and beginning is Beginning.HTTP2:
+            if beginning is (Beginning.HTTP2 if is_http2 else Beginning.REQUEST):
                 return direction
-            if beginning is Beginning.HTTP1:
-                is_response = self._starts[direction].lstrip(b"\r\n").startswith(_STATUS_PREFIX)
-                return Direction(1 - direction) if is_response else direction
-        raise AssertionError("a direction was judged")
+        return _INGRESS if self._beginnings[_EGRESS] is Beginning.RESPONSE else _EGRESS
 
     def _turn_away(self, count: str) -> None:
         self._counts[count] += 1
@@ -223,7 +242,8 @@ class TunnelConnection(Connection):
 
     def _take_stock(self) -> None:
         first, second = self.streams
-        self.needs_attention = self._is_waiting
+        is_answered = self._answered_since_ktime_ns is not None and not self.is_ignored
+        self.needs_attention = self._is_waiting or is_answered
         self.held_bytes = first.held_bytes + second.held_bytes + self._count_held()
 
     def _finish(self, cause: Incomplete) -> None:  # noqa: ARG002 - nothing in a tunnel is pending
@@ -238,7 +258,8 @@ class TunnelConnection(Connection):
         )
 
     def _expire(self, ktime_ns: int) -> None:
-        """Do nothing: nothing but late bytes and the end is waited for."""
+        if self.due_ktime_ns <= ktime_ns and Beginning.RESPONSE in self._beginnings and not self.is_ignored:
+            self._go_on(is_http2=False)
 
 
 def _describe(handshake: HttpExchange) -> Tunnel:
