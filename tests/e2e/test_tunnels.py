@@ -68,8 +68,8 @@ def test_a_tunnel_is_read_at_every_socket_that_it_passes(
 
     authority = f"127.0.0.1:{api.port}"
     for span in spans:
-        near_the_client = (
-            span in at_client or (span.resource["process.pid"] == proxy.pid and span.kind == SERVER)
+        near_the_client = span in at_client or (
+            span.resource["process.pid"] == proxy.pid and span.kind == SERVER
         )
         is_inside = near_the_client and span.attributes["http.request.method"] != "CONNECT"
         assert span.attributes.get("wirespan.tunnel") == ([authority] if is_inside else None)
