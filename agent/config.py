@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from ipaddress import ip_network
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -23,6 +24,7 @@ from agent.workloads.kubernetes.label_selector import LabelSelector, SelectorErr
 from agent.workloads.kubernetes.options import KubernetesOptions, default_node
 from ebpf.compilation import CaptureOptions
 from otel_bridge.export_options import OtlpCompression, OtlpProtocol
+from otel_bridge.trust import DEFAULT_TRUSTED_PROXIES
 from parsers.limits import ParserLimits
 
 MAX_BODY_BYTES = 1_048_576
@@ -73,6 +75,17 @@ def _parse_selector(value: object) -> object:
         return parse_selector(value)
     except SelectorError as error:
         raise ValueError(f"should be a label selector, such as app=web ({error})") from None
+
+
+def _check_network(value: str) -> str:
+    try:
+        ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("should be an address or a network, for instance 10.0.0.0/8 or fd00::1") from None
+    return value
+
+
+Network = Annotated[str, AfterValidator(_check_network)]
 
 
 Selector = Annotated[LabelSelector, BeforeValidator(_parse_selector)]
@@ -188,6 +201,17 @@ class ContentSection(_Section):
     )
 
 
+class TrustSection(_Section):
+    """Which peers are believed when they say what client they act for."""
+
+    proxies: tuple[Network, ...] = Field(
+        default=DEFAULT_TRUSTED_PROXIES,
+        description="Addresses or networks of proxies. The client of a connection is the one that their PROXY"
+        " protocol header names; a peer on a Unix socket is always trusted. `Forwarded` and `X-Forwarded-For`"
+        " are not governed by this key yet.",
+    )
+
+
 class RedactionSection(_Section):
     """Credentials out of what is exported."""
 
@@ -287,6 +311,7 @@ class Configuration(_Section):
     kubernetes: KubernetesSection = KubernetesSection()
     tls: TlsSection = TlsSection()
     content: ContentSection = ContentSection()
+    trust: TrustSection = TrustSection()
     redaction: RedactionSection = RedactionSection()
     otlp: OtlpSection = OtlpSection()
     output: OutputSection = OutputSection()

@@ -67,6 +67,7 @@ def span_options(configuration: Configuration, environment: Mapping[str, str] = 
         known_methods=known_methods_from_environment(environment),
         redaction=configuration.redaction.enabled,
         redacted_names=configuration.redaction.names,
+        trusted_proxies=configuration.trust.proxies,
         **limits,
     )
 

@@ -26,6 +26,7 @@ from otel_bridge.addresses import (
 from otel_bridge.application import add_application_attributes
 from otel_bridge.clock import ClockOffset
 from otel_bridge.message_text import FieldReader, Fields, decode_value, read_content
+from otel_bridge.prologue import add_prologue_attributes, tunnel_end
 from otel_bridge.redaction import Redactor
 from otel_bridge.request_target import RequestTarget, TargetReader
 from otel_bridge.routes import infer_route
@@ -41,6 +42,7 @@ from otel_bridge.span_events import (
     build_websocket_events,
 )
 from otel_bridge.trace_context import SAMPLED, IdGenerator, read_trace_context
+from otel_bridge.trust import DEFAULT_TRUSTED_PROXIES, ProxyClaim, TrustedPeers
 from parsers.exchange import Body, GrpcCall, HttpExchange, HttpResponse, Incomplete, WebSocketSession
 
 KNOWN_METHODS = frozenset(
@@ -92,12 +94,15 @@ class SpanOptions:
     redacted_names: tuple[str, ...] = ()
     """Names of headers, parameters, fields and members that are credentials besides those known by
     themselves."""
+    trusted_proxies: tuple[str, ...] = DEFAULT_TRUSTED_PROXIES
+    """Addresses and networks of peers that are believed when they say for whom they act."""
     redactor: Redactor | None = field(init=False, default=None, compare=False)
     request_fields: FieldReader = field(init=False, compare=False, repr=False)
     response_fields: FieldReader = field(init=False, compare=False, repr=False)
     targets: TargetReader = field(init=False, compare=False, repr=False)
     events: EventOptions = field(init=False, compare=False, repr=False)
     calls: CallReader = field(init=False, compare=False, repr=False)
+    trusted_peers: TrustedPeers = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         redactor = Redactor(self.redacted_names) if self.redaction else None
@@ -111,6 +116,7 @@ class SpanOptions:
             ("targets", TargetReader(redactor)),
             ("events", events),
             ("calls", CallReader(redactor)),
+            ("trusted_peers", TrustedPeers(self.trusted_proxies)),
         ):
             object.__setattr__(self, name, value)
 
@@ -181,7 +187,11 @@ def build_span(
         redacted += count
 
     name = _add_outline(attributes, exchange, options.known_methods)
-    redacted += _add_addresses(attributes, exchange, kind, fields, target, options.redactor)
+    prologue = exchange.prologue
+    claim = None
+    if prologue is not None and prologue.proxy_headers:
+        claim = options.trusted_peers.select_claim(prologue.proxy_headers, exchange.socket)
+    redacted += _add_addresses(attributes, exchange, kind, fields, target, options.redactor, claim)
     user_agent = request_headers.get("http.request.header.user-agent")
     if user_agent is not None:
         attributes["user_agent.original"] = user_agent[0]
@@ -240,6 +250,10 @@ def build_span(
         attributes["wirespan.incomplete"] = exchange.incomplete.value
     if exchange.socket.tls is not None:
         attributes["wirespan.tls"] = exchange.socket.tls
+    if prologue is not None:
+        redacted += add_prologue_attributes(
+            attributes, prologue, claim, options.redactor, is_server=kind is SpanKind.SERVER
+        )
     if anomalies:
         attributes["wirespan.anomalies"] = anomalies
     if redacted:
@@ -320,11 +334,17 @@ def _add_addresses(
     fields: Fields,
     target: RequestTarget | None,
     rules: Redactor | None,
+    claim: ProxyClaim | None,
 ) -> int:
-    """Add URL, server and client; return how many values were redacted."""
+    """Add URL, server and client; return how many values were redacted.
+
+    `claim` is what a proxy said in front of HTTP, None when none did. It counts for a server that trusts it.
+    """
     socket = exchange.socket
     host = fields.get("host")
-    scheme = "http" if socket.tls is None else "https"
+    claimed = claim.header if claim is not None and claim.is_trusted and kind is SpanKind.SERVER else None
+    scheme = "http" if socket.tls is None and (claimed is None or not claimed.tls) else "https"
+    own_name = socket.server_name or (None if claimed is None else claimed.authority)
     if (request := exchange.request) is not None:
         # HTTP/2 says in pseudo-fields what HTTP/1 leaves to Host and to the connection (RFC 9113 §8.3.1).
         if request.authority is not None:
@@ -333,23 +353,31 @@ def _add_addresses(
             scheme = decode_value(request.scheme)
     redacted = 0
     if kind is SpanKind.SERVER:
-        server = _server(target, host, socket.server_name or socket.local_address, socket.local_port)
+        end = own_name or socket.local_address, socket.local_port
+    else:
+        end = own_name or socket.remote_address, socket.remote_port
+    if exchange.prologue is not None:
+        # Inside a tunnel the socket's other end is the proxy's and not that of the server.
+        end = tunnel_end(exchange.prologue) or end
+    server = _server(target, host, *end)
+    if kind is SpanKind.SERVER:
         # CONNECT asks for a tunnel, not for a resource; its authority is in server.address and server.port.
         if target is not None and target.path:
             attributes["url.scheme"] = forwarded_scheme(fields) or target.scheme or scheme
             attributes["url.path"] = target.path
             if target.query:
                 attributes["url.query"] = target.query
-    else:
-        server = _server(target, host, socket.server_name or socket.remote_address, socket.remote_port)
-        if target is not None and target.path:
-            redacted = _add_url_full(attributes, target, scheme, host, server, rules)
+    elif target is not None and target.path:
+        redacted = _add_url_full(attributes, target, scheme, host, server, rules)
     if server is not None:
         attributes["server.address"] = server.host
         if server.port is not None:
             attributes["server.port"] = server.port
     if kind is SpanKind.SERVER:
-        address, port = forwarded_client(fields) or (socket.remote_address, socket.remote_port)
+        address, port = socket.remote_address, socket.remote_port
+        if claimed is not None and (claimed.source_address is not None or not claimed.is_whole):
+            address, port = claimed.source_address, claimed.source_port
+        address, port = forwarded_client(fields) or (address, port)
         if address:
             attributes["client.address"] = address
             if port is not None:

@@ -1,7 +1,8 @@
 """What is the same for every connection, whatever is spoken over it: its streams, its times, its end.
 
-Owns the order of both directions' bytes, the role, and when a connection is over. It must not look into the
-bytes: a subclass for each protocol does, and it has no clock: time is that of the events.
+Owns the order of both directions' bytes, the role, when a connection is over, and taking headers of the PROXY
+protocol off its beginning. It must not look into the bytes behind them: a subclass for each protocol does,
+and it has no clock: time is that of the events.
 
 Contract: a subclass gets in-order pieces through `_add` and reads on in `_pump`; what it has completed comes
 out of `_take_out`. When a connection goes over to another protocol, `successor` is set: whoever holds the
@@ -17,6 +18,8 @@ from typing import Final
 from ebpf.events import Direction, EventKind, Role, SocketEvent, SocketInfo
 from parsers.exchange import HttpExchange, Incomplete
 from parsers.limits import ParserLimits
+from parsers.prologue import Prologue, add_headers
+from parsers.proxy_protocol import HeaderReader, may_begin_header
 from parsers.stream import ByteStream, Piece
 
 NEVER_NS: Final = 1 << 63
@@ -44,7 +47,10 @@ class Connection(ABC):
 
     __slots__ = (
         "_counts",
+        "_header_direction",
+        "_header_reader",
         "_limits",
+        "_may_have_header",
         "accounted_bytes",
         "alarm_ktime_ns",
         "asked_ktime_ns",
@@ -55,6 +61,7 @@ class Connection(ABC):
         "is_ignored",
         "last_ktime_ns",
         "needs_attention",
+        "prologue",
         "role",
         "socket",
         "streams",
@@ -91,6 +98,12 @@ class Connection(ABC):
         """Time of the latest event."""
         self.closed_ktime_ns: int | None = None
         """When it was closed; bytes received before may still be read afterwards."""
+        self.prologue: Prologue | None = None
+        """What stood in front of what is spoken; None when nothing did."""
+        self._header_reader: HeaderReader | None = None
+        """While a direction begins with a header of the PROXY protocol, or may."""
+        self._header_direction = _INGRESS
+        """The direction that it reads."""
         if isinstance(origin, Connection):
             self.role = origin.role
             self.streams = origin.streams
@@ -99,10 +112,14 @@ class Connection(ABC):
             self.accounted_bytes = origin.accounted_bytes
             self.alarm_ktime_ns = origin.alarm_ktime_ns
             self.asked_ktime_ns = origin.asked_ktime_ns
+            self.prologue = origin.prologue
+            self._may_have_header = False
         else:
             begins_at = None if origin.kind is _DATA and origin.position > 0 else 0
             self.streams = (ByteStream(limits, counts, begins_at), ByteStream(limits, counts, begins_at))
             self.last_ktime_ns = origin.ktime_ns
+            self._may_have_header = not begins_late(origin)
+            """A header may still come; False as soon as anything else came in the direction of requests."""
 
     @property
     @abstractmethod
@@ -144,7 +161,7 @@ class Connection(ABC):
             stream = self.streams[direction]
             pieces = stream.receive(event) if kind is _DATA else stream.end(event)
             if pieces:
-                self._add(direction, pieces)
+                self._receive(direction, pieces)
                 self._pump(event.ktime_ns)
         if kind is _CLOSED and self.closed_ktime_ns is None:
             self.closed_ktime_ns = event.ktime_ns
@@ -157,9 +174,14 @@ class Connection(ABC):
         for direction in (_INGRESS, _EGRESS):
             pieces = self.streams[direction].expire(ktime_ns)
             if pieces:
-                self._add(direction, pieces)
+                self._receive(direction, pieces)
                 self._pump(ktime_ns)
+            if self.successor is not None:
+                # What the other direction waits for is the successor's.
+                return self._take_out()
         self._expire(ktime_ns)
+        if self.successor is not None:
+            return self._take_out()
         closed = self.closed_ktime_ns
         if closed is not None and ktime_ns - closed >= self._limits.close_grace_ns:
             return self.finish(Incomplete.CLOSED)
@@ -169,11 +191,15 @@ class Connection(ABC):
     def finish(self, cause: Incomplete) -> list[HttpExchange]:
         """End the connection: return what is pending, flagged."""
         self.is_finished = True
-        if self.is_ignored:
-            return self._take_out()
-        for direction in (_INGRESS, _EGRESS):
-            self._add(direction, self.streams[direction].drain())
-        self._pump(self.last_ktime_ns)
+        if self.successor is None:
+            if self.is_ignored:
+                return self._take_out()
+            for direction in (_INGRESS, _EGRESS):
+                self._receive(direction, self.streams[direction].drain())
+            if (reader := self._header_reader) is not None:
+                self._header_reader = None
+                self._add(self._header_direction, reader.give_up())
+            self._pump(self.last_ktime_ns)
         if self.successor is not None:
             # The last bytes changed the protocol, and nobody will put the successor in this one's place.
             return self._take_out() + self.successor.begin() + self.successor.finish(cause)
@@ -183,12 +209,55 @@ class Connection(ABC):
     def ignore(self) -> None:
         """Drop everything and read nothing more of this connection."""
         self.is_ignored = True
+        self._header_reader = None
         self._drop()
         self.streams = (
             ByteStream(self._limits, self._counts, None),
             ByteStream(self._limits, self._counts, None),
         )
         self._take_stock()
+
+    def _receive(self, direction: Direction, pieces: list[Piece]) -> None:
+        """Take the next pieces of one direction, and read what is no header of the PROXY protocol."""
+        if self._may_have_header:
+            pieces = self._take_off_headers(direction, pieces)
+        if pieces:
+            self._add(direction, pieces)
+
+    def _take_off_headers(self, direction: Direction, pieces: list[Piece]) -> list[Piece]:
+        """Return the pieces without the headers that the direction begins with, if it does.
+
+        Only the direction of requests can; as long as that is not known either one may.
+        """
+        reader = self._header_reader
+        if not pieces:
+            return pieces
+        if reader is None:
+            role = self.role
+            if role is not _UNKNOWN and (direction is _EGRESS) != (role is Role.CLIENT):
+                return pieces
+            count = sum([len(piece.data) + piece.gap for piece in pieces])
+            if self.streams[direction].position != count or not may_begin_header(pieces[0]):
+                self._may_have_header = role is _UNKNOWN
+                return pieces
+            reader = self._header_reader = HeaderReader(self._limits, self._counts)
+            self._header_direction = direction
+        elif direction is not self._header_direction:
+            return pieces
+        known = len(reader.headers)
+        rest = reader.take(pieces)
+        if len(reader.headers) > known:
+            self.prologue = add_headers(self.prologue, reader.headers[known:])
+            self._note_prologue(self.prologue)
+        if reader.is_over:
+            self._header_reader = None
+            self._may_have_header = False
+        return rest
+
+    @property
+    def _header_bytes(self) -> int:
+        """Bytes held of what may become a header."""
+        return 0 if self._header_reader is None else self._header_reader.held_bytes
 
     @property
     def _is_waiting(self) -> bool:
@@ -199,6 +268,10 @@ class Connection(ABC):
     @abstractmethod
     def _take_role(self, role: Role) -> None:
         """Learn who opened the connection."""
+
+    @abstractmethod
+    def _note_prologue(self, prologue: Prologue) -> None:
+        """Learn what stood in front; no exchange was completed before."""
 
     @abstractmethod
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from ebpf.events import Direction, Missing, Role, SocketInfo
+from parsers.prologue import Prologue
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Fields in wire order; names as sent, values without white space around, obs-fold already one space. A tuple
@@ -312,3 +313,5 @@ class HttpExchange:
     """What was understood of its content; None when nothing was, or it is plain HTTP."""
     pushed: bool = False
     """The server promised the request (HTTP/2 PUSH_PROMISE): no client sent it."""
+    prologue: Prologue | None = None
+    """What stood in front of HTTP on the connection; None when nothing did, or it was not seen."""

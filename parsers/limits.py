@@ -72,6 +72,13 @@ class ParserLimits:
     max_http2_content: int = 8_388_608
     """Body content, and messages in it, held for all streams of one connection; beyond it bodies are cut, and
     messages just counted. 64 whole bodies."""
+    max_proxy_header: int = 16_384
+    """A header of the PROXY protocol, version 2. HAProxy reads one buffer, 16 KiB; nginx 4 KiB."""
+    max_tunnel_start: int = 16_384
+    """Bytes held of the beginning of a tunnel, both directions together, until it is known what is spoken in
+    it. Servers take request lines of 8 to 16 KiB."""
+    max_tunnels: int = 4
+    """Tunnels inside one another that are looked into. Chains of two proxies are seen, of three hardly."""
     max_grpc_messages: int = 64
     """Messages kept of one direction of a gRPC call; the rest is counted. Empty ones cost no body content,
     and a stream may bring any number."""

@@ -10,6 +10,7 @@ from parsers.exchange import HttpExchange, HttpResponse
 from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
+from parsers.tunnel import TunnelConnection
 from parsers.websocket.connection import WebSocketConnection
 from parsers.websocket.dialogue import opens_websocket
 
@@ -21,11 +22,12 @@ def choose_successor(
     handshake: HttpExchange | None,
     unread: tuple[list[Piece], list[Piece]],
 ) -> Connection | None:
-    """Return what reads the connection from here on; None when nobody understands it.
+    """Return what reads the connection from here on; None when nothing in it will be looked at.
 
-    `handshake` is the exchange that switched the protocol, which the successor then has to emit; None when
-    the client just began with the preface of HTTP/2. `unread` are the pieces behind it, by direction; the
-    preface is among them.
+    `handshake` is the exchange that switched the protocol; None when the client just began with the preface
+    of HTTP/2. The successor has to emit it, unless it is a tunnel: what a tunnel carries is no part of the
+    exchange that set it up. `unread` are the pieces behind the handshake, by direction; the preface is
+    among them.
     """
     if handshake is None:
         return Http2Connection(connection, limits, counts, joined_late=False, unread=unread)
@@ -38,7 +40,11 @@ def choose_successor(
         return Http2Connection(
             connection, limits, counts, joined_late=False, unread=unread, handshake=handshake
         )
-    return None
+    known = connection.prologue
+    if known is not None and len(known.tunnels) >= limits.max_tunnels:
+        counts["tunnels_unjudged"] += 1
+        return None
+    return TunnelConnection(connection, limits, counts, handshake, unread)
 
 
 def opens_http2(response: HttpResponse) -> bool:

@@ -73,6 +73,11 @@ class ByteStream:
         return bool(self._held)
 
     @property
+    def position(self) -> int:
+        """Where the pieces that came out so far end; 0 as long as none did."""
+        return self._next or 0
+
+    @property
     def is_untouched(self) -> bool:
         """Whether nothing came in this direction so far, not even a gap."""
         return not self._next and not self._held

@@ -190,9 +190,16 @@ class ConnectionTracker:
         return Http1Connection(event, self._limits, self._counts)
 
     def _succeed(self, identity: int, successor: Connection) -> tuple[Connection, list[HttpExchange]]:
-        """Put what the connection goes over to in its place; return it and what it completes at once."""
+        """Put what the connection goes over to in its place; return it and what it completes at once.
+
+        What is unread already may end that again: a request inside a tunnel may set up the next one.
+        """
+        exchanges = successor.begin()
+        while successor.successor is not None:
+            successor = successor.successor
+            exchanges = exchanges + successor.begin()
         self._connections[identity] = successor
-        return successor, successor.begin()
+        return successor, exchanges
 
     def _set_alarm(self, identity: int, connection: Connection, due_ktime_ns: int) -> None:
         connection.alarm_ktime_ns = due_ktime_ns

@@ -28,8 +28,10 @@ from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
 from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide, detect_side
 from parsers.http1.tail_end import TailEnds
 from parsers.limits import ParserLimits
+from parsers.prologue import Prologue
 from parsers.protocol_switch import choose_successor
 from parsers.stream import NOTHING_MISSING, Piece
+from parsers.tunnel import TunnelConnection
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
 _DATA: Final = EventKind.DATA
@@ -61,23 +63,46 @@ class Http1Connection(Connection):
         "_undecided",
     )
 
-    def __init__(self, event: SocketEvent, limits: ParserLimits, counts: dict[str, int]) -> None:
-        super().__init__(event, limits, counts)
-        joined_late = begins_late(event)
+    def __init__(
+        self,
+        origin: SocketEvent | Connection,
+        limits: ParserLimits,
+        counts: dict[str, int],
+        *,
+        joined_late: bool | None = None,
+        unread: tuple[list[Piece], list[Piece]] = ([], []),
+    ) -> None:
+        """Begin with the first event of a connection, or take over from a tunnel.
+
+        Args:
+            origin: The event, or the connection that was a tunnel.
+            limits: Bounds.
+            counts: The tracker's counters, added to here.
+            joined_late: The beginning was not seen; None: the event tells.
+            unread: What the tunnel left unread, by direction.
+
+        """
+        super().__init__(origin, limits, counts)
+        if joined_late is None:
+            joined_late = not isinstance(origin, Connection) and begins_late(origin)
         self._undecided: tuple[list[Piece], list[Piece]] | None = ([], [])
         self._response_side = ResponseSide()
         self._requests = DirectReader(RequestSide(limits), limits, counts, joined_late=joined_late)
         self._responses = DirectReader(self._response_side, limits, counts, joined_late=joined_late)
         self._readers: tuple[DirectReader[HttpRequest] | DirectReader[HttpResponse], ...] = ()
-        self._pairing = Pairing(event.connection_id, event.socket, limits, counts, joined_late=joined_late)
+        self._pairing = Pairing(self.connection_id, self.socket, limits, counts, joined_late=joined_late)
+        self._pairing.prologue = self.prologue
         self._tail_ends = TailEnds(self._requests, self._responses, self._pairing, limits, counts)
         self._joining_response = joined_late
         self._releasing = False
         self._stalled_since_ktime_ns: int | None = None
         self._expected: Direction | None = None
         """Direction of which the next bytes may be read directly; None when the long way is needed."""
-        if event.role is not _UNKNOWN:
-            self._take_role(event.role)
+        if origin.role is not _UNKNOWN:
+            self._take_role(origin.role)
+        for direction in (_INGRESS, _EGRESS):
+            if unread[direction]:
+                self._add(direction, unread[direction])
 
     @property
     def is_in_message(self) -> bool:
@@ -133,6 +158,9 @@ class Http1Connection(Connection):
     def _take_out(self) -> list[HttpExchange]:
         return self._pairing.take_out()
 
+    def _note_prologue(self, prologue: Prologue) -> None:
+        self._pairing.prologue = prologue
+
     def _read_directly(self, event: SocketEvent) -> None:
         """Read the bytes that were expected; what comes of it is the same as by `_add` and `_pump`."""
         direction = event.direction
@@ -140,7 +168,7 @@ class Http1Connection(Connection):
         outcome = reader.read_directly(event.payload, event.ktime_ns, event.tgid)
         if outcome is None:
             piece = Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)
-            self._add(direction, [piece])
+            self._receive(direction, [piece])
             self._pump(event.ktime_ns)
             self._take_stock()
             return
@@ -188,6 +216,7 @@ class Http1Connection(Connection):
             + requests.buffered_bytes
             + responses.buffered_bytes
             + (pairing.buffered_bytes if pairing.turns or pairing.on_probation else 0)
+            + self._header_bytes
         )
         self._expected = None
         if not (
@@ -196,6 +225,7 @@ class Http1Connection(Connection):
             or requests.has_input
             or responses.has_input
             or self._undecided is not None
+            or self._header_reader is not None
             or self.is_ignored
         ):
             self._expect_next()
@@ -418,7 +448,8 @@ class Http1Connection(Connection):
         responses = self._responses.take_unread()
         unread = (responses, requests) if self.role is _CLIENT else (requests, responses)
         self.successor = choose_successor(self, self._limits, self._counts, handshake, unread)
-        if self.successor is None and handshake is not None:
+        is_over = self.successor is None or isinstance(self.successor, TunnelConnection)
+        if is_over and handshake is not None:
             pairing.emit(handshake)
         pairing.give_up(Incomplete.LOST_BYTES)
         if self.successor is None:

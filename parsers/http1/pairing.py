@@ -43,6 +43,7 @@ from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.message import Message
 from parsers.http1.probation import Probation
 from parsers.limits import ParserLimits
+from parsers.prologue import Prologue
 
 
 class Step(Enum):
@@ -85,6 +86,7 @@ class Pairing:
         "_pipelining_seen",
         "_probation",
         "_socket",
+        "prologue",
         "role",
         "step",
         "turns",
@@ -107,6 +109,8 @@ class Pairing:
         self._pipelining_seen = False
         self._doubt_may_end = False
         self._out: list[HttpExchange] = []
+        self.prologue: Prologue | None = None
+        """Set from outside: what stood in front of HTTP on the connection."""
         self.role = Role.UNKNOWN
         self.step = _ALTERNATING if joined_late else _CERTAIN
         self.turns: deque[Turn] = deque()
@@ -368,5 +372,6 @@ class Pairing:
                 incomplete,
                 tuple(dict.fromkeys(anomalies)) if anomalies else (),
                 response is not None and response.tunnel,
+                prologue=self.prologue,
             )
         )

@@ -17,6 +17,7 @@ from parsers.exchange import HttpExchange, Incomplete
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.session import Http2Session
 from parsers.limits import ParserLimits
+from parsers.prologue import Prologue
 from parsers.stream import NOTHING_MISSING, Piece
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
@@ -48,6 +49,7 @@ class Http2Connection(Connection):
     ) -> None:
         super().__init__(origin, limits, counts)
         self._builder = ExchangeBuilder(self.connection_id, self.socket, limits, counts)
+        self._builder.prologue = self.prologue
         self._session = Http2Session(self._builder, limits, counts, joined_late=joined_late)
         self._unread = (list(unread[_INGRESS]), list(unread[_EGRESS]))
         if handshake is not None:
@@ -77,6 +79,7 @@ class Http2Connection(Connection):
             event.kind is not _DATA
             or self.is_ignored
             or self.role is _UNKNOWN
+            or self._may_have_header
             or not self.streams[direction].follow(event)
         ):
             return super().feed(event)
@@ -109,11 +112,16 @@ class Http2Connection(Connection):
     def _take_out(self) -> list[HttpExchange]:
         return self._builder.take_out()
 
+    def _note_prologue(self, prologue: Prologue) -> None:
+        self._builder.prologue = prologue
+
     def _take_stock(self) -> None:
         session = self._session
         table = session.table
         first, second = self.streams
-        self.held_bytes = first.held_bytes + second.held_bytes + session.count_held_bytes()
+        self.held_bytes = (
+            first.held_bytes + second.held_bytes + session.count_held_bytes() + self._header_bytes
+        )
         self.needs_attention = table.open_halves > 0 or (
             session.is_in_message or table.is_waiting or self._is_waiting
         )

@@ -18,6 +18,7 @@ from parsers.exchange import Body, HttpExchange, Incomplete
 from parsers.http2.dialogues import may_be_tapped, open_dialogue
 from parsers.http2.stream import Http2Stream, StreamHalf, build_request, build_response
 from parsers.limits import ParserLimits
+from parsers.prologue import Prologue
 
 _SWITCHED: Final = (101,)
 _RESET: Final = Incomplete.RESET
@@ -28,7 +29,7 @@ _ENDS_STREAM: Final = (None, Incomplete.CLOSED, Incomplete.RESET)
 class ExchangeBuilder:
     """Makes the exchanges of one connection. `counts` are the tracker's counters, added to here."""
 
-    __slots__ = ("_connection_id", "_counts", "_limits", "_out", "_socket")
+    __slots__ = ("_connection_id", "_counts", "_limits", "_out", "_socket", "prologue")
 
     def __init__(
         self, connection_id: int, socket: SocketInfo, limits: ParserLimits, counts: dict[str, int]
@@ -38,6 +39,8 @@ class ExchangeBuilder:
         self._limits = limits
         self._counts = counts
         self._out: list[HttpExchange] = []
+        self.prologue: Prologue | None = None
+        """Set from outside: what stood in front of HTTP on the connection."""
 
     def take_out(self) -> list[HttpExchange]:
         """Return the exchanges made since the last call."""
@@ -129,6 +132,7 @@ class ExchangeBuilder:
                 stream.tunnel,
                 None if stream.dialogue is None else stream.dialogue.build(request_record, response_record),
                 stream.stream_id % 2 == 0,
+                self.prologue,
             )
         )
 

@@ -15,6 +15,7 @@ from parsers.connection import Connection
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpResponse, Incomplete
 from parsers.limits import ParserLimits
+from parsers.prologue import Prologue
 from parsers.stream import Piece
 from parsers.websocket.dialogue import WebSocketDialogue
 
@@ -54,6 +55,9 @@ class WebSocketConnection(Connection):
         it ends with a call.
         """
         return self._dialogue.is_in_message or self._one_way_bytes > self._limits.max_header_block // 2
+
+    def _note_prologue(self, prologue: Prologue) -> None:
+        """Do nothing: the handshake has it."""
 
     def _take_role(self, role: Role) -> None:
         """Do nothing: the handshake told the role."""

@@ -42,16 +42,16 @@ class Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
 
 
-def main() -> None:
+def main(handler: type[Handler] = Handler) -> None:
     address = sys.argv[1]
     if "/" in address:
         Server.address_family = socket.AF_UNIX
-        Handler.disable_nagle_algorithm = False
-        server = Server(address, Handler)  # type: ignore[arg-type]  # the address of that family
+        handler.disable_nagle_algorithm = False
+        server = Server(address, handler)  # type: ignore[arg-type]  # the address of that family
         port = 0
     else:
         Server.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        server = Server((address, 0), Handler)
+        server = Server((address, 0), handler)
         port = server.server_address[1]
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()

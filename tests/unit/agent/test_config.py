@@ -7,9 +7,11 @@ from pydantic import ValidationError
 
 from agent.config import Configuration, ListenAddress
 from agent.config_reference import key_table
+from agent.outputs import span_options
 from agent.selection_rules import CaptureDirection
 from agent.workloads.kubernetes.capture_rules import CaptureDefault
 from ebpf.events import Policy
+from otel_bridge.trust import DEFAULT_TRUSTED_PROXIES
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
 
@@ -166,3 +168,16 @@ def test_programs_whose_tls_is_left_alone_have_to_be_judged_unless_all_is() -> N
     without = configuration(tls={"enabled": False, "exclude_executables": ["vault"]})
     assert not without.capture_options().tls
     assert not without.selection_rules().judges
+
+
+@pytest.mark.parametrize("value", ["10.0.0.0/33", "load-balancer", "", "10.0.0.0/8/8"])
+def test_a_trusted_proxy_is_an_address_or_a_network(value: str) -> None:
+    with pytest.raises(ValidationError, match="should be an address or a network"):
+        configuration(trust={"proxies": [value]})
+
+
+def test_trusted_proxies_reach_the_spans() -> None:
+    assert span_options(configuration(), {}).trusted_proxies == DEFAULT_TRUSTED_PROXIES
+    given = configuration(trust={"proxies": ["203.0.113.0/24", "fd00::1"]})
+    assert span_options(given, {}).trusted_proxies == ("203.0.113.0/24", "fd00::1")
+    assert span_options(configuration(trust={"proxies": []}), {}).trusted_proxies == ()
