@@ -36,7 +36,7 @@ def test_connections_do_not_mix() -> None:
 
 def test_a_closed_connection_is_finished_after_the_grace() -> None:
     tracker = ConnectionTracker(ParserLimits())
-    talk = Conversation()
+    talk = Conversation(role=Role.CLIENT)
     talk.request(GET)
     talk.close()
     feed(tracker, talk)
