@@ -244,7 +244,11 @@ class Pairing:
         if len(turns) > self._limits.max_pending_messages:
             # Giving up only the oldest would shift every later pair by one.
             self._counts["pending_overflows"] += 1
-            is_one_sided = self.answered_unseen and not self._response_seen and not self._pipelining_seen
+            is_one_sided = (
+                self.answered_unseen
+                and not self._response_seen
+                and (not self._pipelining_seen or self._cause is Incomplete.ONE_SIDE)
+            )
             self._pipelining_seen = True
             self.become_unsure(Incomplete.ONE_SIDE if is_one_sided else Incomplete.LOST_BYTES)
             newest = turns.pop()
@@ -431,7 +435,12 @@ class Pairing:
             if not response.done:
                 response.fail(cause or Incomplete.CLOSED, limits)
             answered = response.failure is None and not response.tunnel
-            if request is not None and incomplete is Incomplete.CLOSED and answered and not turn.cut_by_client:
+            if (
+                request is not None
+                and incomplete is Incomplete.CLOSED
+                and answered
+                and not turn.cut_by_client
+            ):
                 # RFC 9110 §15.5.14: a server that has answered may close before it has the whole request.
                 incomplete = None
                 was_awaited = b"expect" in request.fields.framing and not request.size and not turn.interim

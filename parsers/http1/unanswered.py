@@ -1,28 +1,25 @@
-"""What the end of a connection says of requests that no response was seen of.
+"""What the end of a connection says of requests without a response.
 
-Owns one question: was it seen that the requests failed, or was merely no answer seen? A server may answer in
-a way that passes no captured call, and then nothing is known of its answers. This module must not end
-anything: `connection` does, and flags what is open with the cause that it gets here.
+Owns one question: was it seen that they failed, or was merely no answer seen? A program may move bytes in a
+way that passes no captured call, and then nothing is known of them. This module must not end anything:
+`connection` does, and flags what is open with the cause that it gets here.
 
 Contract: `Incomplete.CLOSED` only where the failure was seen, else `Incomplete.ONE_SIDE`. The first row that
-fits counts. *Left out* means that neither a byte of the responses' direction was seen nor a gap in it.
+fits counts. `left out` means that neither a byte of the responses' direction was seen, nor a gap in it.
 
-| responses' direction | what else | cause | because |
-|---|---|---|---|
-| not left out | | closed | its calls are captured, and there was no answer among them |
-| left out | a request in a later call than the one before it, none ever in the same call | one_side | a client \
-that sends one request at a time had its answer before: answers pass unseen here |
-| left out, of a TLS session | | closed | a library is probed in both directions or in none |
-| its end was read, on the client's socket | | closed | a captured read returned 0 in place of an answer |
-| it ended, on the server's socket | the requests had not ended | closed | the server left the client waiting |
-| it ended, on the server's socket | the requests had ended before | one_side | the client left: content, or \
-tired of waiting |
-| left out, no end of it | client's socket, no end of the requests either | closed | the connection was reset \
-while the client waited |
-| left out, no end of it | anything else | one_side | the client left, as above |
+| responses' direction | besides | cause |
+|---|---|---|
+| not left out | | closed: its bytes are captured, and no answer is among them |
+| left out | a request in a later call than an open one, never in the same | one_side: answers pass unseen |
+| left out | a TLS session | closed: a library is probed in both directions |
+| its end was read by the client | | closed: a captured read found the end in place of an answer |
+| the server ended it | the client had not ended its own | closed: the server left the client waiting |
+| the server ended it | the client had | one_side: the client left, with its answer or tired of waiting |
+| has no end, at the client | the requests have none either | closed: a reset while the client waited |
+| has no end | anything else | one_side: the client left, as above |
 
-A captured end of a direction that was left out stands at position 0: at any other, bytes had passed, which is
-a gap and not left out.
+The second row is sure for a client that sends one request at a time: it had the answer to the one before.
+The end of a direction that was left out stands at position 0: any other position shows a gap before it.
 """
 
 from __future__ import annotations
@@ -66,8 +63,6 @@ def judge_unanswered(
         return Incomplete.ONE_SIDE
     if is_tls:
         return Incomplete.CLOSED
-    if is_client:
-        failed = ends.responses or not ends.requests
-    else:
-        failed = ends.responses_first
+    has_reset = not ends.requests
+    failed = ends.responses or has_reset if is_client else ends.responses_first
     return Incomplete.CLOSED if failed else Incomplete.ONE_SIDE

@@ -119,7 +119,9 @@ def test_the_status_follows_the_conventions(
         error = "connection_closed"
     elif incomplete is Incomplete.RESET:
         error = "_OTHER"
-    elif incomplete is not Incomplete.UNSOLICITED and status is not None and status >= (500 if role is Role.SERVER else 400):
+    elif incomplete is Incomplete.UNSOLICITED:
+        error = None
+    elif status is not None and status >= (500 if role is Role.SERVER else 400):
         error = str(status)
     assert span.is_error is (error is not None)
     assert span.attributes.get("error.type") == error

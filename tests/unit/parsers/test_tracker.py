@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ebpf.events import Missing, SocketEvent
+from ebpf.events import Missing, Role, SocketEvent
 from parsers.counters import COUNTERS, INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, Incomplete
 from parsers.http1.connection import Http1Connection
