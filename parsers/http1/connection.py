@@ -28,7 +28,7 @@ from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
 from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide, detect_side
 from parsers.http1.tail_end import TailEnds
 from parsers.http1.unanswered import Ends, judge_unanswered
-from parsers.http1.unsolicited import REQUEST_TIMEOUT, UNSOLICITED_STATUSES, closes_connection
+from parsers.http1.unsolicited import UNSOLICITED_STATUSES, may_be_unsolicited
 from parsers.limits import ParserLimits
 from parsers.protocol_switch import choose_successor
 from parsers.stream import NOTHING_MISSING, Piece
@@ -453,21 +453,14 @@ class Http1Connection(Connection):
             pairing.finish_response(inferred=False)
 
     def _may_be_unsolicited(self, message: Message[HttpResponse], *, requests_seen: bool) -> bool:
-        """Whether a server may have sent this response, of such a status, without a request.
-
-        Not where a request may be missing: after a loss, behind a jump, or before a late join. And only where
-        the server goes: it says so, or the direction ends.
-        """
+        """Whether a server may have sent a response without a request, and no request may be missing."""
         joined = requests_seen and self._pairing.alternates_since_late_join
         requests = self.streams[_EGRESS if self.role is _CLIENT else _INGRESS]
         if not (self._was_certain or joined) or requests.is_waiting:
             return False
-        return (
-            message.record.status == REQUEST_TIMEOUT
-            or closes_connection(message.fields, message.record.version)
-            or self._responses.is_ending
-            or self.closed_ktime_ns is not None
-        )
+        is_over = self._responses.is_ending or self.closed_ktime_ns is not None
+        record = message.record
+        return may_be_unsolicited(message.fields, record.version, record.status, is_over=is_over)
 
     def _leave_http(self, preface: bytes) -> None:
         """Go over to what is spoken from here on; `preface` was read as the head of a request."""
