@@ -7,7 +7,7 @@ import struct
 import sys
 import threading
 
-BUSY = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
+UNTIL_END = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
 KEPT = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlate"
 _RESET = struct.pack("ii", 1, 0)
@@ -24,16 +24,17 @@ def serve(connection: socket.socket) -> None:
     while data := connection.recv(65_536):
         path = data.split(b" ")[1]
         if path.startswith(b"/half"):
-            connection.sendall(BUSY + b"half")
+            connection.sendall(UNTIL_END + b"half")
         elif path.startswith(b"/kept"):
             connection.sendall(KEPT)
             continue
         elif path == b"/idle":
             connection.sendall(KEPT)
             connection.sendall(TIMED_OUT)
-        if path.endswith(b"reset"):
-            # Only once the client has what was sent, so that it is the end that is cut.
+        if path == b"/half-reset":
+            # Only once the client has what was sent, and says so: else the reset may overtake it.
             connection.recv(1)
+        if path.endswith(b"reset"):
             reset(connection)
             return
         connection.shutdown(socket.SHUT_WR)

@@ -57,7 +57,9 @@ def test_a_stream_that_its_server_did_not_take_failed(role: Role) -> None:
     assert span.attributes["error.type"] == span.attributes["wirespan.reset.code"] == "GOAWAY"
 
 
-@pytest.mark.parametrize("reset", [(ErrorCodes.CANCEL, False), (ErrorCodes.REFUSED_STREAM, False), (None, True)])
+@pytest.mark.parametrize(
+    "reset", [(ErrorCodes.CANCEL, False), (ErrorCodes.REFUSED_STREAM, False), (None, True)]
+)
 def test_a_client_that_takes_no_push_is_no_error(reset: tuple[int | None, bool]) -> None:
     given = exchange(Role.SERVER, request(), None)
     given.incomplete = Incomplete.RESET

@@ -114,9 +114,7 @@ def test_responses_of_which_nothing_was_seen_are_one_sided(ended: bool) -> None:
     if ended:
         talk.end_responses()
     events = [
-        event
-        for event in talk.events
-        if event.kind is not EventKind.DATA or event.direction is talk.requests
+        event for event in talk.events if event.kind is not EventKind.DATA or event.direction is talk.requests
     ]
     for event in events:
         if event.kind is EventKind.ENDED:
