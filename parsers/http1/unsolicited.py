@@ -21,8 +21,8 @@ UNSOLICITED_STATUSES: Final = frozenset({400, REQUEST_TIMEOUT, 503})
 def may_be_unsolicited(fields: Fields, version: str, status: int | None, *, is_over: bool) -> bool:
     """Whether a response without a request may be one of these.
 
-    `is_over` says that the direction or the connection ends behind it. Else the response has to say that it is
-    the last one (RFC 9112 §9.3).
+    `is_over` says that the direction or the connection ends behind it. Else the response has to say itself
+    that it is the last one (RFC 9112 §9.3).
     """
     if status not in UNSOLICITED_STATUSES:
         return False
