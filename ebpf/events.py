@@ -18,7 +18,10 @@ from typing import Protocol, TypeAlias
 
 
 class EventKind(IntEnum):
-    """What a socket event says. The values are those of `enum event_kind` in bpf/records.h."""
+    """What a socket event says.
+
+    The values are those of `enum record_kind` in bpf/records.h; UNJUDGED is DATA with RECORD_UNJUDGED.
+    """
 
     DATA = 1
     """A call moved `length` bytes; the first `len(payload)` of them are known."""
@@ -28,6 +31,9 @@ class EventKind(IntEnum):
     """`direction` is over at `position`: a read returned 0, shutdown, or this side's FIN."""
     CLOSED = 4
     """The connection reached TCP_CLOSE. Bytes already received may still be read afterwards."""
+    UNJUDGED = 5
+    """As DATA, of a connection that is not judged yet: it counts as DATA once OPENED follows for the same
+    connection, and else not at all."""
 
 
 class Direction(IntEnum):

@@ -1,4 +1,7 @@
-"""The first bytes by which the kernel side knows HTTP: the one list from which its C table is made."""
+"""The first bytes by which the kernel side knows HTTP at once: the one list from which its C table is made.
+
+Requests of other methods are known by their answer (bpf/connections.h).
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ anything between two questions: which bytes are first, and how often to ask, is 
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 from ebpf.http_prefixes import HTTP_PREFIXES
@@ -24,6 +25,9 @@ MAX_LEADING_FIELDS = 4
 """An HTTP/2 request has four fields before its ordinary ones."""
 
 _PREFIX_BYTES = 8
+_PROXY_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"  # of the PROXY protocol's second version
+# As far as bytes reach: a token (RFC 9110 section 5.6.2), white space and a visible byte.
+_REQUEST_LINE = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+(?:\Z|[ \t]+(?:\Z|[^\x00-\x20]))")
 _TLS_HANDSHAKE = b"\x16\x03"  # record type and major version (RFC 8446 section 5.1)
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 _END_STREAM = _ACK = 0x01
@@ -45,6 +49,8 @@ class Inference(Enum):
     HTTP2_FRAMES = "http2_frames"
     """Either end speaks HTTP/2."""
     TLS = "tls"
+    POSSIBLE_REQUEST = "possible_request"
+    """A request of a method that is not listed, or one behind a PROXY header: the answer decides."""
 
 
 _PREFIXES = (
@@ -55,6 +61,8 @@ _PREFIXES = (
 
 def infer(first: bytes) -> Inference:
     """Judge the first bytes of a direction, or of a message."""
+    if first and _PROXY_SIGNATURE.startswith(first[: len(_PROXY_SIGNATURE)]):
+        return Inference.NEED_MORE if len(first) < len(_PROXY_SIGNATURE) else Inference.POSSIBLE_REQUEST
     at = 0
     end = min(len(first), LEADING_BREAKS)
     while at < end and first[at] in b"\r\n":
@@ -65,7 +73,10 @@ def infer(first: bytes) -> Inference:
         if start.startswith(prefix):
             return meaning
         incomplete = incomplete or prefix.startswith(start)
-    return Inference.NEED_MORE if incomplete else Inference.NO_MATCH
+    if incomplete:
+        return Inference.NEED_MORE
+    possible = _REQUEST_LINE.match(first[at:JUDGED_BYTES])
+    return Inference.POSSIBLE_REQUEST if possible else Inference.NO_MATCH
 
 
 def infer_settings(first: bytes) -> Inference:

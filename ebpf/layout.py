@@ -58,11 +58,11 @@ PORT_OF_SET = struct.Struct("<HH")
 STREAM_STATE = struct.Struct("<QQQQQIIIIHHIII16s")
 """position, reported, lost_end, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, framed,
 header_length, keep_left, skip_left, kept, held."""
-CONNECTION = struct.Struct(f"<QQ9B7xQ{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
-"""id, seen_ktime_ns, verdict, role, joined_late, opened, closed, turn, turns, ended, missed, session,
-streams, socket."""
+CONNECTION = struct.Struct(f"<QQ10B6xQ{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
+"""id, seen_ktime_ns, verdict, role, joined_late, opened, closed, turn, turns, ended, missed, unjudged,
+session, streams, socket."""
 
-RECORD_JOINED_LATE, RECORD_PROVISIONAL = 1, 2
+RECORD_JOINED_LATE, RECORD_PROVISIONAL, RECORD_UNJUDGED = 1, 2, 4
 """Bits of `flags`."""
 
 _HEADER_BYTES = SOCKET_RECORD.size + SOCKET_FACTS.size
@@ -72,7 +72,9 @@ _FAMILY_UNKNOWN, _FAMILY_UNIX, _FAMILY_IPV4, _FAMILY_IPV6 = 0, 1, 2, 10
 _TLS_LIBRARIES = (None, "openssl", "gnutls", "go")
 """By `enum tls_library` of bpf/records.h."""
 
-_KINDS = (EventKind.DATA, *EventKind)  # from 1 on; 0 is refused before
+_KINDS = (EventKind.DATA, *EventKind)
+"""By `enum record_kind`, from 1 on; 0 is refused before. RECORD_UNJUDGED is the difference between DATA and
+UNJUDGED."""
 _DIRECTIONS = tuple(Direction)
 _ROLES = tuple(Role)
 _MISSING = tuple(Missing(bits) for bits in range(64))
@@ -236,12 +238,14 @@ class RecordDecoder:
             if len(payload) != payload_length:
                 raise LayoutError("cut socket record")
             info = self._sockets.get(connection_id)
-            if info is None:
+            if info is None and flags & RECORD_UNJUDGED:
+                info = _decode_socket(record, SOCKET_RECORD.size)  # judging adds to what is known of it
+            elif info is None:
                 info = self._remember(connection_id, self._decode_socket(record))
             elif info.family == "unknown":
                 info.become(self._decode_socket(record))
             return SocketEvent(
-                _KINDS[kind],
+                _KINDS[kind | flags & RECORD_UNJUDGED],
                 ktime_ns,
                 connection_id,
                 tgid,

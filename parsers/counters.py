@@ -13,6 +13,7 @@ COUNTERS: dict[str, str] = {
     "connections_http2": "connections that turned out to speak HTTP/2",
     "connections_quarantined": "connections given up because of a bug in the parsers",
     "connections_upgraded": "connections that left HTTP after 101 or CONNECT",
+    "unjudged_evicted": "connections whose first bytes were given up before an answer showed what they are",
     "requests": "request heads read",
     "responses": "final response heads read",
     "exchanges": "exchanges emitted",

@@ -37,6 +37,11 @@ class ParserLimits:
     """Connections tracked at once; the least recently active is finished and evicted."""
     max_total_buffer: int = 33_554_432
     """Bytes held by all connections together; beyond it the least recently active are evicted."""
+    max_unjudged_connections: int = 1_024
+    """Connections of which bytes wait until the answer shows whether they are HTTP; the oldest is given up.
+    An answer takes milliseconds, so this many requests of unlisted methods may be in flight."""
+    max_unjudged_buffer: int = 4_194_304
+    """Bytes that wait so, of all connections together: 4 KiB for each."""
     idle_ns: int = 300_000_000_000
     """A connection without an event for this long is finished: what is pending is emitted flagged."""
     close_grace_ns: int = 1_000_000_000

@@ -21,6 +21,7 @@ from parsers.exchange import HttpExchange, Incomplete
 from parsers.http1.connection import Http1Connection
 from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
+from parsers.unjudged import UnjudgedEvents
 
 QUIET_NS = 100_000_000
 """How long a connection in the middle of a message is quiet before its uncaptured tail is asked for."""
@@ -43,12 +44,13 @@ class ConnectionTracker:
         self._first_look_ns = min(QUIET_NS + 1, limits.reorder_ns, limits.close_grace_ns)
         self._awaiting: list[tuple[int, int]] = []
         self._buffered_bytes = 0
+        self._unjudged = UnjudgedEvents(limits, self._counts)
         self.last_bug: str | None = None
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes held for all connections together."""
-        return self._buffered_bytes
+        return self._buffered_bytes + self._unjudged.held_bytes
 
     @property
     def connection_count(self) -> int:
@@ -61,11 +63,20 @@ class ConnectionTracker:
         connections = self._connections
         connection = connections.get(identity)
         if connection is None:
-            if event.kind is EventKind.CLOSED or event.kind is EventKind.ENDED:
+            kind = event.kind
+            if kind is EventKind.CLOSED or kind is EventKind.ENDED:
+                return []
+            if kind is EventKind.UNJUDGED:
+                self._unjudged.hold(event)
                 return []
             connection = self._open(event)
             connections[identity] = connection
             self._counts["connections"] += 1
+            if kind is EventKind.OPENED and (waiting := self._unjudged.take(event)):
+                exchanges = self.feed(event)
+                for earlier in waiting:
+                    exchanges = exchanges + self.feed(earlier)
+                return exchanges
         else:
             connections.move_to_end(identity)
         try:
@@ -125,6 +136,7 @@ class ConnectionTracker:
         exchanges: list[HttpExchange] = []
         for identity, connection in list(self._connections.items()):
             exchanges += self._finish(identity, connection, Incomplete.STOPPED)
+        self._unjudged.clear()
         return self._complete(exchanges)
 
     def counters(self) -> dict[str, int]:

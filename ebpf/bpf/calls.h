@@ -138,8 +138,10 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     call->inode = descriptor.inode;
     call->tgid = tgid;
     call->policy = *policy;
-    continuations.call(ctx, connection && connection->verdict >= VERDICT_NOT_HTTP ? CONTINUE_TLS
-                                                                                  : CONTINUE_JUDGING);
+    continuations.call(ctx, connection && connection->verdict >= VERDICT_NOT_HTTP &&
+                                    !awaits_answer(connection, movement->direction)
+                                ? CONTINUE_TLS
+                                : CONTINUE_JUDGING);
     return 0;
 }
 

@@ -8,9 +8,13 @@
 #include "emission.h"
 #include "inference.h"
 
-/* Changes of direction that a connection joined late may take to show a message start. A body in flight is
- * over after two; sixteen leave room for one that is uploaded in pieces with interim answers. */
+/* Changes of direction that a connection may take to show a message start. Joined late, a body in flight is
+ * over after two, and sixteen leave room for one that is uploaded in pieces with interim answers. From its
+ * beginning on, what sets a tunnel up comes first: SOCKS with a password takes six. */
 #define MAX_UNDECIDED_TURNS 16
+
+/* Payload copied of a direction before the answer decides what it is. */
+#define UNJUDGED_BUDGET CHUNK_BYTES
 
 enum numbering { NUMBERED_BY_CALL = 0, NUMBERED_BY_STATE = 1 };
 
@@ -88,6 +92,7 @@ static __always_inline void begin_anew(struct scratch *scratch, struct connectio
     connection->opened = 0;
     connection->turn = 0xff;
     connection->turns = 0;
+    connection->unjudged = 0;
     connection->ended = 0;
     connection->socket.is_http2 = 0;
     __builtin_memset(connection->streams, 0, sizeof(connection->streams));
@@ -152,17 +157,19 @@ static __always_inline void become_http(struct connection *connection, __u32 dir
     }
 }
 
-/* An HTTP/2 connection begins, in `direction` behind the bytes held of it. Frames follow one another from the
- * beginning on; on a connection that was joined late, only in the direction where one was seen to begin. */
-static __always_inline void begin_frames(struct connection *connection, __u32 direction, int is_preface) {
+/* An HTTP/2 connection begins, in `direction` behind the `held_length` bytes held of it. Frames follow one
+ * another from the beginning on; on a connection that was joined late, only in the direction where one was
+ * seen to begin. */
+static __always_inline void begin_frames(struct connection *connection, __u32 direction, __u32 held_length,
+                                         int is_preface) {
     struct stream_state *stream = &connection->streams[direction & 1];
     struct stream_state *other = &connection->streams[!direction];
 
     stream->framed = 1;
     if (is_preface)
-        stream->keep_left = PREFACE_BYTES - stream->position;
+        stream->keep_left = PREFACE_BYTES - held_length;
     else
-        stream->header_length = stream->position;
+        stream->header_length = held_length;
     if (connection->joined_late || other->position > 0)
         return;
     other->framed = 1;
@@ -170,24 +177,86 @@ static __always_inline void begin_frames(struct connection *connection, __u32 di
         other->keep_left = PREFACE_BYTES;
 }
 
+/* Numbers a direction from its next byte on. */
+static __always_inline void begin_stream(struct stream_state *stream) {
+    stream->position = 0;
+    stream->reported = 0;
+    stream->lost_end = 0;
+    stream->spent = 0;
+    stream->missing = 0;
+    stream->held_length = 0;
+}
+
+/* What was delivered of an undecided connection did not begin a request after all. The agent forgets what
+ * stands under the former id. */
+static __always_inline void disown_unjudged(struct connection *connection) {
+    connection->unjudged = 0;
+    connection->id = next_connection_id(NUMBERED_BY_CALL);
+}
+
+/* A direction has its turn on an undecided connection: whatever came before of it is over. */
+static __always_inline void take_turn(struct connection *connection, __u32 direction) {
+    connection->turn = direction;
+    connection->turns++;
+    if (connection->unjudged & 1 << direction)
+        disown_unjudged(connection);
+    begin_stream(&connection->streams[direction]);
+}
+
+/* The first bytes of a connection, or of a turn, may be those of a TLS record (RFC 8446 section 5.1). Further
+ * on they have to show more: a version that exists, and a hello or nothing behind the header. */
+static __always_inline int is_tls_believed(struct connection *connection, __u32 direction, __u64 low,
+                                           __u64 moved) {
+    __u64 minor_version = low >> 16 & 0xff, message = low >> 40 & 0xff;
+
+    if (connection->joined_late) /* in the middle of a stream they prove nothing */
+        return 0;
+    if (connection->turns < 2 && !(connection->unjudged & 1 << direction))
+        return 1;
+    return minor_version <= 4 && (moved == 5 || message == 1 || message == 2);
+}
+
+/* Begins the streams of a connection that was just judged HTTP, at the message that begins in `direction`
+ * behind `held_length` bytes held of it. What was delivered before keeps its place in front. */
+static __always_inline void begin_messages(struct connection *connection, __u32 direction, __u32 held_length,
+                                           enum inference inference) {
+    struct stream_state *stream = &connection->streams[direction];
+    struct stream_state *other = &connection->streams[!direction];
+    int is_answer = inference == INFERENCE_RESPONSE || inference == INFERENCE_HTTP2_RESPONSE;
+
+    if (!(connection->unjudged & 1 << direction))
+        stream->position = held_length;
+    if (!(connection->unjudged & 1 << !direction) && other->position != other->held_length) {
+        /* it carried what is not known, the request among it if this is an answer */
+        begin_stream(other);
+        if (is_answer)
+            connection->joined_late = 1;
+    }
+    connection->turn = 0xff; /* what was not captured of the other direction is told first */
+}
+
 /* Judges an undecided connection by `window`, which holds the first bytes of a call that moved `moved`. Bytes
  * that can still become a match are held, up to HELD_BYTES in all. Afterwards the verdict is HTTP and the
- * stream's position that of the call's first byte, or the call carries nothing to capture. */
-static __always_inline void judge(struct connection *connection, __u32 direction, struct window *window,
-                                  __u64 moved, __u64 ktime_ns, __u32 tgid) {
-    struct stream_state *stream = &connection->streams[direction & 1];
-    __u64 *held = (__u64 *)stream->held;
-    __u32 held_length = stream->held_length;
+ * stream's position that of the call's first byte; or the verdict is open, and the return value says whether
+ * the call is delivered all the same, because a later answer may show that a request begins with it. */
+static __always_inline int judge(struct connection *connection, __u32 direction, struct window *window,
+                                 __u64 moved, __u64 ktime_ns, __u32 tgid) {
+    struct stream_state *stream;
+    __u64 *held;
+    __u32 held_length;
     __u32 length = window->length;
     __u64 low = length < 8 ? window->first[0] & low_bytes(length) : window->first[0];
     __u64 high = length > 8 ? window->first[1] & low_bytes(length - 8) : 0;
+    __u8 bit;
     enum inference inference;
 
-    if (connection->joined_late && connection->turn != direction) {
-        connection->turn = direction;
-        connection->turns++;
-        held_length = 0;
-    }
+    direction &= 1;
+    bit = 1 << direction;
+    stream = &connection->streams[direction];
+    held = (__u64 *)stream->held;
+    if (connection->turn != direction)
+        take_turn(connection, direction);
+    held_length = stream->held_length;
     if (held_length > 0 && held_length < 8) {
         __u32 shift = 8 * held_length;
         high = high << shift | low >> (64 - shift);
@@ -200,15 +269,31 @@ static __always_inline void judge(struct connection *connection, __u32 direction
     }
     if (length > HELD_BYTES)
         length = HELD_BYTES;
-    inference = infer(low, high, length);
-    if (inference == INFERENCE_NO_MATCH) {
-        if (connection->joined_late)
-            inference = held_length > 0 ? INFERENCE_NO_MATCH : infer_frames(window, moved);
-        else if (connection->role != (direction == EGRESS ? ROLE_CLIENT : ROLE_SERVER))
-            inference = infer_settings(low, high, length);
-    }
+    window->verdict = infer(low, high, length);
+    inference = window->verdict;
+    if (inference == INFERENCE_NO_MATCH || inference == INFERENCE_POSSIBLE_REQUEST) {
+        __u8 requester = ROLE_SERVER - direction; /* that of the socket, if requests pass in this direction */
+        /* joined late, it may as well be text in the middle of a body */
+        int may_request =
+            !connection->joined_late && (connection->role == ROLE_UNKNOWN || connection->role == requester);
+        enum inference framed = INFERENCE_NO_MATCH;
 
-    if (inference == INFERENCE_NEED_MORE) {
+        if (connection->joined_late)
+            framed = held_length > 0 ? INFERENCE_NO_MATCH : infer_frames(window, moved);
+        else if (connection->role != requester && stream->position == held_length && connection->turns <= 2)
+            framed = infer_settings(low, high, length);
+        if (framed != INFERENCE_NO_MATCH || !may_request)
+            inference = framed;
+    }
+    if (inference == INFERENCE_NEED_MORE && connection->unjudged & bit)
+        inference = INFERENCE_NO_MATCH; /* in the middle of what is delivered nothing is held back */
+    if (inference == INFERENCE_TLS && !is_tls_believed(connection, direction, low, moved))
+        inference = INFERENCE_NO_MATCH;
+    window->verdict = inference;
+    inference = window->verdict;
+
+    switch (inference) {
+    case INFERENCE_NEED_MORE:
         held[0] = low;
         held[1] = high;
         if (held_length == 0) {
@@ -217,48 +302,72 @@ static __always_inline void judge(struct connection *connection, __u32 direction
         }
         stream->held_length = held_length + moved;
         stream->position = stream->held_length;
-        return;
-    }
-    stream->held_length = held_length;
-    if (inference == INFERENCE_TLS && connection->joined_late)
-        inference = INFERENCE_NO_MATCH; /* two bytes in the middle of a stream prove nothing */
-    switch (inference) {
+        return 0;
     case INFERENCE_REQUEST:
     case INFERENCE_RESPONSE:
     case INFERENCE_HTTP2_REQUEST:
     case INFERENCE_HTTP2_RESPONSE:
         become_http(connection, direction, inference);
-        stream->position = held_length;
+        begin_messages(connection, direction, held_length, inference);
         if (connection->verdict == VERDICT_HTTP2)
-            begin_frames(connection, direction, window->frames == 0 && inference == INFERENCE_HTTP2_REQUEST);
-        if (connection->joined_late) {
-            /* both streams are numbered from the first message start */
-            connection->streams[!direction].position = 0;
-            connection->streams[!direction].held_length = 0;
-        }
-        break;
+            begin_frames(connection, direction, held_length,
+                         window->frames == 0 && inference == INFERENCE_HTTP2_REQUEST);
+        return 0;
     case INFERENCE_HTTP2_FRAMES:
         /* HTTP/2 surely, but nothing to begin with: the next head is, and says who is the client. A stream of
          * messages may go back and forth for hours before it. */
         connection->turns = 0;
-        break;
+        return 0;
     case INFERENCE_TLS:
+        stream->position += moved;
         set_verdict(connection, VERDICT_TLS, COUNTER_CONNECTIONS_TLS);
-        break;
+        return 0;
     default:
-        stream->held_length = 0;
-        stream->position = 0;
-        if (!connection->joined_late || connection->turns >= MAX_UNDECIDED_TURNS)
+        if (connection->unjudged & bit)
+            return 1;
+        if (connection->unjudged)
+            disown_unjudged(connection);
+        if (connection->turns >= MAX_UNDECIDED_TURNS) {
             set_verdict(connection, VERDICT_NOT_HTTP, COUNTER_CONNECTIONS_NOT_HTTP);
+            return 0;
+        }
+        if (inference == INFERENCE_POSSIBLE_REQUEST) {
+            begin_stream(stream);
+            stream->held_length = held_length;
+            stream->position = held_length;
+            connection->unjudged |= bit;
+            return 1;
+        }
+        stream->held_length = 0;
+        stream->position += moved;
+        return 0;
     }
 }
 
-/* Delivers OPENED, and the bytes held while the connection was undecided. */
+/* Delivers the bytes that were held of a direction until more could be said. */
+static __always_inline void deliver_held(struct scratch *scratch, struct connection *connection,
+                                         __u32 direction) {
+    struct stream_state *stream = &connection->streams[direction & 1];
+    __u32 held_length = stream->held_length;
+
+    if (held_length == 0 || held_length > HELD_BYTES)
+        return;
+    __builtin_memcpy(scratch->payload, stream->held, HELD_BYTES);
+    deliver_data(&scratch->record, connection, direction, 0, held_length, held_length, 0,
+                 stream->held_ktime_ns, stream->held_tgid);
+    stream->held_length = 0;
+}
+
+/* Delivers what comes before the bytes of a call on a connection that is not opened: OPENED once it is
+ * judged, and what was held of both directions. */
 static __always_inline void open_connection(struct scratch *scratch, struct connection *connection,
                                             __u32 direction, __u64 ktime_ns, __u32 tgid) {
-    struct stream_state *stream = &connection->streams[direction & 1];
-    __u32 path_length = 0, held_length = stream->held_length;
+    __u32 path_length = 0;
 
+    if (connection->verdict == VERDICT_UNDECIDED) {
+        deliver_held(scratch, connection, direction);
+        return;
+    }
     begin_record(&scratch->record, connection, RECORD_OPENED, direction, ktime_ns, tgid);
     scratch->record.position = 0;
     if (connection->socket.family == FAMILY_UNIX)
@@ -267,13 +376,8 @@ static __always_inline void open_connection(struct scratch *scratch, struct conn
     if (path_length <= UNIX_PATH_BYTES &&
         deliver(&scratch->record, sizeof(scratch->record) + path_length) == 0)
         connection->opened = 1;
-
-    if (held_length == 0 || held_length > HELD_BYTES)
-        return;
-    __builtin_memcpy(scratch->payload, stream->held, HELD_BYTES);
-    deliver_data(&scratch->record, connection, direction, 0, held_length, held_length, 0,
-                 stream->held_ktime_ns, stream->held_tgid);
-    stream->held_length = 0;
+    deliver_held(scratch, connection, !direction);
+    deliver_held(scratch, connection, direction);
 }
 
 #endif

@@ -38,7 +38,9 @@ static __always_inline void begin_record(struct socket_record *record, struct co
     record->kind = kind;
     record->direction = direction;
     record->role = connection->role;
-    record->flags = (record->flags & RECORD_PROVISIONAL) | (connection->joined_late ? RECORD_JOINED_LATE : 0);
+    record->flags = (record->flags & RECORD_PROVISIONAL) |
+                    (connection->joined_late ? RECORD_JOINED_LATE : 0) |
+                    (connection->verdict == VERDICT_UNDECIDED ? RECORD_UNJUDGED : 0);
     record->tgid = tgid;
     record->ktime_ns = ktime_ns;
     record->connection_id = connection->id;
@@ -107,8 +109,11 @@ static __always_inline void deliver_closed(struct socket_record *record, struct 
     if (connection->closed)
         return;
     connection->closed = 1;
-    if (!connection->opened)
+    if (!connection->opened) {
+        if (connection->verdict == VERDICT_UNDECIDED && connection->turns > 0)
+            count(COUNTER_CONNECTIONS_NOT_HTTP, 1);
         return;
+    }
     deliver_uncaptured(record, connection, INGRESS);
     deliver_uncaptured(record, connection, EGRESS);
     begin_record(record, connection, RECORD_CLOSED, INGRESS, ktime_ns, 0);

@@ -17,7 +17,9 @@ enum inference {
     INFERENCE_HTTP2_RESPONSE, /* a server does */
     INFERENCE_HTTP2_FRAMES,   /* either does */
     INFERENCE_TLS,
-    INFERENCES, /* how many there are */
+    INFERENCE_POSSIBLE_REQUEST, /* of a method that is not listed, or behind a PROXY header: the answer
+                                   decides */
+    INFERENCES,                 /* how many there are */
 };
 
 #define JUDGED_BYTES 8 /* the longest prefix: "CONNECT ", "OPTIONS ", "PRI * HT" */
@@ -27,6 +29,14 @@ enum inference {
 /* Mask of the first n bytes of a little-endian word, 1 <= n <= 8. */
 static __always_inline __u64 low_bytes(__u64 n) {
     return ~0ULL >> (64 - 8 * n);
+}
+
+/* Mask of the first n bytes of a little-endian word, without a branch: none below 1, all from 8 on. `n` is
+ * the difference of two numbers up to 16. */
+static __always_inline __u64 known_bytes(__u64 n) {
+    __u64 is_positive = (0 - n) >> 63, reaches = ((n - 8) >> 63) ^ 1;
+
+    return ((~0ULL >> ((64 - 8 * n) & 63)) & (0 - is_positive)) | (0 - (reaches & is_positive));
 }
 
 /* 1 when value is 0, else 0, without a branch: a dozen of them in a row would be thousands of paths to the
@@ -40,12 +50,54 @@ static __always_inline __u64 is_zero(__u64 value) {
     return negated ^ 1;
 }
 
+/* The bytes below 64 and from 64 on that a token may hold (RFC 9110 section 5.6.2), a bit each. */
+#define TOKENS_LOW 0x03ff6cfa00000000ULL
+#define TOKENS_HIGH 0x57ffffffc7fffffeULL
+
+/* 1 when the bytes may begin a request line whatever its method: a token, white space and a visible byte (RFC
+ * 9112 section 3), as far as the bytes reach. `low` and `high` as for infer, 0 < length <= 16. */
+static __always_inline __u64 may_begin_request_line(__u64 low, __u64 high, __u64 length) {
+    __u64 has_method = 0, has_space = 0, has_target = 0, refused = 0;
+
+#pragma nounroll
+    for (__u32 i = 0; i < HELD_BYTES; i++) {
+        __u64 byte = low & 0xff;
+        __u64 half = byte >> 6;
+        __u64 words = (TOKENS_LOW & (0 - is_zero(half))) | (TOKENS_HIGH & (0 - is_zero(half ^ 1)));
+        __u64 is_token = words >> (byte & 63) & 1;
+        __u64 is_blank = is_zero(byte ^ ' ') | is_zero(byte ^ '\t');
+        __u64 is_visible = (' ' - byte) >> 63;
+        __u64 counts = (i - length) >> 63 & (has_target ^ 1);
+        __u64 in_method = counts & (has_space ^ 1);
+        __u64 behind_space = counts & has_space;
+
+        refused |= in_method & ((is_token | (is_blank & has_method)) ^ 1);
+        refused |= behind_space & ((is_visible | is_blank) ^ 1);
+        has_target |= behind_space & (is_blank ^ 1);
+        has_space |= in_method & is_blank;
+        has_method |= in_method;
+        low = low >> 8 | high << 56;
+        high >>= 8;
+    }
+    return refused ^ 1;
+}
+
+/* The first bytes of the PROXY protocol's second version. */
+#define PROXY_SIGNATURE_LOW 0x510a0d000a0d0a0dULL
+#define PROXY_SIGNATURE_HIGH 0x0a544955ULL
+#define PROXY_SIGNATURE_BYTES 12
+
 /* low, high: the first 16 bytes as little-endian words, zero behind `length`. A prefix holds no zero byte, so
- * a word that is too short equals none. */
+ * a word that is too short equals none. What is dear comes before the first branch: the verifier follows it
+ * once. */
 static __always_inline enum inference infer(__u64 low, __u64 high, __u64 length) {
     __u64 matched[INFERENCES] = {};
-    __u64 incomplete = 0, mask;
+    __u64 incomplete, possible, mask;
+    /* the signature as far as the bytes reach */
+    __u64 is_signed = is_zero((low ^ PROXY_SIGNATURE_LOW) & known_bytes(length)) &
+                      is_zero((high ^ PROXY_SIGNATURE_HIGH) & known_bytes(length - 8) & 0xffffffff);
 
+    incomplete = is_signed & ((length - PROXY_SIGNATURE_BYTES) >> 63);
 #pragma unroll
     for (int i = 0; i < LEADING_BREAKS; i++) {
         __u64 first = low & 0xff;
@@ -54,16 +106,14 @@ static __always_inline enum inference infer(__u64 low, __u64 high, __u64 length)
         high >>= 8 * skip;
         length -= skip;
     }
-    if (length == 0)
-        return INFERENCE_NEED_MORE;
-    if (length > JUDGED_BYTES)
-        length = JUDGED_BYTES;
-    mask = low_bytes(length);
+    possible = is_signed | may_begin_request_line(low, high, length);
+    incomplete |= is_zero(length);
+    mask = known_bytes(length);
     low &= mask;
 
     /* TLS record header: handshake, major version 3 (RFC 8446 section 5.1) */
     matched[INFERENCE_TLS] = is_zero((low & 0xffff) ^ 0x0316);
-    incomplete = is_zero(low ^ (0x0316 & mask));
+    incomplete |= is_zero(low ^ (0x0316 & mask));
 #define MATCH(prefix_length, prefix, meaning)                               \
     matched[meaning] |= is_zero((low & low_bytes(prefix_length)) ^ prefix); \
     incomplete |= is_zero(low ^ (prefix & mask));
@@ -77,7 +127,9 @@ static __always_inline enum inference infer(__u64 low, __u64 high, __u64 length)
         return INFERENCE_HTTP2_REQUEST;
     if (matched[INFERENCE_TLS])
         return INFERENCE_TLS;
-    return incomplete ? INFERENCE_NEED_MORE : INFERENCE_NO_MATCH;
+    if (incomplete)
+        return INFERENCE_NEED_MORE;
+    return possible ? INFERENCE_POSSIBLE_REQUEST : INFERENCE_NO_MATCH;
 }
 
 #define PREFACE_BYTES 24 /* "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" (RFC 9113 section 3.4) */
@@ -192,8 +244,10 @@ struct window {
     __u64 frame[2];        /* the bytes at `at` */
     volatile __u64 length; /* of `first` */
     volatile __u64 at;
-    volatile __u64 frames; /* before `at` */
-    volatile __u64 sender; /* enum inference, as far as they told it */
+    volatile __u64 frames;  /* before `at` */
+    volatile __u64 sender;  /* enum inference, as far as they told it */
+    volatile __u64 verdict; /* enum inference, of the first bytes */
+    volatile __u64 is_kept; /* whether the call is delivered although nothing is decided */
 };
 
 /* Goes past the frame at `at` of a call of `moved` bytes. Returns whether there may be another. */

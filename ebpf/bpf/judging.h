@@ -8,7 +8,17 @@
 
 #include "policies.h"
 
-/* Captures a movement on a connection that is judged HTTP. */
+#define STATUS_LINE 0x2e312f50545448ULL /* "HTTP/1." as a little-endian word */
+#define STATUS_LINE_BYTES 7
+
+/* Whether the first answer is due on a connection that began like TLS: a server that speaks HTTP without it
+ * says so in plain text. */
+static __always_inline int awaits_answer(struct connection *connection, __u32 direction) {
+    return connection->verdict == VERDICT_TLS && connection->turns == 1 && connection->turn != direction &&
+           !connection->session;
+}
+
+/* Captures a movement on a connection that is judged HTTP, or may turn out to be. */
 static __always_inline int capture_http(void *context, struct scratch *scratch, struct connection *connection,
                                         struct movement *movement, __u32 budget, __u32 tgid, __u64 ktime_ns) {
     if (!connection->opened)
@@ -24,8 +34,8 @@ static __always_inline void capture_or_judge(void *context, struct scratch *scra
     __u64 ktime_ns = bpf_ktime_get_ns();
     struct window *window = (struct window *)scratch->payload;
     struct stream_state *stream;
-    __u32 budget;
-    int is_old;
+    __u32 budget = turn_budget(policy);
+    int is_old, is_answer;
 
     scratch->record.flags = provisional_flag(policy);
     /* opened and not judged: it began anew while another thread was about to open it */
@@ -38,27 +48,46 @@ static __always_inline void capture_or_judge(void *context, struct scratch *scra
     }
     connection->seen_ktime_ns = ktime_ns;
     stream = &connection->streams[movement->direction & 1];
-    if (connection->verdict == VERDICT_UNDECIDED || seeks_frames(connection, stream)) {
+    is_answer = awaits_answer(connection, movement->direction);
+    if (connection->verdict == VERDICT_UNDECIDED || is_answer || seeks_frames(connection, stream)) {
         __builtin_memset(window, 0, sizeof(*window));
         window->length = read_first_bytes(scratch, movement);
         walk_frames(window, movement);
     }
+    /* read anew: the verifier forgets each way that led here, and follows what comes once */
+    movement->form = *(volatile __u32 *)&scratch->unjudged.form;
+    movement->direction = *(volatile __u32 *)&scratch->unjudged.direction & 1;
+    movement->bytes = *(volatile __u64 *)&scratch->unjudged.bytes;
+    if (is_answer) {
+        connection->turns++;
+        if (window->length > STATUS_LINE_BYTES &&
+            is_zero((window->first[0] ^ STATUS_LINE) & low_bytes(STATUS_LINE_BYTES)))
+            connection->verdict = VERDICT_UNDECIDED;
+    }
     if (connection->verdict == VERDICT_UNDECIDED) { /* no other thread was first */
-        if (window->length == 0) { /* nothing to judge by: from here on its beginning is unknown */
+        if (window->length > 0) {
+            window->is_kept = judge(connection, movement->direction, window, movement->bytes, ktime_ns, tgid);
+        } else if (connection->turn == movement->direction &&
+                   connection->unjudged & 1 << movement->direction) {
+            window->is_kept = 1;
+        } else { /* nothing to judge by: from here on its beginning is unknown */
             connection->joined_late = 1;
             return;
         }
-        judge(connection, movement->direction, window, movement->bytes, ktime_ns, tgid);
     } else if (seeks_frames(connection, stream)) {
         find_frames(stream, window, movement->bytes);
     }
-    if (connection->verdict >= VERDICT_NOT_HTTP || connection->verdict == VERDICT_UNDECIDED)
+    if (connection->verdict == VERDICT_UNDECIDED) {
+        if (!window->is_kept)
+            return;
+        if (budget > UNJUDGED_BUDGET)
+            budget = UNJUDGED_BUDGET;
+    } else if (connection->verdict >= VERDICT_NOT_HTTP) {
         return;
-    if (!is_wanted(policy, connection)) { /* its role was not known before */
+    } else if (!is_wanted(policy, connection)) { /* its role was not known before */
         pass_by(connection, movement);
         return;
     }
-    budget = turn_budget(policy);
     if (follows_frames(connection, movement))
         capture_frames(context, scratch, connection, movement, budget, ktime_ns, tgid);
     else

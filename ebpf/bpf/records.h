@@ -48,6 +48,7 @@ enum role { ROLE_UNKNOWN = 0, ROLE_CLIENT = 1, ROLE_SERVER = 2 };
 enum record_flag {
     RECORD_JOINED_LATE = 1, /* the connection was in use before it was first seen */
     RECORD_PROVISIONAL = 2, /* the process is POLICY_UNDECIDED: the agent keeps or drops it */
+    RECORD_UNJUDGED = 4,    /* the connection is VERDICT_UNDECIDED: it counts once OPENED follows */
 };
 
 enum missing_cause {
@@ -83,8 +84,8 @@ enum tls_library { TLS_NONE = 0, TLS_OPENSSL = 1, TLS_GNUTLS = 2, TLS_GO = 3 };
 /* FAMILY_UNKNOWN: of a TLS session of which nothing tells yet which socket carries it */
 enum socket_family { FAMILY_UNKNOWN = 0, FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
 
-/* What the first bytes of a connection said of it. Decided once; everything but HTTP/1 and HTTP/2 costs one
- * lookup afterwards. */
+/* What the first bytes of a connection's turns said of it. Decided once; everything but HTTP/1 and HTTP/2
+ * costs one lookup afterwards. */
 enum verdict {
     VERDICT_UNDECIDED = 0,
     VERDICT_HTTP = 1,
@@ -223,13 +224,14 @@ struct connection {
     __u8 verdict;
     __u8 role;
     __u8 joined_late;
-    __u8 opened; /* OPENED was delivered */
-    __u8 closed; /* TCP_CLOSE was seen; bytes received earlier may still be read */
-    __u8 turn;   /* direction of the last bytes */
-    __u8 turns;  /* changes of direction while undecided */
-    __u8 ended;  /* directions whose end was delivered, one bit each */
-    __u8 missed; /* bytes went by that were neither captured nor counted */
-    __u8 reserved[7];
+    __u8 opened;   /* OPENED was delivered */
+    __u8 closed;   /* TCP_CLOSE was seen; bytes received earlier may still be read */
+    __u8 turn;     /* direction of the last bytes */
+    __u8 turns;    /* changes of direction while undecided */
+    __u8 ended;    /* directions whose end was delivered, one bit each */
+    __u8 missed;   /* bytes went by that were neither captured nor counted */
+    __u8 unjudged; /* directions of which bytes were delivered as RECORD_UNJUDGED, one bit each */
+    __u8 reserved[6];
     __u64 session; /* cookie of the TLS session that this connection carries, 0 while none is known */
     struct stream_state streams[2]; /* by enum direction */
     struct socket_facts socket;

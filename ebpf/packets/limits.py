@@ -48,5 +48,6 @@ class PacketLimits:
     stray_ns: int = 120_000_000_000
     """How long after its end packets are still a connection's own (twice the maximum segment lifetime)."""
     max_undecided_turns: int = 16
-    """Changes of direction that a connection joined late may take to show a message start, as in the kernel
-    side."""
+    """Changes of direction that a connection may take to show a message start, as in the kernel side."""
+    max_unjudged: int = 8_192
+    """Payload handed on of a direction before the answer decides what it is, as in the kernel side."""

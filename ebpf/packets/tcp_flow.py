@@ -138,6 +138,11 @@ class TcpFlow:
         if self._reset_unix_ns is not None:
             self._close(self._reset_unix_ns)
 
+    def stop(self) -> None:
+        """Tell everything that waits, and that the connection is followed no further."""
+        self.finish()
+        self._connection.stop()
+
     def abandon(self, unix_ns: int) -> None:
         """Tell everything that waits, and the end: another connection has the endpoints now."""
         self.finish()

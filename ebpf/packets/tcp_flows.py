@@ -67,7 +67,7 @@ class TcpFlows:
     def finish(self) -> None:
         """Tell everything that waits: the capture ends."""
         for flow in self._flows.values():
-            flow.finish()
+            flow.stop()
         self._flows.clear()
         self._alarms.clear()
         self._held_bytes = 0
@@ -99,7 +99,7 @@ class TcpFlows:
             if evicted.closed_unix_ns is None:
                 self._counts["flows_evicted"] += 1
                 self._held_bytes -= evicted.held_bytes
-                evicted.finish()
+                evicted.stop()
         return flow
 
     def _end(self, key: _Key, flow: TcpFlow, unix_ns: int) -> None:

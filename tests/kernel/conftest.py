@@ -63,9 +63,16 @@ class Tap:
         return [event for event in self.of(inode, EventKind.DATA) if event.direction is direction]
 
     def stream(self, inode: int, direction: Direction) -> bytes:
-        """The bytes of one direction, which must be whole and in order."""
+        """The bytes of one direction, which must be whole and in order.
+
+        Those that were delivered before the connection was judged are among them.
+        """
         stream = b""
-        for event in self.data(inode, direction):
+        opened = {event.connection_id for event in self.of(inode, EventKind.OPENED)}
+        events = self.of(inode, EventKind.DATA, EventKind.UNJUDGED)
+        for event in events:
+            if event.direction is not direction or event.connection_id not in opened:
+                continue
             assert event.position == len(stream)
             assert event.length == len(event.payload)
             assert not event.missing

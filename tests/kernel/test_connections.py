@@ -165,24 +165,6 @@ def test_a_request_line_in_pieces_is_recognised_and_whole(tap: Tap, pair: Pair, 
     assert tap.stream(inode_of(server), Direction.INGRESS) == request
 
 
-@pytest.mark.parametrize(
-    ("first", "counter"),
-    [
-        (b"SSH-2.0-OpenSSH_9.2p1\r\n", "connections_not_http"),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "connections_tls"),
-        (b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64", "connections_not_http"),  # HTTP/2 without its preface
-    ],
-)
-def test_what_is_not_http_is_counted_and_left_alone(tap: Tap, pair: Pair, first: bytes, counter: str) -> None:
-    client, server = pair
-    client.sendall(first)
-    server.recv(65_536)
-    exchange(client, server)
-    assert not tap.of(inode_of(client))
-    assert not tap.of(inode_of(server))
-    assert tap.lost(counter) == 2
-
-
 def test_a_duplicated_descriptor_is_the_same_connection(tap: Tap, pair: Pair) -> None:
     client, _server = pair
     client.sendall(REQUEST)

@@ -12,6 +12,8 @@ RunC = Callable[..., list[str]]
 
 CASES = 4_000
 BYTES = 64
+TOKEN_BYTES = b"!#$%&'*+-.^_`|~09azAZ"
+PROXY_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 PROGRAM = """
 #include <stdio.h>
 #include <string.h>
@@ -42,7 +44,9 @@ MEANINGS = list(Inference)
 
 def draw(random: Random) -> bytes:
     """Return first bytes that are near to something that is known."""
-    kind = random.randrange(4)
+    kind = random.randrange(5)
+    if kind == 4:
+        return change(request_line(random)[: random.randint(1, 24)], random)
     if kind == 0:
         prefix = random.choice([prefix for prefix, _ in HTTP_PREFIXES] + [b"\x16\x03\x01", b"HTTP/2"])
         data = random.choice([b"", b"\r\n", b"\n" * 7, b"\r" * 9]) + prefix + random.randbytes(9)
@@ -50,6 +54,13 @@ def draw(random: Random) -> bytes:
     if kind == 1:
         return change((b"\0\0" + bytes([6 * random.randrange(12)]) + b"\4\0\0\0\0\0" + bytes(8)), random)
     return change(b"".join(frame(random) for _ in range(kind - 1)), random)[:BYTES]
+
+
+def request_line(random: Random) -> bytes:
+    """Return what begins like a request of any method, or like the PROXY protocol."""
+    method = bytes(random.choices(TOKEN_BYTES, k=random.choice([1, 3, 7, 8, 15, 16])))
+    start = random.choice([method, b"PROXY", PROXY_SIGNATURE, b"\r\n" + method, b"\n" * 7 + method])
+    return start + random.choice([b" ", b"  ", b"\t", b"", b" \0"]) + b"/a HTTP/1.1\r\n"
 
 
 def frame(random: Random) -> bytes:

@@ -29,8 +29,8 @@ STRUCTS = {
     ),
     "connection": (
         (
-            "id seen_ktime_ns verdict role joined_late opened closed turn turns ended missed reserved "
-            "session streams socket"
+            "id seen_ktime_ns verdict role joined_late opened closed turn turns ended missed unjudged "
+            "reserved session streams socket"
         ),
         layout.CONNECTION,
     ),
@@ -85,7 +85,8 @@ def test_every_struct_has_the_same_fields_offsets_and_size_in_c_and_python(run_c
 
 def test_every_number_that_both_sides_use_is_equal(run_c: RunC) -> None:
     numbers = {
-        **{f"RECORD_{kind.name}": kind for kind in EventKind},
+        **{f"RECORD_{kind.name}": kind for kind in EventKind if kind is not EventKind.UNJUDGED},
+        "RECORD_UNJUDGED": EventKind.UNJUDGED - EventKind.DATA,
         "RECORD_PROCESS_EXECUTED": 5,
         "RECORD_PROCESS_EXITED": 6,
         "RECORD_PROCESS_FORKED": 7,
