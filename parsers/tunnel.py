@@ -168,9 +168,10 @@ class TunnelConnection(Connection):
         ends_line = False
         for piece in pieces:
             self._pieces[direction].append(piece)
-            start += piece.data
-            self._has_gap = self._has_gap or piece.gap > 0
-            ends_line = ends_line or b"\n" in piece.data
+            if not self._has_gap:
+                start += piece.data
+                ends_line = ends_line or b"\n" in piece.data
+                self._has_gap = piece.gap > 0
         # A long line that comes byte by byte is not looked at for each of them: that would be quadratic.
         is_due = ends_line or len(start) <= _FIRST_LOOKS or len(start) >= 2 * self._judged_bytes[direction]
         if is_due and self._beginnings[direction] is Beginning.NEED_MORE:
