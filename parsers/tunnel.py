@@ -128,7 +128,7 @@ class TunnelConnection(Connection):
         super().__init__(origin, limits, counts)
         self.role = handshake.role
         self._tunnel = _describe(handshake)
-        # The handshake's own pair being in doubt, so is where the tunnel begins.
+        # Where the pair of the handshake is in doubt, so is the place at which the tunnel begins.
         self._is_unsure = handshake.incomplete is not None
         self._has_gap = False
         self._answered_since_ktime_ns: int | None = None
@@ -216,7 +216,7 @@ class TunnelConnection(Connection):
         self._drop()
 
     def finish(self, cause: Incomplete) -> list[HttpExchange]:
-        """End the connection: what it was asked in is not going to be seen any more."""
+        """End the connection; a response that waits for its request is read without it."""
         if not self.is_ignored and Beginning.RESPONSE in self._beginnings:
             self._go_on(is_http2=False)
         return super().finish(cause)
