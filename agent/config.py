@@ -202,7 +202,7 @@ class ContentSection(_Section):
 
 
 class TrustSection(_Section):
-    """Which peers are believed when they say what client they act for."""
+    """Which peers are trusted to name the client that they act for."""
 
     proxies: tuple[Network, ...] = Field(
         default=DEFAULT_TRUSTED_PROXIES,

@@ -1,7 +1,7 @@
 """What stood in front of HTTP on a connection, as attributes.
 
-Owns the attributes `wirespan.proxy_protocol.*` and `wirespan.tunnel`. It must not decide whom to believe
-(`trust`) or who client and server are (`spans`).
+Owns the attributes `wirespan.proxy_protocol.*` and `wirespan.tunnel`. It must not decide which header is
+believed (`trust`), or what the addresses of client and server are (`spans`).
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class SpanOptions:
     """Names of headers, parameters, fields and members that are credentials besides those known by
     themselves."""
     trusted_proxies: tuple[str, ...] = DEFAULT_TRUSTED_PROXIES
-    """Addresses and networks of peers that are believed when they say for whom they act."""
+    """Addresses and networks of peers that are trusted to name the client that they act for."""
     redactor: Redactor | None = field(init=False, default=None, compare=False)
     request_fields: FieldReader = field(init=False, compare=False, repr=False)
     response_fields: FieldReader = field(init=False, compare=False, repr=False)

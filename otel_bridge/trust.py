@@ -1,4 +1,4 @@
-"""Which peers are believed when they say for whom they act.
+"""Which peers are trusted to name the client that they act for.
 
 Owns the networks of trusted proxies, and which of several PROXY protocol headers counts. It must not decide
 which attribute a claim becomes.

@@ -102,7 +102,7 @@ class Connection(ABC):
         """What stood in front of what is spoken; None when nothing did."""
         self._header_reader: HeaderReader | None = None
         """While a direction begins with a header of the PROXY protocol, or may."""
-        self._header_direction = _INGRESS
+        self._header_direction: Direction
         """The direction that it reads."""
         if isinstance(origin, Connection):
             self.role = origin.role
@@ -115,10 +115,11 @@ class Connection(ABC):
             self.prologue = origin.prologue
             self._may_have_header = False
         else:
-            begins_at = None if origin.kind is _DATA and origin.position > 0 else 0
+            is_late = origin.kind is _DATA and origin.position > 0
+            begins_at = None if is_late else 0
             self.streams = (ByteStream(limits, counts, begins_at), ByteStream(limits, counts, begins_at))
             self.last_ktime_ns = origin.ktime_ns
-            self._may_have_header = not begins_late(origin)
+            self._may_have_header = not (is_late or origin.joined_late)
             """A header may still come; False as soon as anything else came in the direction of requests."""
 
     @property
@@ -253,11 +254,6 @@ class Connection(ABC):
             self._header_reader = None
             self._may_have_header = False
         return rest
-
-    @property
-    def _header_bytes(self) -> int:
-        """Bytes held of what may become a header."""
-        return 0 if self._header_reader is None else self._header_reader.held_bytes
 
     @property
     def _is_waiting(self) -> bool:

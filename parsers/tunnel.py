@@ -128,7 +128,7 @@ class TunnelConnection(Connection):
         super().__init__(origin, limits, counts)
         self.role = handshake.role
         self._tunnel = _describe(handshake)
-        # The handshake's own pair being in doubt, so is where the tunnel begins.
+        # Where the pair of the handshake is in doubt, so is the place at which the tunnel begins.
         self._is_unsure = handshake.incomplete is not None
         self._has_gap = False
         self._answered_since_ktime_ns: int | None = None
@@ -168,9 +168,10 @@ class TunnelConnection(Connection):
         ends_line = False
         for piece in pieces:
             self._pieces[direction].append(piece)
-            start += piece.data
-            self._has_gap = self._has_gap or piece.gap > 0
-            ends_line = ends_line or b"\n" in piece.data
+            if not self._has_gap:
+                start += piece.data
+                ends_line = ends_line or b"\n" in piece.data
+                self._has_gap = piece.gap > 0
         # A long line that comes byte by byte is not looked at for each of them: that would be quadratic.
         is_due = ends_line or len(start) <= _FIRST_LOOKS or len(start) >= 2 * self._judged_bytes[direction]
         if is_due and self._beginnings[direction] is Beginning.NEED_MORE:
@@ -215,7 +216,7 @@ class TunnelConnection(Connection):
         self._drop()
 
     def finish(self, cause: Incomplete) -> list[HttpExchange]:
-        """End the connection: what it was asked in is not going to be seen any more."""
+        """End the connection; a response that waits for its request is read without it."""
         if not self.is_ignored and Beginning.RESPONSE in self._beginnings:
             self._go_on(is_http2=False)
         return super().finish(cause)

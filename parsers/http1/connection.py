@@ -74,7 +74,7 @@ class Http1Connection(Connection):
         counts: dict[str, int],
         *,
         joined_late: bool | None = None,
-        unread: tuple[list[Piece], list[Piece]] = ([], []),
+        unread: tuple[list[Piece], list[Piece]] | None = None,
     ) -> None:
         """Begin with the first event of a connection, or take over from a tunnel.
 
@@ -83,7 +83,7 @@ class Http1Connection(Connection):
             limits: Bounds.
             counts: The tracker's counters, added to here.
             joined_late: The beginning was not seen; None: the event tells.
-            unread: What the tunnel left unread, by direction.
+            unread: What the tunnel left unread, by direction; None without a tunnel.
 
         """
         super().__init__(origin, limits, counts)
@@ -107,9 +107,9 @@ class Http1Connection(Connection):
         """Direction of which the next bytes may be read directly; None when the long way is needed."""
         if origin.role is not _UNKNOWN:
             self._take_role(origin.role)
-        for direction in (_INGRESS, _EGRESS):
-            if unread[direction]:
-                self._add(direction, unread[direction])
+        if unread is not None:
+            self._add(_INGRESS, unread[_INGRESS])
+            self._add(_EGRESS, unread[_EGRESS])
 
     @property
     def is_in_message(self) -> bool:
@@ -226,7 +226,7 @@ class Http1Connection(Connection):
             + requests.buffered_bytes
             + responses.buffered_bytes
             + (pairing.buffered_bytes if pairing.turns or pairing.on_probation else 0)
-            + self._header_bytes
+            + (0 if self._header_reader is None else self._header_reader.held_bytes)
         )
         self._expected = None
         if not (

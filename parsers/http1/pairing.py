@@ -467,18 +467,18 @@ class Pairing:
                 counts["requests_unpaired"] += 1
             elif request is None:
                 counts["responses_unpaired"] += 1
-        self._out.append(
-            HttpExchange(
-                self._connection_id,
-                self._socket,
-                self.role,
-                first.tgid,
-                None if request is None else request.record,
-                None if response is None else response.record,
-                incomplete,
-                tuple(dict.fromkeys(anomalies)) if anomalies else (),
-                response is not None and response.tunnel,
-                prologue=self.prologue,
-                answered=answered,
-            )
+        exchange = HttpExchange(
+            self._connection_id,
+            self._socket,
+            self.role,
+            first.tgid,
+            None if request is None else request.record,
+            None if response is None else response.record,
+            incomplete,
+            tuple(dict.fromkeys(anomalies)) if anomalies else (),
+            response is not None and response.tunnel,
+            answered=answered,
         )
+        if self.prologue is not None:
+            exchange.prologue = self.prologue
+        self._out.append(exchange)

@@ -119,9 +119,9 @@ class Http2Connection(Connection):
         session = self._session
         table = session.table
         first, second = self.streams
-        self.held_bytes = (
-            first.held_bytes + second.held_bytes + session.count_held_bytes() + self._header_bytes
-        )
+        self.held_bytes = first.held_bytes + second.held_bytes + session.count_held_bytes()
+        if self._header_reader is not None:
+            self.held_bytes += self._header_reader.held_bytes
         self.needs_attention = table.open_halves > 0 or (
             session.is_in_message or table.is_waiting or self._is_waiting
         )
