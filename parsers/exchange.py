@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from ebpf.events import Direction, Missing, Role, SocketInfo
 
@@ -83,6 +83,16 @@ class Incomplete(StrEnum):
     """One end gave the HTTP/2 stream up (RST_STREAM, or GOAWAY before it was processed)."""
 
 
+class DeclaredCoding(NamedTuple):
+    """Content codings that a message declares and that are not simply undone."""
+
+    names: str
+    """Lower-cased, in the order in which they were applied, separated by commas."""
+    is_applied: bool
+    """The content is still in them: they are unknown, or too many. False when the content never was in them,
+    although the message says so."""
+
+
 @dataclass(slots=True)
 class Body:
     """A message body."""
@@ -90,7 +100,7 @@ class Body:
     size: int | None
     """True size on the wire: content-coded, without transfer coding. None when it can't be known."""
     content: bytes
-    """What was kept: free of content coding, at most `ParserLimits.max_body`.
+    """What was kept: free of content coding but for `coding`, at most `ParserLimits.max_body`.
 
     Textual content is cut on a character boundary.
     """
@@ -99,6 +109,8 @@ class Body:
     truncation: Truncation | None = None
     captured_size: int = 0
     """Wire bytes (content-coded, without transfer coding) that went into `content`."""
+    coding: DeclaredCoding | None = None
+    """What the message declares of content codings, where they are not simply undone."""
 
 
 @dataclass(slots=True)
