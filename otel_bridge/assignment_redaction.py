@@ -33,6 +33,7 @@ _QUOTED = re.compile(
 _BARE = re.compile(r"(?:(?:bearer|basic|digest|token|apikey)[ \t]++)?[^\s,;&\"'<>(){}\[\]]+", re.IGNORECASE)
 _LINE_END = re.compile(r"\r?\n|\r|\Z")
 _LONG_QUOTES = ('"""', "'''")
+_HARMLESS = frozenset({"", REDACTED, "true", "false", "null"})
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -64,7 +65,7 @@ def redact_assignments(
         indentation = None if is_code else _find_indentation(text, name_begin)
         begin, end = _find_value(text, begin, indentation, is_code=is_code)
         value = text[begin:end]
-        if value.strip("\"'` \t\r\n") not in ("", REDACTED):
+        if value.strip("\"'` \t\r\n") not in _HARMLESS:
             quote = value[0] if value[0] in "\"'`" and indentation is None else ""
             out += (text[copied:begin], quote, REDACTED, quote)
             copied = end
