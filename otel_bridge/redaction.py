@@ -143,10 +143,11 @@ class Redactor:
             redact = redact_event_members if "event-stream" in media_type else redact_members
             content, found = redact(content, folded, self._names)
             count += found
-        is_code = _CODE.search(media_type) is not None
-        if is_code or _SETTINGS.search(media_type) is not None:
+        kind = media_type.partition(";")[0]
+        has_lines = _SETTINGS.search(kind) is not None
+        if has_lines or _CODE.search(kind) is not None:
             words = (*self._names.words, *_HEAD_WORDS)
-            content, found = redact_assignments(content, words, self.is_sensitive_name, is_code=is_code)
+            content, found = redact_assignments(content, words, self.is_sensitive_name, is_code=not has_lines)
             count += found
         content, found = redact_url_parameters(content, self._names)
         count += found

@@ -3,7 +3,8 @@
 Owns the question which of them it may be, asked so that every other exchange pays next to nothing. It must
 not know their shapes (`graphql`, `json_rpc`), and leaves alone what another protocol has claimed.
 
-Contract: called once for each exchange that is emitted. It sets `application` and nothing else.
+Contract: called once for each exchange that is emitted. It sets `application`, of a WebSocket what that
+carried, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from parsers.exchange import (
     HttpResponse,
     Incomplete,
     JsonRpcBatch,
+    WebSocketSession,
 )
 from parsers.framed_messages import FramedMessages, read_framed_messages
 from parsers.graphql import (
@@ -33,6 +35,7 @@ from parsers.json_rpc import parse_json_rpc
 from parsers.json_text import JsonReading, read_json
 from parsers.limits import ParserLimits
 from parsers.media_types import read_content_type
+from parsers.websocket.dialect import recognise_session
 
 MAX_PART_HEAD = 1_024
 """Bytes from the beginning of a multipart body within which the head of its first part ends: it holds a
@@ -74,6 +77,8 @@ def recognise(exchange: HttpExchange, limits: ParserLimits, counts: dict[str, in
     """Set what the exchange carries, when it is GraphQL, JSON-RPC or gRPC-Web."""
     request = exchange.request
     if request is None or exchange.application is not None:
+        if isinstance(exchange.application, WebSocketSession):
+            _recognise_session(exchange, exchange.application, limits, counts)
         return
     application: GraphQlRequest | JsonRpcBatch | None = None
     if request.method == b"POST":
@@ -96,6 +101,17 @@ def recognise(exchange: HttpExchange, limits: ParserLimits, counts: dict[str, in
     else:
         counts["json_rpc_requests"] += 1
     exchange.application = application
+
+
+def _recognise_session(
+    exchange: HttpExchange, session: WebSocketSession, limits: ParserLimits, counts: dict[str, int]
+) -> None:
+    cause = exchange.incomplete
+    sure = cause is None or cause in _CUT_SHORT
+    carried = recognise_session(session, exchange.role, limits, counts, errors_are_sure=sure)
+    if carried is not None:
+        session.carried = carried
+        counts["graphql_requests" if isinstance(carried, GraphQlRequest) else "json_rpc_requests"] += 1
 
 
 def _recognise_body(

@@ -22,7 +22,7 @@ from parsers.media_types import UTF_8, ContentType, find_charset, read_content_t
 BOMB_RATIO: Final = 250
 """A body that fills its bound with fewer than one coded byte per so many is a bomb; text stays below 100."""
 MAX_CODING_NAME: Final = 128
-"""Characters of the names of codings that are told; those of known ones are short."""
+"""Characters kept of the names of codings; those of known ones are short."""
 MIN_PLAIN_CUT: Final = 32
 """Bytes that the beginning of a body needs to be taken for plain text although a coding is declared that has
 no marks of its own; by chance coded bytes read as text for a few."""

@@ -148,8 +148,7 @@ def _decode_zstd(data: bytes, limit: int) -> Decoded:
         )
     if len(content) == limit:
         return Decoded(content, False)
-    # The bounded reader does not tell a cut frame from a whole one; the output being short, no bound is
-    # needed here.
+    # To the bounded reader a cut frame is like a whole one; the output being short, no bound is needed here.
     rest = data
     while rest:
         decoder = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW).decompressobj()

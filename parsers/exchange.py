@@ -247,6 +247,8 @@ class WebSocketSession:
     """Direction of the first close frame."""
     end_ktime_ns: int = 0
     """When the last byte passed, or the connection ended."""
+    carried: GraphQlRequest | JsonRpcBatch | None = None
+    """What the client asked in the messages that were kept, and with which errors the server answered."""
 
 
 @dataclass(slots=True)

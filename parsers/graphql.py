@@ -2,7 +2,7 @@
 
 Owns the shapes in which a request carries GraphQL: JSON members, a batch of them, URL parameters, a document
 as it is, and the hash of a persisted one (GraphQL over HTTP, §5, §6 and appendix A; Apollo's persisted
-queries), and in which responses tell errors (also GraphQL over SSE, and incremental delivery over HTTP). It
+queries), and in which responses hold errors (also GraphQL over SSE, and incremental delivery over HTTP). It
 must not know HTTP messages (`application`) or the language itself (`graphql_document`).
 
 Contract: a request whose `query` is no GraphQL document is no GraphQL request. What is reported is certain;
@@ -115,14 +115,15 @@ def count_errors(content: bytes, charset: str, *, cut: bool) -> int | None:
 
 
 def count_streamed_errors(messages: list[Any], *, whole: bool) -> int | None:
-    """Return how many errors the results of one operation tell that came one after the other.
+    """Return how many errors there are in the results of one operation that came one after the other.
 
-    They are those of a subscription (GraphQL over SSE, distinct connections), of incremental delivery, in its
+    The results are those of a subscription (GraphQL over SSE, distinct connections), of incremental delivery, in its
     older and newer forms, or of a subscription over multipart, in which a heartbeat is `{}` and a result is a
-    `payload`. `whole` says that none is missing; else the errors seen count, and none seen tells nothing.
+    `payload`. `whole` says that none is missing. Otherwise the errors seen count, and without any the
+    number is unknown (None).
     """
     total = 0
-    told = False
+    is_answered = False
     has_next = False
     for message in messages:
         if not isinstance(message, dict):
@@ -134,11 +135,35 @@ def count_streamed_errors(messages: list[Any], *, whole: bool) -> int | None:
         for result in (message, message.get("payload")):
             count = _count_errors_of_part(result) if isinstance(result, dict) else None
             if count is not None:
-                told = True
+                is_answered = True
                 total += count
-    if not told:
+    if not is_answered:
         return None
     return total if total or (whole and not has_next) else None
+
+
+def count_session_errors(messages: list[Any], ids: set[str], *, whole: bool) -> int | None:
+    """Return with how many errors a server answers the operations with these ids over a WebSocket.
+
+    A result is `next`, in the older protocol `data`; an operation that was not executed is `error`, with a
+    list of errors, in the older protocol with one. None when nothing was answered. When messages are missing
+    (not `whole`), the errors seen count, and without any the number is unknown.
+    """
+    total = 0
+    is_answered = False
+    for message in messages:
+        identity = message.get("id") if isinstance(message, dict) else None
+        if not isinstance(identity, str) or identity not in ids:
+            continue
+        kind, payload = message.get("type"), message.get("payload")
+        if kind == "error":
+            is_answered = True
+            total += len(payload) if isinstance(payload, list) else 1
+        elif kind in ("next", "data") and isinstance(payload, dict):
+            count = _count_errors_of_part(payload)
+            is_answered = is_answered or count is not None
+            total += count or 0
+    return total if total or (is_answered and whole) else None
 
 
 def _count_errors_of_part(part: dict[str, Any]) -> int | None:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets import Subprotocol
+from websockets.sync.client import connect
 
 from tests.e2e.conftest import Agent, Server, curl, read_spans
 
 pytestmark = pytest.mark.e2e
 
+END_SECONDS = 20
 VERSIONS = [("--http1.1", "1.1"), ("--http2-prior-knowledge", "2")]
 COUNTDOWN = {"query": "subscription Countdown { countdown(from: 3) }"}
 
@@ -64,6 +67,34 @@ def test_errors_of_calls_and_subscriptions_are_read_out_of_streams(
             assert "wirespan.incomplete" not in attributes
             assert "wirespan.response.body.truncated" not in attributes
             assert isinstance(attributes["http.response.body.content"], str)
+
+
+def test_errors_are_read_out_of_websockets(
+    agent: Callable[..., Agent], server: Callable[..., Server], tmp_path: Path
+) -> None:
+    api = server(program="streaming_server")
+    spans_file = tmp_path / "spans.jsonl"
+    running = agent("run", "--port", str(api.port), "--spans-file", str(spans_file))
+    url = api.url.replace("http", "ws")
+    with connect(f"{url}/mcp") as socket:
+        socket.send(json.dumps(call("tools/none", 4)))
+        while "error" not in socket.recv(timeout=END_SECONDS):
+            pass
+    with connect(f"{url}/graphql", subprotocols=[Subprotocol("graphql-transport-ws")]) as socket:
+        socket.send(json.dumps({"type": "connection_init"}))
+        socket.send(json.dumps({"type": "subscribe", "id": "a", "payload": COUNTDOWN}))
+        while "complete" not in socket.recv(timeout=END_SECONDS):
+            pass
+    running.stop()
+
+    spans = read_spans(spans_file)
+    assert len(spans) == 4
+    for kind in {span.kind for span in spans}:
+        called, subscribed = [span.attributes for span in spans if span.kind == kind]
+        assert called["rpc.method"] == "tools/none"
+        assert called["rpc.response.status_code"] == "-32601"
+        assert subscribed["graphql.operation.name"] == "Countdown"
+        assert subscribed["wirespan.graphql.error_count"] == 1
 
 
 def test_codings_and_types_that_are_odd_cost_no_content(

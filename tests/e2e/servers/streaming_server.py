@@ -4,7 +4,8 @@ The first line of output is its port. It is hypercorn, for HTTP/1.1 and HTTP/2 w
 answers as a server of the Model Context Protocol does (streamable HTTP): by server-sent events, in which a
 notification and a request of its own come before the response. With `Accept: application/x-ndjson` or
 `application/json-seq` it frames the same so. `/graphql` executes by graphql-core: each result of an operation
-is an event (GraphQL over SSE, distinct connections), or with `Accept: multipart/mixed` a part.
+is an event (GraphQL over SSE, distinct connections), or with `Accept: multipart/mixed` a part. Over a
+WebSocket `/mcp` takes calls as they are, and `/graphql` the subprotocol `graphql-transport-ws`.
 """
 
 from __future__ import annotations
@@ -79,10 +80,35 @@ def encode(message: Any, accepted: str, kind: str, number: int) -> bytes:
     return f"event: {kind}\r\nid: {number}\r\ndata: {data}\r\n\r\n".encode()
 
 
+async def converse(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answer each message of a WebSocket until it is closed."""
+    await receive()
+    is_graphql = scope["path"] == "/graphql"
+    await send({"type": "websocket.accept", "subprotocol": "graphql-transport-ws" if is_graphql else None})
+
+    async def say(message: Any) -> None:
+        await send({"type": "websocket.send", "text": json.dumps(message)})
+
+    while (received := await receive())["type"] == "websocket.receive":
+        asked = json.loads(received["text"])
+        if not is_graphql:
+            async for message in respond(asked):
+                await say(message)
+        elif asked["type"] == "connection_init":
+            await say({"type": "connection_ack"})
+        else:
+            async for result in execute(asked["payload"]):
+                await say({"id": asked["id"], "type": "next", "payload": result})
+            await say({"id": asked["id"], "type": "complete"})
+
+
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
+        return
+    if scope["type"] == "websocket":
+        await converse(scope, receive, send)
         return
     content = b""
     more = True

@@ -151,3 +151,8 @@ def test_no_cut_shows_a_value(name: str, form: str, content_type: str, cut: int)
 )
 def test_any_text_is_read(text: str, content_type: str) -> None:
     redacted(text, content_type)
+
+
+def test_a_boundary_makes_no_code_of_a_form() -> None:
+    text = f"--sql\r\nContent-Type: text/plain\r\n\r\npassword: {SECRET}\r\n--sql--"
+    assert redacted(text, "multipart/mixed; boundary=sql") == (text.replace(SECRET, "REDACTED"), 1)
