@@ -117,10 +117,10 @@ def count_errors(content: bytes, charset: str, *, cut: bool) -> int | None:
 def count_streamed_errors(messages: list[Any], *, whole: bool) -> int | None:
     """Return how many errors there are in the results of one operation that came one after the other.
 
-    The results are those of a subscription (GraphQL over SSE, distinct connections), of incremental delivery, in its
-    older and newer forms, or of a subscription over multipart, in which a heartbeat is `{}` and a result is a
-    `payload`. `whole` says that none is missing. Otherwise the errors seen count, and without any the
-    number is unknown (None).
+    The results are those of a subscription (GraphQL over SSE, distinct connections), of incremental delivery
+    in its older and newer forms, or of a subscription over multipart, in which a heartbeat is `{}` and a
+    result is a `payload`. `whole` says that none is missing. Otherwise the errors seen count, and without any
+    the number is unknown (None).
     """
     total = 0
     is_answered = False
