@@ -1,7 +1,7 @@
-"""Credentials in text that gives names and values line by line or in code: settings, scripts, head lines.
+"""Credentials in text that gives names and values line by line, in code or as markup.
 
-Owns the reading of `name: value`, `name = value` and what queries write instead. It must not decide which
-names are sensitive, nor which bodies are of this kind (`redaction`).
+Owns the reading of `name: value`, `name = value`, what queries write instead, and XML elements. It must not
+decide which names are sensitive, nor which bodies are of this kind (`redaction`).
 
 Contract: a value goes up to where the most generous reading ends it, since what is left of one may be the
 secret. Time is linear in the text: only places where one of the words occurs are looked at, each once.
@@ -16,6 +16,8 @@ from otel_bridge.secret_shapes import REDACTED
 
 MAX_NAME_LENGTH = 128
 """Characters of a name that is looked at; it bounds every search below."""
+MAX_ATTRIBUTES = 1_024
+"""Characters between the name of an element and the end of its tag; namespaces take a few hundred."""
 MAX_INDENTATION = 256
 """Characters before a name that is the first of its line."""
 
@@ -31,6 +33,9 @@ _QUOTED = re.compile(
     r"\"(?>(?:[^\"\\\r\n]|\\.)*)\"?|'(?>(?:[^'\\\r\n]|\\.)*)'?|`(?>(?:[^`\\]|\\.)*)`?", re.DOTALL
 )
 _BARE = re.compile(r"(?:(?:bearer|basic|digest|token|apikey)[ \t]++)?[^\s,;&\"'<>(){}\[\]]+", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"[ \t\r\n]*+=[ \t\r\n]*+([\"'])")
+_TAG_BEGINNING = re.compile(r"<(?:[\w.-]+:)?\Z")
+_TAG_REST = re.compile(rf"(?![\w.:-])[^<>]{{0,{MAX_ATTRIBUTES}}}>(?:[ \t\r\n]*+(<!\[CDATA\[))?")
 _LINE_END = re.compile(r"\r?\n|\r|\Z")
 _LONG_QUOTES = ('"""', "'''")
 _HARMLESS = frozenset({"", REDACTED, "true", "false", "null"})
@@ -71,6 +76,49 @@ def redact_assignments(
             copied = end
             count += 1
     return ("".join((*out, text[copied:])) if count else text), count
+
+
+def redact_elements(text: str, words: Iterable[str], is_sensitive: Callable[[str], bool]) -> tuple[str, int]:
+    """Replace the text of XML elements, and the values of attributes, under sensitive names.
+
+    A prefix is no part of a name. Elements within a sensitive one keep their text unless their own name is
+    sensitive.
+    """
+    out: list[str] = []
+    count = 0
+    copied = 0
+    for place in _find_words(text, words):
+        if place < copied:
+            continue
+        rest = _NAME_REST.match(text, place)
+        assert rest is not None, "the expression matches nothing as well"
+        name_begin = _find_name(text, place, copied)
+        if not is_sensitive(text[name_begin : rest.end()]):
+            continue
+        begin, end = _find_markup_value(text, name_begin, rest.end())
+        if text[begin:end].strip() not in _HARMLESS:
+            out += (text[copied:begin], REDACTED)
+            copied = end
+            count += 1
+    return ("".join((*out, text[copied:])) if count else text), count
+
+
+def _find_markup_value(text: str, name_begin: int, name_end: int) -> tuple[int, int]:
+    """Return where the value of an attribute or element is, without quotes and CDATA; empty without one."""
+    attribute = _ATTRIBUTE.match(text, name_end)
+    if attribute is not None:
+        closing = text.find(attribute[1], attribute.end())
+        return attribute.end(), closing if closing >= 0 else len(text)
+    if _TAG_BEGINNING.search(text, max(0, name_begin - MAX_NAME_LENGTH), name_begin) is None:
+        return name_end, name_end
+    tag = _TAG_REST.match(text, name_end)
+    if tag is None or tag[0].endswith("/>"):
+        return name_end, name_end
+    if tag[1] is not None:
+        closing = text.find("]]>", tag.end())
+        return tag.end(), closing if closing >= 0 else len(text)
+    closing = text.find("<", tag.end())
+    return tag.end(), closing if closing >= 0 else len(text)
 
 
 def _find_words(text: str, words: Iterable[str]) -> list[int]:

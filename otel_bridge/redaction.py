@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import unquote_plus
 
-from otel_bridge.assignment_redaction import redact_assignments
+from otel_bridge.assignment_redaction import redact_assignments, redact_elements
 from otel_bridge.body_redaction import (
     redact_event_members,
     redact_form_parts,
@@ -144,6 +144,9 @@ class Redactor:
             content, found = redact(content, folded, self._names)
             count += found
         kind = media_type.partition(";")[0]
+        if "xml" in kind:
+            content, found = redact_elements(content, self._names.words, self._names.is_sensitive)
+            count += found
         has_lines = _SETTINGS.search(kind) is not None
         if has_lines or _CODE.search(kind) is not None:
             words = (*self._names.words, *_HEAD_WORDS)

@@ -25,6 +25,7 @@ def cost(text: str) -> float:
             "text/event-stream",
             "application/yaml",
             "application/javascript",
+            "application/xml",
         ):
             REDACTOR.text(text, media_type, truncated=True)
         REDACTOR.header(text)
@@ -108,6 +109,12 @@ def cost(text: str) -> float:
                 *('"token"\ndata:', '"a"\nid', '"\n', '"a":\n', "token: '''\n", "-token", "\n\n token:"),
             )
         ],
+        *[
+            ("", unit)
+            for unit in ("<token>", "<token ", "<token a", "<a:token", "token='", "<pin><![CDATA[", "<pin>a")
+        ],
+        ("<token", " "),
+        ("token", "="),
         ("token:", "\n"),
         ("token: x", "\n "),
         ("token", " "),
