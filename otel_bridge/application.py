@@ -28,14 +28,24 @@ from __future__ import annotations
 
 from otel_bridge.redaction import Redactor
 from otel_bridge.span import AttributeValue
-from parsers.exchange import GraphQlOperation, GraphQlRequest, HttpExchange, JsonRpcBatch, JsonRpcCall
+from parsers.exchange import (
+    Application,
+    GraphQlOperation,
+    GraphQlRequest,
+    HttpExchange,
+    JsonRpcBatch,
+    JsonRpcCall,
+    WebSocketSession,
+)
 
 
 def add_application_attributes(
     attributes: dict[str, AttributeValue], exchange: HttpExchange, redactor: Redactor | None
 ) -> int:
     """Add what is known of the GraphQL operations or JSON-RPC calls; return how many values were redacted."""
-    application = exchange.application
+    application: Application | None = exchange.application
+    if isinstance(application, WebSocketSession):
+        application = application.carried
     if isinstance(application, GraphQlRequest):
         _add_graphql(attributes, application)
     elif isinstance(application, JsonRpcBatch):

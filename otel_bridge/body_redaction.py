@@ -1,7 +1,7 @@
 """Credentials in bodies, by the name of the member or field that holds them.
 
-Owns the reading of JSON, form and multipart text for that one purpose. It must not decide which names are
-sensitive (`sensitive_names`) or change anything but values.
+Owns the reading of JSON, event streams, forms and multipart text for that purpose. It must not decide which
+names are sensitive (`sensitive_names`) or change anything but values.
 
 Contract: works on text, not on a parsed document, so that a body cut anywhere, also in the middle of a
 secret, is redacted as far as it goes, and everything else stays byte for byte as it was. Time is linear in
@@ -21,6 +21,12 @@ MAX_NAME_LENGTH = 128
 # A quoted name before a colon, and white space as JSON has it (RFC 8259 §2). Tried at every quote, so stray
 # quotes elsewhere cannot hide a name.
 _MEMBER = re.compile(rf'"([^"\n]{{1,{MAX_NAME_LENGTH}}}+)"[ \t\r\n]*+:[ \t\r\n]*+')
+# The same where lines of server-sent events divide the member: each begins with the name of the field, and a
+# few lines of other fields may stand between.
+_NEXT_DATA = r"[\r\n]++(?>(?:(?!data:)[^\r\n]{1,256}+[\r\n]++){0,4})data:"
+_DIVIDED_SPACE = rf"(?>(?:[ \t]|{_NEXT_DATA})*)"
+_DIVIDED_MEMBER = re.compile(rf'"([^"\n]{{1,{MAX_NAME_LENGTH}}}+)"{_DIVIDED_SPACE}:{_DIVIDED_SPACE}')
+_DIVISION = re.compile(rf'"[ \t]*+(?::[ \t]*+)?{_NEXT_DATA}')
 _BARE_VALUE = re.compile(r"[^\s,}\]\\\"]+")
 _HARMLESS = frozenset({"true", "false", "null"})
 _BRACKET_OR_QUOTE = re.compile(r'[{}\[\]]|\\*"')
@@ -41,6 +47,13 @@ _EMPTY_LINE = re.compile(r"\r?\n\r?\n")
 _PART_END = re.compile(r"\r?\n--")
 
 
+def redact_event_members(text: str, folded: bytes, names: SensitiveNames) -> tuple[str, int]:
+    """Do what `redact_members` does to JSON in server-sent events, which may take several lines of data."""
+    if _DIVISION.search(text) is None:
+        return redact_members(text, folded, names)
+    return _redact_members(text, names, _DIVIDED_MEMBER)
+
+
 def redact_members(text: str, folded: bytes, names: SensitiveNames) -> tuple[str, int]:
     """Replace the value of every JSON member with a sensitive name, at any depth; return text and count.
 
@@ -50,10 +63,14 @@ def redact_members(text: str, folded: bytes, names: SensitiveNames) -> tuple[str
     # An escape may hide any letter of a name.
     if not (names.may_name_member(folded) or "\\u00" in text):
         return text, 0
+    return _redact_members(text, names, _MEMBER)
+
+
+def _redact_members(text: str, names: SensitiveNames, pattern: re.Pattern[str]) -> tuple[str, int]:
     out: list[str] = []
     count = 0
     copied = 0
-    member = _MEMBER.search(text)
+    member = pattern.search(text)
     while member is not None:
         end = member.end()
         name = member[1]
@@ -65,7 +82,7 @@ def redact_members(text: str, folded: bytes, names: SensitiveNames) -> tuple[str
                 out += (text[copied:begin], replacement)
                 copied = end
                 count += 1
-        member = _MEMBER.search(text, end)
+        member = pattern.search(text, end)
     return ("".join((*out, text[copied:])) if count else text), count
 
 

@@ -14,7 +14,13 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import unquote_plus
 
-from otel_bridge.body_redaction import redact_form_parts, redact_members, redact_url_parameters
+from otel_bridge.assignment_redaction import redact_assignments, redact_elements
+from otel_bridge.body_redaction import (
+    redact_event_members,
+    redact_form_parts,
+    redact_members,
+    redact_url_parameters,
+)
 from otel_bridge.secret_shapes import REDACTED, redact_shapes
 from otel_bridge.sensitive_names import SensitiveNames
 from otel_bridge.text_folding import fold_text
@@ -35,6 +41,17 @@ _WHOLE_VALUE = frozenset({"x-forwarded-client-cert"})
 _BEARER_SUBPROTOCOL = "base64url.bearer.authorization.k8s.io."
 _BEARER_SUBPROTOCOL_TOKEN = re.compile(re.escape(_BEARER_SUBPROTOCOL) + r"[^\s,]+")
 
+# Text of names and values that is neither JSON nor a form: settings, mail, and what wraps whole messages with
+# their heads; and programs, queries and triples, in which a value is quoted.
+_SETTINGS = re.compile(
+    r"multipart/|message/|yaml|toml|properties|x-sh|x-csh|application/(?:http|mbox|rtf|sdp|x-log|logplex)"
+)
+_CODE = re.compile(
+    r"javascript|ecmascript|typescript|perl|python|ruby|powershell|php|sql|sparql|triples|quads|trig|turtle"
+    r"|x-tex|latex|application/(?:node|n3|edn|cql|json5|jsonp|hjson)"
+)
+_HEAD_WORDS = ("cookie", "x-forwarded-client-cert")
+
 
 class Redactor:
     """The rules, with the names a configuration adds to them."""
@@ -53,6 +70,10 @@ class Redactor:
             or name in _WHOLE_VALUE
             or self._names.is_sensitive(name)
         )
+
+    def is_sensitive_name(self, name: str) -> bool:
+        """Whether a value under this name, in any letter case, never leaves as it is."""
+        return self.is_sensitive_header(name.lower())
 
     def sensitive_header(self, name: str, value: str) -> tuple[str, int]:
         """Redact the value of a header for which `is_sensitive_header` holds."""
@@ -112,14 +133,24 @@ class Redactor:
     def text(self, content: str, content_type: str, *, truncated: bool) -> tuple[str, int]:
         """Redact a textual body; `truncated` says that the content ends before the body did."""
         media_type = content_type.lower()
-        if "x-www-form-urlencoded" in media_type:
+        if "form-urlencoded" in media_type:
             return self._form(content, truncated=truncated)
         count = 0
         folded = fold_text(content)
         if "multipart/" in media_type:
             content, count = redact_form_parts(content, self._names)
         if '"' in content:
-            content, found = redact_members(content, folded, self._names)
+            redact = redact_event_members if "event-stream" in media_type else redact_members
+            content, found = redact(content, folded, self._names)
+            count += found
+        kind = media_type.partition(";")[0]
+        if "xml" in kind:
+            content, found = redact_elements(content, self._names.words, self._names.is_sensitive)
+            count += found
+        has_lines = _SETTINGS.search(kind) is not None
+        if has_lines or _CODE.search(kind) is not None:
+            words = (*self._names.words, *_HEAD_WORDS)
+            content, found = redact_assignments(content, words, self.is_sensitive_name, is_code=not has_lines)
             count += found
         content, found = redact_url_parameters(content, self._names)
         count += found

@@ -23,6 +23,12 @@ _WORDS = re.compile(r"token|secret|passw|api[-_]?key|session|credential|jwt|asse
 # The same words, folded.
 _FOLDED_WORDS = (b"token", b"secret", b"passw", b"apikey", b"session", b"credential", b"jwt", b"assertion")
 
+# The same, each spelling by itself.
+_LITERAL_WORDS = (
+    *("token", "secret", "passw", "apikey", "api-key", "api_key", "session", "credential", "jwt"),
+    "assertion",
+)
+
 # Whole names. The signatures are those that the semantic conventions name for `url.full`; the rest are the
 # short names under which forms and APIs carry what the telling words do not catch.
 _KNOWN = frozenset(
@@ -46,7 +52,7 @@ MAX_REMEMBERED_NAME_LENGTH = 128
 class SensitiveNames:
     """The judge of names, with the names a configuration adds."""
 
-    __slots__ = ("_harmless", "_judge", "_quoted_name", "_whole")
+    __slots__ = ("_harmless", "_judge", "_quoted_name", "_whole", "words")
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
         self._whole = _KNOWN | {name.strip().lower() for name in extra if name.strip()}
@@ -54,6 +60,8 @@ class SensitiveNames:
         names = b"|".join(re.escape(fold_text(name)) for name in self._whole)
         self._quoted_name = re.compile(b'["\\[\\].](?:%b)["\\[\\].]' % names)
         self._harmless: set[bytes] = set()
+        self.words = (*_LITERAL_WORDS, *sorted(self._whole))
+        """Each name for which `is_sensitive` holds contains one of these, unless it is percent-encoded."""
 
     def is_sensitive(self, name: str) -> bool:
         """Whether a value under this name is a credential; the name as it was found."""

@@ -235,7 +235,7 @@ def build_span(
         if message is None:
             continue
         body = message.body
-        _add_body_facts(attributes, side, body)
+        redacted += _add_body_facts(attributes, side, body, options.redactor)
         if call is not None and side in call.withheld:
             contents[f"http.{side}.body.content"] = REDACTED
             redacted += 1
@@ -450,12 +450,21 @@ def _route(attributes: dict[str, AttributeValue], response: HttpResponse | None)
     return infer_route(path, status) if isinstance(path, str) and status is not None else None
 
 
-def _add_body_facts(attributes: dict[str, AttributeValue], side: str, body: Body) -> None:
+def _add_body_facts(
+    attributes: dict[str, AttributeValue], side: str, body: Body, rules: Redactor | None
+) -> int:
+    """Add size, cut and codings of a body; return how many values were redacted."""
     if body.size is not None and body.size <= _MAX_INT64:
         attributes[f"http.{side}.body.size"] = body.size
     if body.truncation is not None:
         attributes[f"wirespan.{side}.body.truncated"] = body.truncation.value
         attributes[f"wirespan.{side}.body.captured_size"] = body.captured_size
+    if body.coding is None:
+        return 0
+    names, count = (body.coding.names, 0) if rules is None else rules.header(body.coding.names)
+    fact = "coding" if body.coding.is_applied else "coding_mismatch"
+    attributes[f"wirespan.{side}.body.{fact}"] = names
+    return count
 
 
 def _limit(attributes: dict[str, AttributeValue], options: SpanOptions) -> int:

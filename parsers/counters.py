@@ -47,6 +47,7 @@ COUNTERS: dict[str, str] = {
     "json_rpc_requests": "exchanges that carry JSON-RPC",
     "operations_unnamed": "GraphQL operations and JSON-RPC calls of a batch beyond max_operations",
     "documents_cut": "GraphQL documents beyond max_document, of which the beginning was read",
+    "framed_messages_unread": "messages of one body (events, lines, parts) beyond max_framed_messages",
     "json_cut": "JSON bodies read only in part for their nesting, or for the digits of a number",
     "grpc_calls": "exchanges that are gRPC calls",
     "grpc_messages_dropped": "gRPC messages not kept, for max_grpc_messages, max_body or max_http2_content",

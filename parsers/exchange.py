@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from ebpf.events import Direction, Missing, Role, SocketInfo
 from parsers.prologue import Prologue
@@ -98,6 +98,16 @@ class StreamReset:
     """The frame was a GOAWAY: its sender has not begun to process the stream (RFC 9113 §6.8)."""
 
 
+class DeclaredCoding(NamedTuple):
+    """Content codings that a message declares and that are not simply undone."""
+
+    names: str
+    """Lower-cased, in the order in which they were applied, separated by commas."""
+    is_applied: bool
+    """The content is still in them: they are unknown, or too many. False when the content never was in them,
+    although the message says so."""
+
+
 @dataclass(slots=True)
 class Body:
     """A message body."""
@@ -105,7 +115,7 @@ class Body:
     size: int | None
     """True size on the wire: content-coded, without transfer coding. None when it can't be known."""
     content: bytes
-    """What was kept: free of content coding, at most `ParserLimits.max_body`.
+    """What was kept: free of content coding but for `coding`, at most `ParserLimits.max_body`.
 
     Textual content is cut on a character boundary.
     """
@@ -114,6 +124,8 @@ class Body:
     truncation: Truncation | None = None
     captured_size: int = 0
     """Wire bytes (content-coded, without transfer coding) that went into `content`."""
+    coding: DeclaredCoding | None = None
+    """What the message declares of content codings, where they are not simply undone."""
 
 
 @dataclass(slots=True)
@@ -251,6 +263,8 @@ class WebSocketSession:
     """Direction of the first close frame."""
     end_ktime_ns: int = 0
     """When the last byte passed, or the connection ended."""
+    carried: GraphQlRequest | JsonRpcBatch | None = None
+    """What the client asked in the messages that were kept, and with which errors the server answered."""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
 Owns the shapes in which a request carries GraphQL: JSON members, a batch of them, URL parameters, a document
 as it is, and the hash of a persisted one (GraphQL over HTTP, §5, §6 and appendix A; Apollo's persisted
-queries). It must not know HTTP messages (`application`) or the language itself (`graphql_document`).
+queries), and in which responses hold errors (also GraphQL over SSE, and incremental delivery over HTTP). It
+must not know HTTP messages (`application`) or the language itself (`graphql_document`).
 
 Contract: a request whose `query` is no GraphQL document is no GraphQL request. What is reported is certain;
 the rest is None.
@@ -110,6 +111,73 @@ def count_errors(content: bytes, charset: str, *, cut: bool) -> int | None:
         if count is None:
             return None
         total += count
+    return total
+
+
+def count_streamed_errors(messages: list[Any], *, whole: bool) -> int | None:
+    """Return how many errors there are in the results of one operation that came one after the other.
+
+    The results are those of a subscription (GraphQL over SSE, distinct connections), of incremental delivery
+    in its older and newer forms, or of a subscription over multipart, in which a heartbeat is `{}` and a
+    result is a `payload`. `whole` says that none is missing. Otherwise the errors seen count, and without any
+    the number is unknown (None).
+    """
+    total = 0
+    is_answered = False
+    has_next = False
+    for message in messages:
+        if not isinstance(message, dict):
+            return None
+        if "id" in message and "payload" in message:
+            # Of one connection for all operations: it may belong to another one.
+            continue
+        has_next = message.get("hasNext", has_next) is True
+        for result in (message, message.get("payload")):
+            count = _count_errors_of_part(result) if isinstance(result, dict) else None
+            if count is not None:
+                is_answered = True
+                total += count
+    if not is_answered:
+        return None
+    return total if total or (whole and not has_next) else None
+
+
+def count_session_errors(messages: list[Any], ids: set[str], *, whole: bool) -> int | None:
+    """Return with how many errors a server answers the operations with these ids over a WebSocket.
+
+    A result is `next`, in the older protocol `data`; an operation that was not executed is `error`, with a
+    list of errors, in the older protocol with one. None when nothing was answered. When messages are missing
+    (not `whole`), the errors seen count, and without any the number is unknown.
+    """
+    total = 0
+    is_answered = False
+    for message in messages:
+        identity = message.get("id") if isinstance(message, dict) else None
+        if not isinstance(identity, str) or identity not in ids:
+            continue
+        kind, payload = message.get("type"), message.get("payload")
+        if kind == "error":
+            is_answered = True
+            total += len(payload) if isinstance(payload, list) else 1
+        elif kind in ("next", "data") and isinstance(payload, dict):
+            count = _count_errors_of_part(payload)
+            is_answered = is_answered or count is not None
+            total += count or 0
+    return total if total or (is_answered and whole) else None
+
+
+def _count_errors_of_part(part: dict[str, Any]) -> int | None:
+    """Return the errors of a result, or of a part of one; None when it is neither."""
+    total = None
+    if "errors" in part or "data" in part or "items" in part:
+        errors = part.get("errors")
+        total = len(errors) if isinstance(errors, list) else 0 if errors is None else None
+    for name in ("incremental", "completed"):
+        inner = part.get(name)
+        for item in inner if isinstance(inner, list) else ():
+            # A member of `completed` that went well has neither data nor errors.
+            count = _count_errors_of_part(item) if isinstance(item, dict) else None
+            total = (total or 0) + (count or 0)
     return total
 
 

@@ -1,4 +1,4 @@
-"""JSON-RPC over HTTP: which methods a request calls, and which errors its response returns.
+"""JSON-RPC: which methods a request calls, and which errors its response returns.
 
 Owns the shapes of JSON-RPC 2.0 and 1.0. It must not know HTTP messages (`application`).
 
@@ -23,11 +23,18 @@ _Key: TypeAlias = tuple[bool, str | float]
 
 
 def parse_json_rpc(
-    request: JsonReading, response: JsonReading | None, limits: ParserLimits, counts: dict[str, int]
+    request: JsonReading,
+    response: JsonReading | None,
+    limits: ParserLimits,
+    counts: dict[str, int],
+    *,
+    is_stream: bool = False,
 ) -> JsonRpcBatch | None:
     """Return the calls of a JSON body; None when it calls nothing by JSON-RPC.
 
-    `response` is the body of the response, None when it is unknown, not whole or no JSON.
+    `response` is the body of the response, None when it is unknown, not whole or no JSON. With `is_stream`
+    its value is the list of the messages that the server sent, and it is whole where none is missing. Among
+    them may be requests and notifications of the server, and batches.
     """
     value = request.value
     batched = isinstance(value, list)
@@ -46,13 +53,16 @@ def parse_json_rpc(
     if calls:
         counts["operations_unnamed"] += count - len(calls)
         if response is not None:
-            if batched:
+            if is_stream:
+                id_is_known = batched or request.whole or "id" in value
+                _add_streamed_errors(calls, keys, response, is_alone=not batched, id_is_known=id_is_known)
+            elif batched:
                 _add_errors(calls, keys, response.value)
             else:
                 id_is_known = request.whole or "id" in value
                 _add_error(calls[0], keys[0], response.value, id_is_known=id_is_known)
         return JsonRpcBatch(calls, count, batched)
-    if request.whole and response is not None:
+    if request.whole and response is not None and not is_stream:
         return _parse_call_1(value, response.value)
     return None
 
@@ -109,6 +119,28 @@ def _add_errors(calls: list[JsonRpcCall], keys: list[_Key | None], response: Any
         found = responses.get(key) if key is not None and keys.count(key) == 1 else None
         if found is not None:
             _set_error(call, found)
+
+
+def _add_streamed_errors(
+    calls: list[JsonRpcCall],
+    keys: list[_Key | None],
+    stream: JsonReading,
+    *,
+    is_alone: bool,
+    id_is_known: bool,
+) -> None:
+    """Add the errors in a stream of a server's messages; `is_alone` means one call without a batch."""
+    responses = [
+        item
+        for message in stream.value
+        for item in (message if isinstance(message, list) else (message,))
+        # A server's own requests have ids of their own.
+        if isinstance(item, dict) and "method" not in item and ("result" in item or "error" in item)
+    ]
+    if is_alone and stream.whole and len(responses) == 1:
+        _add_error(calls[0], keys[0], responses[0], id_is_known=id_is_known)
+    else:
+        _add_errors(calls, keys, responses)
 
 
 def _set_error(call: JsonRpcCall, response: dict[str, Any]) -> None:

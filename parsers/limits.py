@@ -52,6 +52,9 @@ class ParserLimits:
     is often kept for longer, so its last span need not wait for its end."""
     max_operations: int = 16
     """GraphQL operations or JSON-RPC calls named of one batch; the rest is counted. Clients batch a few."""
+    max_framed_messages: int = 4_096
+    """Messages read of one body that holds several (event streams, lines, parts); the rest is counted. A body
+    that is kept has 131072 bytes, and a message of progress 100."""
     max_document: int = 16_384
     """Characters of GraphQL documents read of one request; beyond, a document counts as cut. Generated ones
     reach 10 to 30 KiB with the operation first; reading this much takes a few milliseconds."""

@@ -196,4 +196,7 @@ def describe(exchange: HttpExchange) -> str:
 
 def _describe_body(body: Body) -> str:
     text = "" if body.size == 0 and not body.content else f" {body.content!r}"
-    return f"({body.size}{text}{' ' + body.truncation if body.truncation else ''})"
+    coding = ""
+    if body.coding is not None:
+        coding = f" {'in' if body.coding.is_applied else 'not in'} {body.coding.names}"
+    return f"({body.size}{text}{coding}{' ' + body.truncation if body.truncation else ''})"

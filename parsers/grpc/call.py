@@ -162,7 +162,8 @@ def _read_messages(
             start = message.status if isinstance(message, HttpResponse) else message.method
             return [], MessageFlow(uncounted=start is None or message.unknown_headers > 0), None
         body = message.body
-        if body.truncation is Truncation.DECODE_ERROR:
+        is_coded = body.coding is not None and body.coding.is_applied
+        if is_coded or body.truncation is Truncation.DECODE_ERROR:
             reader.miss(None, Missing(0), message.end_ktime_ns)
         else:
             reader.receive(body.content, message.end_ktime_ns)

@@ -224,7 +224,7 @@ class GrpcReader:
             return content, cut
         # A compressed message without a coding is an error, which the decoder of no coding says as well.
         body = build_body(content, self._size, cut, [self._encoding], None, self._room)
-        return body.content, body.truncation
+        return body.content, body.truncation if body.coding is None else Truncation.DECODE_ERROR
 
     def _lose_place(self, missing: Missing) -> None:
         self._counts["grpc_places_lost"] += 1

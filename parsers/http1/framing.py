@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from parsers.content_codings import split_content_codings
 from parsers.http1.head import Fields, RequestHead, ResponseHead
 
 _MAX_LENGTH_DIGITS = 18
@@ -76,10 +77,9 @@ def decide_response_framing(head: ResponseHead, method: bytes | None) -> tuple[F
 def split_codings(fields: Fields) -> list[bytes]:
     """Return the codings of a body, lower-cased, in the order they were applied: content, then transfer."""
     framing = fields.framing
-    codings = _split_list(framing.get(b"content-encoding", b"")) + _split_list(
+    return split_content_codings(framing.get(b"content-encoding", b"")) + split_content_codings(
         framing.get(b"transfer-encoding", b"")
     )
-    return [coding for coding in codings if coding not in (b"chunked", b"identity")]
 
 
 def _is_chunked(fields: Fields, version: str) -> bool:

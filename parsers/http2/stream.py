@@ -14,6 +14,7 @@ from typing import Final
 
 from ebpf.events import Direction, Missing
 from parsers.content import build_body
+from parsers.content_codings import split_content_codings
 from parsers.exchange import (
     Body,
     HttpExchange,
@@ -207,11 +208,7 @@ class StreamHalf:
         head = self.head or _NOTHING
         codings: list[bytes] = []
         if head.content_encoding is not None and kept:
-            codings = [
-                coding
-                for part in head.content_encoding.split(b",")
-                if (coding := part.strip(b" \t").lower()) not in (b"", b"identity")
-            ]
+            codings = split_content_codings(head.content_encoding)
             if codings and cut is None and not self.is_over:
                 # What a cut coding lacks is no decoding error.
                 cut = Truncation.GAP

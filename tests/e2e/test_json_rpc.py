@@ -55,7 +55,13 @@ def test_calls_and_their_errors_are_told_at_both_ends(
             "wirespan.jsonrpc.call_count": 4,
             "wirespan.jsonrpc.error_codes": ["-32601", "-32000"],
         },
-        {**VERSION, "rpc.method": "missing", "jsonrpc.request.id": "9"},
+        {
+            **VERSION,
+            "rpc.method": "missing",
+            "jsonrpc.request.id": "9",
+            "rpc.response.status_code": "-32601",
+            "wirespan.jsonrpc.error_message": "Method not found",
+        },
     ]
     spans = read_spans(spans_file)
     assert len(spans) == 2 * len(expected)

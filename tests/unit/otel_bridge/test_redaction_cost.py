@@ -18,7 +18,15 @@ def cost(text: str) -> float:
     best = float("inf")
     for _ in range(4):
         start = process_time()
-        for media_type in ("application/json", "multipart/form-data", "application/x-www-form-urlencoded"):
+        for media_type in (
+            "application/json",
+            "multipart/form-data",
+            "application/x-www-form-urlencoded",
+            "text/event-stream",
+            "application/yaml",
+            "application/javascript",
+            "application/xml",
+        ):
             REDACTOR.text(text, media_type, truncated=True)
         REDACTOR.header(text)
         best = min(best, process_time() - start)
@@ -75,6 +83,44 @@ def cost(text: str) -> float:
                 ),
             )
         ],
+        *[
+            ("", unit)
+            for unit in (
+                *(
+                    "token",
+                    "token ",
+                    "token \n",
+                    "token:",
+                    "token:\n",
+                    "token: x\n",
+                    "token:\n ",
+                    "  token: a\n",
+                ),
+                *(
+                    "token = ",
+                    'token "',
+                    "token='",
+                    "token=`",
+                    "pass=1 ",
+                    "a-token",
+                    "identified by ",
+                    "\ndata:",
+                ),
+                *('"token"\ndata:', '"a"\nid', '"\n', '"a":\n', "token: '''\n", "-token", "\n\n token:"),
+            )
+        ],
+        *[
+            ("", unit)
+            for unit in ("<token>", "<token ", "<token a", "<a:token", "token='", "<pin><![CDATA[", "<pin>a")
+        ],
+        ("<token", " "),
+        ("token", "="),
+        ("token:", "\n"),
+        ("token: x", "\n "),
+        ("token", " "),
+        ("token:", "- a\n"),
+        ('"token"', "\nid"),
+        ('"token"', "\ndata:"),
         ("x@y ://", "a"),
         ("x@y ://", "a:"),
         ("x@y ://", "@"),

@@ -12,7 +12,7 @@ from otel_bridge.spans import (
     known_methods_from_environment,
     span_limits_from_environment,
 )
-from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete, Truncation
+from parsers.exchange import DeclaredCoding, HttpExchange, HttpRequest, HttpResponse, Incomplete, Truncation
 from tests.unit.otel_bridge.exchanges import (
     BOOT_UNIX_NS,
     RESOURCE,
@@ -351,6 +351,29 @@ def test_cut_bodies_say_so_and_keep_their_true_size() -> None:
     assert attributes["wirespan.response.body.truncated"] == "limit"
     assert attributes["wirespan.response.body.captured_size"] == 3
     assert "wirespan.request.body.truncated" not in attributes
+
+
+def test_codings_that_are_not_undone_are_named() -> None:
+    coded, false = body(b"\x01\xff", None), body(b"abc")
+    coded.coding = DeclaredCoding("gzip, dcb", is_applied=True)
+    false.coding = DeclaredCoding("br", is_applied=False)
+    attributes = span_of(
+        exchange(request_=request(content=coded), response_=response(content=false))
+    ).attributes
+    assert attributes["wirespan.request.body.coding"] == "gzip, dcb"
+    assert attributes["http.request.body.content"] == b"\x01\xff"
+    assert attributes["wirespan.response.body.coding_mismatch"] == "br"
+    assert attributes["http.response.body.content"] == "abc"
+    assert not {name for name in attributes if "truncated" in name}
+    assert not {"wirespan.request.body.coding_mismatch", "wirespan.response.body.coding"} & attributes.keys()
+
+
+def test_a_name_of_a_coding_that_is_a_credential_is_redacted() -> None:
+    coded = body(b"abc", None)
+    coded.coding = DeclaredCoding("eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2ln", is_applied=True)
+    attributes = span_of(exchange(request_=request(content=coded))).attributes
+    assert attributes["wirespan.request.body.coding"] == "REDACTED"
+    assert attributes["wirespan.redacted"] == 1
 
 
 def test_an_unknown_size_is_absent() -> None:

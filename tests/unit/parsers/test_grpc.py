@@ -11,6 +11,7 @@ from parsers.content import build_body
 from parsers.counters import new_counters
 from parsers.exchange import (
     Body,
+    DeclaredCoding,
     GrpcCall,
     Headers,
     HttpRequest,
@@ -276,6 +277,7 @@ def test_messages_behind_a_content_coding_are_read_from_the_body() -> None:
         (Body(9, frame(b"one"), None, None, 8), [b"one"]),
         (Body(9, b"", None, None, 0), []),
         (Body(9, b"\x1f\x8bcoded", None, Truncation.DECODE_ERROR, 7), []),
+        (Body(8, frame(b"one"), None, None, 8, DeclaredCoding("dcb", is_applied=True)), []),
     ],
 )
 def test_a_body_that_is_not_all_known_leaves_messages_uncounted(cut: Body, messages: list[bytes]) -> None:

@@ -16,6 +16,7 @@ from hyperframe.frame import (
 from ebpf.events import Role
 from parsers.counters import new_counters
 from parsers.exchange import (
+    DeclaredCoding,
     Incomplete,
     Truncation,
 )
@@ -35,6 +36,7 @@ from tests.unit.parsers.http2_peers import (
     watch,
 )
 
+ZIPPED = gzip.compress(b"text" * 20)
 WHOLE = "GET / 2 (0) -> 200 2 (0)"
 
 
@@ -157,6 +159,25 @@ def test_priority_alone_does_not_change_what_is_read() -> None:
     frames.client(HeadersFrame(1, block, depends_on=0, flags=["PRIORITY", "END_STREAM", "END_HEADERS"]))
     frames.answer(1)
     assert frames.describe() == [WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "coding"),
+    [
+        (b"aws-chunked, gzip", b"%x\r\n%b\r\n0\r\n\r\n" % (len(ZIPPED), ZIPPED), None),
+        (b"UTF-8", b"text" * 20, None),
+        (b"gzip", b"text" * 20, DeclaredCoding("gzip", is_applied=False)),
+        (b"foo", b"text" * 20, DeclaredCoding("foo", is_applied=True)),
+    ],
+)
+def test_odd_codings_cost_no_content(encoding: bytes, content: bytes, coding: DeclaredCoding | None) -> None:
+    dialogue = Dialogue()
+    coded = [*OK, (b"content-type", b"application/x-ndjson"), (b"content-encoding", encoding)]
+    dialogue.answer(dialogue.ask(build_request(b"/")), coded, content)
+    (only,) = watch(tell(dialogue.calls).events).exchanges
+    body = response_of(only).body
+    assert (body.content, body.truncation, body.coding) == (b"text" * 20, None, coding)
+    assert body.charset == (None if encoding == b"foo" else "utf-8")
 
 
 def test_bodies_are_decoded_and_cut_at_the_bound() -> None:
