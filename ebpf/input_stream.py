@@ -76,7 +76,7 @@ class InputStream:
         if path == STANDARD_INPUT:
             return cls._open_standard_input()
         try:
-            # A pipe without a writer would be waited for here, deaf to signals.
+            # Without O_NONBLOCK this would wait for the writer of a named pipe, and no signal would end it.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise InputError(

@@ -88,7 +88,7 @@ def read_facts(content: bytes) -> ProcessFacts:
             workload=None if workload is None else _attributes(workload),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedValueError("the facts of a process are not such") from error
+        raise DamagedValueError("the facts of a process hold an invalid value") from error
 
 
 def read_losses(content: bytes) -> dict[str, int]:
@@ -97,7 +97,7 @@ def read_losses(content: bytes) -> dict[str, int]:
         losses = _read_object(content, "the counters of losses").items()
         return {_plain_text(cause): _number(amount, MAX_COUNT) for cause, amount in losses}
     except (TypeError, ValueError) as error:
-        raise DamagedValueError("the counters of losses are not such") from error
+        raise DamagedValueError("the counters of losses hold an invalid value") from error
 
 
 def read_preamble(content: bytes) -> Mapping[str, str | int]:
@@ -108,7 +108,7 @@ def read_preamble(content: bytes) -> Mapping[str, str | int]:
         if "wirespan" in preamble:
             preamble["wirespan"] = _plain_text(preamble["wirespan"])[:MAX_VERSION_CHARACTERS]
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedValueError("the preamble is not such") from error
+        raise DamagedValueError("the preamble holds an invalid value") from error
     return preamble
 
 

@@ -9,7 +9,7 @@ host with `--direction ingress` tells, process and socket numbers aside, which n
 and network namespace are 0. Times are those of the packets; the monotonic clock of the events is Unix time.
 What the capture lacks comes out as gaps, never as a guess.
 
-A pipe that is quiet makes no time pass: a silence of its writer is none of the network.
+While a pipe is quiet no time passes: a pause of its writer says nothing of the network.
 """
 
 from __future__ import annotations

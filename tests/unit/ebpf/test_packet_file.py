@@ -162,11 +162,19 @@ def test_blocks_that_nobody_needs_are_passed_over_without_being_held(path: Path)
     [
         (2**64 - 1, [(TIME_RESOLUTION, b"\x00")]),
         (0, [(TIME_OFFSET, struct.pack("<q", -(2**63)))]),
+        (0, [(TIME_OFFSET, struct.pack("<q", 2**63 - 1))]),
+        (2**63, [(TIME_RESOLUTION, b"\x80")]),
     ],
 )
 def test_a_time_that_cannot_be_is_none(path: Path, ticks: int, options: list[tuple[int, bytes]]) -> None:
     packets, _, _ = read(path, section() + interface(options=options) + enhanced(b"a", ticks))
     assert packets == [Packet(None, ETHERNET, b"a", 1)]
+
+
+def test_the_finest_resolutions_leave_no_time(path: Path) -> None:
+    for resolution in (b"\x7f", b"\xff"):
+        content = section() + interface(options=[(TIME_RESOLUTION, resolution)]) + enhanced(b"a", 2**64 - 1)
+        assert read(path, content)[0] == [Packet(0, ETHERNET, b"a", 1)]
 
 
 def test_options_of_a_wrong_length_mean_nothing(path: Path) -> None:

@@ -140,7 +140,7 @@ def test_facts_are_read_as_they_were_written() -> None:
     ],
 )
 def test_facts_of_another_type_are_damaged(change: dict[str, object]) -> None:
-    with pytest.raises(DamagedValueError, match="the facts of a process are not such"):
+    with pytest.raises(DamagedValueError, match="the facts of a process hold an invalid value"):
         read_facts(json.dumps(FACTS | change).encode())
 
 
@@ -163,7 +163,7 @@ def test_what_is_no_object_of_json_is_damaged(read: Any, content: bytes) -> None
 @pytest.mark.parametrize("amount", ["1", 1.5, -1, 2**63, None, True, float("inf"), float("nan"), []])
 def test_losses_are_counts(amount: object) -> None:
     assert read_losses(b'{"ring_full_bytes": 17}') == {"ring_full_bytes": 17}
-    with pytest.raises(DamagedValueError, match="the counters of losses are not such"):
+    with pytest.raises(DamagedValueError, match="the counters of losses hold an invalid value"):
         read_losses(json.dumps({"ring_full_bytes": amount}).encode())
     with pytest.raises(DamagedValueError):
         read_losses(json.dumps({"\x1b[31m": 1}).encode())
@@ -171,7 +171,7 @@ def test_losses_are_counts(amount: object) -> None:
 
 @pytest.mark.parametrize("version", [0, -1, 1.5, "2", None, True, float("inf"), 2**63])
 def test_a_format_is_a_number(version: object) -> None:
-    with pytest.raises(DamagedValueError, match="the preamble is not such"):
+    with pytest.raises(DamagedValueError, match="the preamble holds an invalid value"):
         read_preamble(json.dumps({"format": version}).encode())
 
 
