@@ -60,7 +60,7 @@ class InputStream:
             self._poll.register(descriptor, select.POLLIN)
         self._unpacker: Unpacker | None = None
         self._start = b""
-        """The first bytes, until they tell the compression."""
+        """The first bytes, as long as they are too few to know the compression by."""
         self._is_read = False
         """Whether the end of the input was reached; more may still come out of the unpacker."""
         self._is_over = False

@@ -22,7 +22,7 @@ PIECE_BYTES = 262_144
 MAX_WINDOW_BYTES = 134_217_728
 """Earlier output that may be referred to. `xz -9` needs half of it, `zstd --long` all; more is refused."""
 MAGIC_BYTES = 6
-"""As many bytes tell a compression."""
+"""As many bytes are enough to know a compression by."""
 _ZSTD_STEP_BYTES = 128
 """zstd has no bound on the output of one step. Four bytes of it become 128 KiB at most (RFC 8878 section
 3.1.1.2), so 128 become 4 MiB."""

@@ -23,7 +23,7 @@ _BYTE_ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
 
 
 class _PcapForm(NamedTuple):
-    """What tells one relative of pcap from another."""
+    """How one relative of pcap differs from another."""
 
     tick_ns: int
     header_bytes: int = 24

@@ -181,7 +181,7 @@ def _records() -> list[bytes]:
         positions = [0, 0]
         times = iter(range(KTIME_NS + number * 10**9, 1 << 60, 10**6))
 
-        def tell(payload: bytes, kind: int, direction: int, number: int = number) -> bytes:
+        def build(payload: bytes, kind: int, direction: int, number: int = number) -> bytes:
             return record(
                 payload,
                 connection_id=number + 1,
@@ -193,13 +193,13 @@ def _records() -> list[bytes]:
                 length=len(payload) if kind == 1 else 0,
             )
 
-        records.append(tell(b"/run/app.sock" if number == 2 else b"", 2, 0))
+        records.append(build(b"/run/app.sock" if number == 2 else b"", 2, 0))
         for from_client, data in dialogue:
             for start in range(0, len(data), layout.CHUNK_BYTES):
                 part = data[start : start + layout.CHUNK_BYTES]
-                records.append(tell(part, 1, not from_client))
+                records.append(build(part, 1, not from_client))
                 positions[not from_client] += len(part)
-        records += [tell(b"", 3, 0), tell(b"", 3, 1), tell(b"", 4, 0)]
+        records += [build(b"", 3, 0), build(b"", 3, 1), build(b"", 4, 0)]
     return [*records, layout.PROCESS_RECORD.pack(6, 0, 321, KTIME_NS + 10**10, 0, 0)]
 
 

@@ -180,6 +180,25 @@ def _drop_piece(_random: Random, content: bytearray, start: int, end: int) -> in
     return start
 
 
+def _set_field(random: Random, content: bytearray) -> int:
+    """Overwrite a number of a recording where one stands; each kind of frame is as likely."""
+    if not content.startswith(b"wirespan"):
+        return _set(random, content)
+    by_kind: dict[bytes, list[tuple[int, int]]] = {}
+    for start, end in _pieces(content):
+        # A frame of a record has the kind of the record behind its length.
+        kind = bytes(content[start : start + 6 : 5]) if content[start : start + 1] == b"\2" else b"-"
+        by_kind.setdefault(bytes(content[start : start + 1]) + kind, []).append((start + 5, end))
+    if not by_kind:
+        return _set(random, content)
+    start, end = random.choice(by_kind[random.choice(sorted(by_kind))])
+    size = random.choice((1, 4, 8, 8))
+    place = start + random.randrange(max(1, min(64, end - start) // size)) * size
+    value = random.choice(_EXTREMES) & (1 << 8 * size) - 1
+    content[place : place + size] = value.to_bytes(size, "little")
+    return place
+
+
 def _set_json(random: Random, content: bytearray) -> int:
     """Replace a value in the JSON of a recording, and mend the length of its frame."""
     frames = [(start, end) for start, end in _pieces(content) if content[start] in (1, 4, 5)]
@@ -209,6 +228,8 @@ CHANGES: tuple[Change, ...] = (
     _with_piece(_repeat_piece),
     _with_piece(_move_piece),
     _with_piece(_drop_piece),
+    _set_field,
+    _set_field,
     _set_json,
 )
 
@@ -216,7 +237,8 @@ CHANGES: tuple[Change, ...] = (
 def build_variant(seed: int, number: int) -> tuple[str, bytes, int]:
     """Return the name of a sample, the sample with something done to it, and the first place that differs."""
     random = Random(f"{seed}:{number}")
-    name = random.choice(list(samples()))
+    names = list(samples())
+    name = random.choice(names + [names[0]] * 4)  # the recording is one of many files, and has more to check
     content = bytearray(samples()[name])
     first = len(content)
     for _ in range(random.choice((1, 1, 1, 2, 4))):

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from tests.property.capture_samples import samples
-from tests.property.file_fuzz import build_variant, check_variant, replay
+from tests.property.file_fuzz import HangError, bounded_time, build_variant, check_variant, replay
 
 VARIANTS, BATCH = 1_000, 250
 PEAK_BYTES = 64_000_000
@@ -60,3 +60,14 @@ def test_a_reading_of_the_clocks_out_of_range_is_no_bug() -> None:
         assert "damaged" in replay(recording[:start] + clock + recording[start + 16 :]).refusal
         outcome = replay(recording[:later] + clock + recording[later + 16 :])
         assert f"is damaged: a reading of the clocks says {ktime_ns} and {unix_ns}, at byte" in outcome.damage
+
+
+def hang() -> None:
+    with bounded_time(0.01):
+        while True:
+            pass
+
+
+def test_a_variant_that_hangs_is_found() -> None:
+    with pytest.raises(HangError):
+        hang()
