@@ -6,7 +6,7 @@ venv := .venv/bin
 packages := ebpf parsers otel_bridge agent
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup setup-develop demo test lint check bench bench-kubernetes test-image test-stack test-kernels apiserver helm chart lock clean
+.PHONY: help setup setup-develop demo test lint check bench bench-kubernetes test-image test-stack test-kernels fuzz-files apiserver helm chart lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -63,6 +63,12 @@ test-stack: setup-develop ## docker-compose.yml from up to down: a minute, half 
 
 test-kernels: setup-develop ## the eBPF program under Debian's 5.10 and 6.1 kernels, in virtual machines
 	$(as_root) scripts/test-kernels.sh
+
+fuzz-files: setup-develop ## captures and recordings with anything done to them, replayed: some minutes
+	$(venv)/python -m tests.property.file_fuzz --variants $(variants) --seed $(seed)
+
+variants := 20000
+seed := 1
 
 lock: ## renew the locked versions and hashes (needs uv)
 	uv pip compile --quiet $(lock_options) pyproject.toml -o locks/runtime.txt

@@ -2,7 +2,7 @@
 
 Owns names and help of the options, and what reaches the user when something is wrong: one message on
 standard error that says what to do, never a traceback. Exit codes: 0 done; 1 a bug, or a demo whose numbers
-don't add up; 2 wrong usage or configuration; 3 this host cannot capture.
+don't add up; 2 wrong usage or configuration, or an input that is damaged; 3 this host cannot capture.
 
 A command imports what it needs when it runs: `--help` answers at once, and `replay` works where nothing can
 be captured.
@@ -32,8 +32,7 @@ from agent.logs import configure_logging
 from agent.selection_rules import NoSuchProcessError
 from agent.workloads.kubernetes.api import ApiError, KubeconfigError
 from ebpf.compilation import CaptureUnavailable, Compilation
-from ebpf.packets.file import PacketFileError
-from ebpf.recording import RecordingError
+from ebpf.input_stream import InputError
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -244,8 +243,7 @@ class OneMessageGroup(click.Group):
             ConfigurationError,
             KubeconfigError,
             NoSuchProcessError,
-            RecordingError,
-            PacketFileError,
+            InputError,
         ) as error:
             _end(ctx, str(error), EXIT_USAGE)
         except CaptureUnavailable as error:
@@ -303,13 +301,20 @@ def record(configuration: Configuration, file: Path) -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @configured(*CONTENT, *OUT, SHUTDOWN)
 def replay(configuration: Configuration, file: Path) -> None:
     """Export what FILE holds as `run` would have. Needs neither root nor bcc.
 
-    FILE is a recording made by `record`, or a packet capture (pcap or pcapng, gzipped or not). A packet
-    capture says nothing of processes: a service goes by the address and port of its server.
+    FILE is a recording made by `record`, or a packet capture (pcap or pcapng), as it is or compressed (gzip,
+    bzip2, xz, zstd). A packet capture says nothing of processes: a service goes by the address and port of
+    its server.
+
+    FILE may be a pipe, and - is standard input: `tcpdump -U -w - | wirespan replay -`. Spans come as packets
+    do; -U has tcpdump write each at once.
+
+    An input that ends too early is read to its end, with a warning. One that is damaged is read up to the
+    damage; then the exit code is 2.
     """
     from agent.session import replay_recording
 

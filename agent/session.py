@@ -25,7 +25,7 @@ from agent.discovery import await_first_answer, open_discovery
 from agent.endpoints import EndpointTable
 from agent.logs import announce_ready
 from agent.outputs import open_sinks, span_options, uses_standard_output
-from agent.pipeline import Pipeline
+from agent.pipeline import POLL_SECONDS, Pipeline
 from agent.processes import ProcessTable
 from agent.recorder import Recorder
 from agent.selection import Selection
@@ -35,9 +35,11 @@ from agent.tls.inspector import Inspector, load_inspector
 from agent.tls.taps import TlsTaps
 from agent.workloads.workload import Discovery
 from ebpf.capture import LiveCapture
+from ebpf.capture_formats import CaptureFormat, find_format
 from ebpf.compilation import Compilation
+from ebpf.input_stream import InputError, InputStream
 from ebpf.packets.capture import PacketCapture
-from ebpf.packets.file import is_packet_capture
+from ebpf.packets.unopened import describe_unopened
 from ebpf.recording import RecordedCapture, RecordingWriter
 from ebpf.uretprobes import find_hazard
 from otel_bridge.resources import ResourceBuilder
@@ -91,17 +93,24 @@ def run_live(configuration: Configuration, kernel_side: Compilation) -> None:
 
 
 def replay_recording(configuration: Configuration, file: Path) -> None:
-    """Export a recording, or a packet capture, as a run would have."""
+    """Export a recording, or a packet capture, as a run would have; `-` is standard input.
+
+    Spans come while a pipe is open. Raises InputError: at once for an input that is neither, and at the end,
+    after everything before it was exported, for one that is damaged.
+    """
     configuration = configuration.without_pods()
     stop = StopRequest()
     stop.on_signals()
     with contextlib.ExitStack() as closing:
         options = span_options(configuration)
-        source = _open_capture(file)
+        stream = InputStream.open(file)
+        closing.callback(stream.close)
+        source = _open_capture(stream, stop)
+        if source is None:
+            return
         closing.callback(source.close)
         sinks = _open_sinks(configuration, stop, closing)
         resources = ResourceBuilder(redactor=options.redactor)
-        is_packets = isinstance(source, PacketCapture)
         Pipeline(
             source,
             ProcessTable(resources.build),
@@ -109,20 +118,42 @@ def replay_recording(configuration: Configuration, file: Path) -> None:
             RandomIdGenerator(),
             options,
             sinks,
-            endpoints=EndpointTable(resources.build_endpoint) if is_packets else None,
+            endpoints=EndpointTable(resources.build_endpoint) if isinstance(source, PacketCapture) else None,
         ).run(stop)
-        if source.damage:
-            log.warning("%s %s", file, source.damage)
-        if is_packets:
-            log.info("read: %s", describe_losses(source.observations()))
-        _report_losses(source.losses())
+        _report_replay(source, stream.name)
 
 
-def _open_capture(file: Path) -> RecordedCapture | PacketCapture:
-    """Open a file by what it holds, whatever its name."""
-    if is_packet_capture(file):
-        return PacketCapture(file)
-    return RecordedCapture(file)
+def _open_capture(stream: InputStream, stop: StopRequest) -> RecordedCapture | PacketCapture | None:
+    """Open an input by what it holds, whatever its name; None when a stop is asked for before it says so."""
+    while (found := find_format(stream)) is None:
+        if stop.requested:
+            return None
+        stream.wait(POLL_SECONDS)
+    if found is CaptureFormat.RECORDING:
+        return RecordedCapture(stream, is_stopped=lambda: stop.requested)
+    return PacketCapture(stream, is_stopped=lambda: stop.requested)
+
+
+def _report_replay(source: RecordedCapture | PacketCapture, name: str) -> None:
+    """Say what was read and what was not. Raises InputError for an input that is damaged."""
+    observations = source.observations()
+    if seen := describe_losses(observations):
+        log.info("read: %s", seen)
+    if isinstance(source, PacketCapture):
+        if not observations["packets"] and not source.damage:
+            log.warning("%s holds no packets", name)
+        if unopened := describe_unopened(source.unopened):
+            log.warning("%s", unopened)
+        if observations["secrets_unused"]:
+            log.warning("%s holds TLS secrets, which are not used: encrypted connections stay closed", name)
+    _report_losses(source.losses())
+    if source.damage and source.is_cut:
+        log.warning("%s %s", name, source.damage)
+    elif source.damage:
+        raise InputError(
+            f"{name} {source.damage}.\nWhat stands before that was exported. Copy it again if it is whole "
+            "where it was made; else capture again."
+        )
 
 
 def record_live(configuration: Configuration, file: Path) -> None:

@@ -1,7 +1,8 @@
 """Recordings: the kernel side's records in a file, and that file as a source of events.
 
-Owns the file format. Reading one needs neither root nor bcc, so that a capture made on one host can be
-replayed, tested and profiled on any other. It must not interpret a record; `layout` does.
+Owns the file format; what a value in it may be is `recorded_values`. Reading one needs neither root nor bcc,
+so that a capture made on one host can be replayed, tested and profiled on any other. It must not interpret a
+record; `layout` does.
 
 Format: the magic, then frames: one byte of type, four of length (little-endian), the content. The first frame
 is a JSON preamble, the second a clock sample, the last one the loss counters. Kernel records stay as they
@@ -10,22 +11,29 @@ are, except that kernel addresses are blanked: a recording is made to be handed 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import platform
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import BinaryIO
 
+from ebpf.capture_formats import RECORDING_MAGIC
 from ebpf.clocks import read_clocks
 from ebpf.events import CaptureEvent, ClockSample, ProcessFacts, SocketEvent
+from ebpf.input_stream import InputError, InputStream, StreamedItems
 from ebpf.layout import COOKIE_SLICE, LayoutError, RecordDecoder, is_socket_record
+from ebpf.recorded_values import (
+    DamagedValueError,
+    check_event,
+    read_clock,
+    read_facts,
+    read_losses,
+    read_preamble,
+)
 
-MAGIC = b"wirespan recording\n"
 FORMAT_VERSION = 2
 """Raised when an older reader would misread what is written; readers refuse newer versions.
 
@@ -36,13 +44,11 @@ MAX_FRAME_BYTES = 1 << 20
 
 _FRAME = struct.Struct("<BI")
 _CLOCK = struct.Struct("<QQ")
+"""ktime_ns, unix_ns."""
+_RECORD_AGAIN = "Record again, or copy it again if it is whole where it was made."
 _BLANK_COOKIE = bytes(COOKIE_SLICE.stop - COOKIE_SLICE.start)
 _EVENTS_PER_POLL = 1024
 """Events returned at once, so that a replay's memory does not grow with its file."""
-
-
-class RecordingError(Exception):
-    """The file is no recording that this version reads; the message says what to do."""
 
 
 class _FrameType(IntEnum):
@@ -77,7 +83,7 @@ class RecordingWriter:
             "machine": platform.machine(),
             "start_unix_ns": clock.unix_ns,
         }
-        self._file.write(MAGIC + _frame(_FrameType.PREAMBLE, json.dumps(preamble).encode()))
+        self._file.write(RECORDING_MAGIC + _frame(_FrameType.PREAMBLE, json.dumps(preamble).encode()))
         self.append_clock(clock)
         self._file.flush()
 
@@ -111,119 +117,62 @@ class RecordingWriter:
             self._file.close()
 
 
+def _require_clock(event: CaptureEvent) -> None:
+    if not isinstance(event, ClockSample):
+        raise _DamageError("is damaged: its first event is no reading of the clocks")
+
+
+class _DamageError(Exception):
+    """What comes next can't be read; the message completes "the file ...". Never leaves this module."""
+
+
 class RecordedCapture:
     """A recording as an `EventSource`.
 
-    Raises RecordingError when the file is missing, foreign, newer than this version, or damaged before its
-    first event. A tail that was cut, by a full disk or a killed recorder, is not an error: what is whole is
-    read, and `cut_bytes` says how much is not.
+    `poll` raises InputError when it is newer than this version, or damaged before its first event. One that
+    is cut, by a full disk or a killed recorder, or damaged further on, is read as far as it goes; then
+    `damage` says what is wrong.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file: BinaryIO = path.open("rb")
-        except OSError as error:
-            raise RecordingError(
-                f"{path} can't be read: {error.strerror}. Name a file made by `wirespan record`."
-            ) from error
-        self.cut_bytes = 0
-        """Bytes at the end that form no whole frame, or stand behind one that is damaged."""
+    def __init__(self, stream: InputStream, *, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Begin to read a stream that `capture_formats.find_format` calls a recording.
+
+        Once `is_stopped` says so, what is there is told, and that is all.
+        """
+        self.preamble: Mapping[str, str | int] = {}
+        """Host, kernel, machine, version of wirespan and start; {} before the first event."""
+        self.damage: str | None = None
+        """What is wrong with the recording, as the rest of a sentence; None as far as it is whole."""
+        self.is_cut = False
+        """Whether the damage is that it ended too early, and no more."""
+        self._stream = stream
+        self._whole = 0
+        """Up to where everything was read."""
+        self._frames = 0
         self._losses: dict[str, int] = {}
+        self._passed_over = 0
         self._decoder = RecordDecoder()
+        self._events: StreamedItems[CaptureEvent] = StreamedItems(stream, self._read_events(), is_stopped)
         self._exhausted = False
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._file.close)
-            self.preamble = self._read_preamble()
-            """Host, kernel, machine, version of wirespan and start of the recording."""
-            self._events = self._read_events()
-            self._pending = next(self._events, None)
-            if not isinstance(self._pending, ClockSample):
-                raise RecordingError(f"{path} is damaged or was cut before its first event. Record again.")
-            undo.pop_all()
-
-    def _read_frame(self) -> tuple[int, bytes] | None:
-        start = self._file.tell()
-        header = self._file.read(_FRAME.size)
-        if not header:
-            return None
-        if len(header) == _FRAME.size:
-            frame_type, length = _FRAME.unpack(header)
-            if frame_type and length <= MAX_FRAME_BYTES:
-                content = self._file.read(length)
-                if len(content) == length:
-                    return frame_type, content
-        self._note_cut(start)
-        return None
-
-    def _note_cut(self, start: int) -> None:
-        self.cut_bytes = self._file.seek(0, os.SEEK_END) - start
-
-    def _read_preamble(self) -> dict[str, str | int]:
-        if self._file.read(len(MAGIC)) != MAGIC:
-            raise RecordingError(
-                f"{self._path} is no recording of wirespan, nor a packet capture (pcap, pcapng). "
-                "Name a file made by `wirespan record` or tcpdump."
-            )
-        frame = self._read_frame()
-        try:
-            preamble: dict[str, str | int] = json.loads(frame[1] if frame else b"")
-            version = int(preamble["format"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordingError(
-                f"{self._path} is damaged or was cut at its beginning. Record again."
-            ) from error
-        if version > FORMAT_VERSION:
-            raise RecordingError(
-                f"{self._path} was made by a newer wirespan ({preamble.get('wirespan')}, format {version}). "
-                "Replay it with that version."
-            )
-        return preamble
-
-    def _read_events(self) -> Iterator[CaptureEvent]:
-        start = self._file.tell()
-        while (frame := self._read_frame()) is not None:
-            frame_type, content = frame
-            try:
-                if frame_type == _FrameType.RECORD:
-                    yield self._decoder.decode(content)
-                elif frame_type == _FrameType.CLOCK:
-                    yield ClockSample(*_CLOCK.unpack(content))
-                elif frame_type == _FrameType.FACTS:
-                    facts = json.loads(content)
-                    facts["command_line"] = tuple(facts["command_line"])
-                    facts["cgroups"] = tuple(facts.get("cgroups", ()))
-                    yield ProcessFacts(**facts)
-                elif frame_type == _FrameType.LOSSES:
-                    self._losses = {str(cause): int(amount) for cause, amount in json.loads(content).items()}
-                # frames of other types are of a later, compatible version
-            except (LayoutError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-                self._note_cut(start)
-                return
-            start = self._file.tell()
-
-    @property
-    def damage(self) -> str | None:
-        """What is wrong with the file, as the rest of a sentence; None as far as it is whole."""
-        return f"is cut: its last {self.cut_bytes} bytes hold no whole record" if self.cut_bytes else None
 
     @property
     def exhausted(self) -> bool:
-        """Whether the file's end was reached."""
+        """Whether the end was reached."""
         return self._exhausted
 
-    def poll(self, timeout_seconds: float) -> list[CaptureEvent]:  # noqa: ARG002  # a file lets nobody wait
-        """Return the next events, [] at the end."""
+    def poll(self, timeout_seconds: float) -> list[CaptureEvent]:
+        """Return the next events, [] at the end.
+
+        Waits, where a pipe is quiet, up to `timeout_seconds` for the first.
+        """
         events: list[CaptureEvent] = []
-        if self._pending is not None:
-            events.append(self._pending)
-            self._pending = None
-        if not self._file.closed:
-            for event in self._events:
-                events.append(event)
-                if len(events) >= _EVENTS_PER_POLL:
-                    return events
-        self._exhausted = True
+        if self._exhausted:
+            return events
+        for event in self._events.at_hand(timeout_seconds):
+            events.append(event)
+            if len(events) >= _EVENTS_PER_POLL:
+                break
+        self._exhausted = self._events.exhausted
         return events
 
     def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:  # noqa: ARG002  # nothing is live
@@ -238,9 +187,102 @@ class RecordedCapture:
         return self._losses
 
     def observations(self) -> dict[str, int]:
-        """Return {}: a recording holds what was captured and what was lost."""
-        return {}
+        """Return how many frames are of a later version of the format, and were passed over."""
+        return {"frames_of_later_versions": self._passed_over}
 
     def close(self) -> None:
-        """Release the file. Idempotent."""
-        self._file.close()
+        """Release the input. Idempotent."""
+        self._exhausted = True
+        self._events.close()
+
+    def _read_events(self) -> Iterator[CaptureEvent | None]:
+        """Yield the events, None where the next one has not come yet."""
+        try:
+            has_clock = False
+            for frame in self._read_frames():
+                if frame is None:
+                    yield None
+                    continue
+                event = self._decode(*frame)
+                if event is not None:
+                    if not has_clock:
+                        _require_clock(event)
+                        has_clock = True
+                    yield event
+                self._frames += 1
+                self._whole = self._stream.position
+            if not has_clock:
+                raise self._end_too_early()
+        except _DamageError as error:
+            if not self._frames:
+                raise InputError(
+                    f"{self._stream.name} is damaged or was cut at its beginning. {_RECORD_AGAIN}"
+                ) from None
+            if not has_clock:
+                raise InputError(
+                    f"{self._stream.name} is damaged or was cut before its first event. {_RECORD_AGAIN}"
+                ) from None
+            self.damage = f"{error}, {self._stream.describe_rest(self._whole)}"
+
+    def _decode(self, frame_type: int, content: bytes) -> CaptureEvent | None:
+        """Return the event of a frame, None for one that is not an event."""
+        try:
+            if frame_type == _FrameType.RECORD:
+                event = self._decoder.decode(content)
+                check_event(event)
+                return event
+            if frame_type == _FrameType.CLOCK:
+                return read_clock(*_CLOCK.unpack(content))
+            if frame_type == _FrameType.FACTS:
+                return read_facts(content)
+            if frame_type == _FrameType.LOSSES:
+                self._losses = read_losses(content)
+            elif frame_type == _FrameType.PREAMBLE:
+                self._take_preamble(content)
+            else:
+                self._passed_over += 1  # of a later, compatible version
+        except (LayoutError, DamagedValueError) as error:
+            raise _DamageError(f"is damaged: {error}") from None
+        except struct.error:
+            raise _DamageError("is damaged: a reading of the clocks has another length") from None
+        return None
+
+    def _take_preamble(self, content: bytes) -> None:
+        if self._frames:
+            raise _DamageError("is damaged: it begins anew")
+        preamble = read_preamble(content)
+        version = preamble["format"]
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise InputError(
+                f"{self._stream.name} was made by a newer wirespan ({preamble.get('wirespan')}, format "
+                f"{version}). Replay it with that version."
+            )
+        self.preamble = preamble
+
+    def _read_frames(self) -> Iterator[tuple[int, bytes] | None]:
+        """Yield type and content of each frame, None where the next one has not come yet."""
+        stream = self._stream
+        yield from stream.await_bytes(len(RECORDING_MAGIC))
+        if not stream.holds(len(RECORDING_MAGIC)):
+            raise self._end_too_early()
+        stream.take(len(RECORDING_MAGIC))
+        self._whole = stream.position
+        size = _FRAME.size
+        while True:
+            if not stream.holds(size) and not (yield from stream.await_bytes(size)):
+                if stream.held or stream.problem:
+                    raise self._end_too_early()
+                return
+            frame_type, length = _FRAME.unpack(stream.take(size))
+            if not frame_type or length > MAX_FRAME_BYTES:
+                raise _DamageError(f"is damaged: it claims a frame of type {frame_type} and {length} bytes")
+            if not self._frames and frame_type != _FrameType.PREAMBLE:
+                raise _DamageError("is damaged: it has no preamble")
+            if not stream.holds(length) and not (yield from stream.await_bytes(length)):
+                raise self._end_too_early()
+            yield frame_type, stream.take(length)
+
+    def _end_too_early(self) -> _DamageError:
+        problem = self._stream.problem
+        self.is_cut = problem is None or self._stream.is_cut
+        return _DamageError(problem or "is cut")

@@ -19,7 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ebpf.capture_formats import CaptureFormat, find_format
 from ebpf.events import CaptureEvent, SocketEvent
+from ebpf.input_stream import InputStream
 from ebpf.packets.capture import PacketCapture
 from ebpf.packets.limits import PacketLimits
 from parsers.exchange import HttpExchange
@@ -248,7 +250,9 @@ def read_capture(
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        source = PacketCapture(Path(file.name), limits)
+        stream = InputStream.open(Path(file.name))
+        assert find_format(stream) in (CaptureFormat.PCAP, CaptureFormat.PCAPNG)
+        source = PacketCapture(stream, limits)
         events: list[CaptureEvent] = []
         while not source.exhausted:
             events += source.poll(0)

@@ -1,6 +1,6 @@
-"""A packet capture file as a source of events.
+"""A packet capture as a source of events.
 
-Owns the reading of the file from start to end. It must not know formats (`file`), headers
+Owns the reading of the capture from start to end. It must not know formats (`file`), headers
 (`layers`) or TCP (`tcp_flows`).
 
 Contract: a capture is seen from nowhere in particular, so one conversation in it is told once, as the socket
@@ -8,14 +8,16 @@ of its server saw it: requests are INGRESS, every role is SERVER. That is what a
 host with `--direction ingress` tells, process and socket numbers aside, which no packet carries: tgid, inode
 and network namespace are 0. Times are those of the packets; the monotonic clock of the events is Unix time.
 What the capture lacks comes out as gaps, never as a guess.
+
+While a pipe is quiet no time passes: a pause of its writer says nothing of the network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from ebpf.events import CaptureEvent, ClockSample, SocketEvent
+from ebpf.input_stream import InputStream, StreamedItems
 from ebpf.packets.counters import LOSSES, OBSERVATIONS, new_packet_counters
 from ebpf.packets.file import Packet, PacketFile
 from ebpf.packets.layers import PacketDecoder
@@ -29,17 +31,23 @@ _PACKETS_PER_POLL = 8192
 
 
 class PacketCapture:
-    """A pcap or pcapng file, compressed by gzip or not, as an `EventSource`.
+    """A stream of pcap or pcapng as an `EventSource`.
 
-    Raises PacketFileError when the file is missing or foreign. One that is cut or damaged is read as far as
-    it goes; then `damage` says what is wrong.
+    One that is cut or damaged is read as far as it goes; then `damage` says what is wrong.
     """
 
-    def __init__(self, path: Path, limits: PacketLimits | None = None) -> None:
+    def __init__(
+        self,
+        stream: InputStream,
+        limits: PacketLimits | None = None,
+        *,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Begin to read. Once `is_stopped` says so, what is there is told, and that is all."""
         limits = limits or PacketLimits()
         self._counts = new_packet_counters()
-        self._file = PacketFile(path, limits, self._counts)
-        self._packets: Iterator[Packet] = self._file.packets()
+        self._file = PacketFile(stream, limits, self._counts)
+        self._packets: StreamedItems[Packet] = StreamedItems(stream, self._file.packets(), is_stopped)
         self._decoder = PacketDecoder(limits, self._counts)
         self._flows = TcpFlows(limits, self._counts)
         self._unix_ns: int | None = None
@@ -47,30 +55,41 @@ class PacketCapture:
 
     @property
     def damage(self) -> str | None:
-        """What is wrong with the file, and how many bytes of it are not read; None as far as it is whole."""
+        """What is wrong with the capture, as the rest of a sentence; None as far as it is whole."""
         return self._file.damage
 
     @property
+    def is_cut(self) -> bool:
+        """Whether the damage is that it ended too early, and no more."""
+        return self._file.is_cut
+
+    @property
     def exhausted(self) -> bool:
-        """Whether the file's end was reached."""
+        """Whether the end was reached."""
         return self._exhausted
 
-    def poll(self, timeout_seconds: float) -> list[CaptureEvent]:  # noqa: ARG002  # a file lets nobody wait
-        """Return the next events, [] at the end, or when some thousand packets told nothing."""
+    @property
+    def unopened(self) -> Mapping[str, int]:
+        """Packets of which a layer was not opened, by the words for it: "in ESP (encrypted)"."""
+        return self._decoder.unopened.counts
+
+    def poll(self, timeout_seconds: float) -> list[CaptureEvent]:
+        """Return the next events, [] at the end, or when some thousand packets told nothing.
+
+        Waits, where a pipe is quiet, up to `timeout_seconds` for the first.
+        """
         events: list[CaptureEvent] = []
         if self._exhausted:
             return events
-        for _ in range(_PACKETS_PER_POLL):
-            packet = next(self._packets, None)
-            if packet is None:
-                events += self._finish()
-                break
+        for number, packet in enumerate(self._packets.at_hand(timeout_seconds), 1):
             if self._unix_ns is None:
                 unix_ns = packet.unix_ns or 0
                 events.append(ClockSample(unix_ns, unix_ns))
             events += self._take(packet)
-            if len(events) >= _EVENTS_PER_POLL:
+            if len(events) >= _EVENTS_PER_POLL or number >= _PACKETS_PER_POLL:
                 break
+        if self._packets.exhausted:
+            events += self._finish()
         return events
 
     def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:  # noqa: ARG002  # nothing is live
@@ -86,9 +105,9 @@ class PacketCapture:
         return {name: self._counts[name] for name in OBSERVATIONS}
 
     def close(self) -> None:
-        """Release the file. Idempotent."""
+        """Release the input. Idempotent."""
         self._exhausted = True
-        self._file.close()
+        self._packets.close()
 
     def _take(self, packet: Packet) -> list[SocketEvent]:
         if packet.unix_ns is None:

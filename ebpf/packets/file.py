@@ -1,48 +1,55 @@
-"""Packet capture files, pcap and pcapng, compressed by gzip or not, as packets with their link type and time.
+"""Packet captures, pcap and pcapng, as packets with their link type and time.
 
-Owns the file formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng. It must not look into a packet. It
-is own code because a reader has to survive hostile files within a bound of memory, to know interfaces with
-clocks and link types of their own, and to keep nanoseconds; the libraries at hand each lack one of these.
+Owns the two formats: draft-ietf-opsawg-pcap with its relatives, and draft-ietf-opsawg-pcapng. It must not
+look into a packet. It is own code because a reader has to survive hostile files within a bound of memory, to
+know interfaces with clocks and link types of their own, and to keep nanoseconds; the libraries at hand each
+lack one of these.
 
-Contract: a file that is cut or damaged yields what stands before the damage, and `damage` says so. Memory is
-bound by `PacketLimits.max_packet`, whatever lengths the file claims and however far it unpacks.
+Contract: a capture that is cut or damaged yields what stands before the damage, and `damage` says so. Memory
+is bound by `PacketLimits.max_packet`, whatever lengths the capture claims.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import os
 import struct
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from collections.abc import Generator, Iterator
+from typing import Final, NamedTuple
 
+from ebpf.capture_formats import PCAPNG_MAGIC
+from ebpf.input_stream import InputStream
 from ebpf.packets.limits import PacketLimits
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_SECTION_MAGIC = b"\x0a\x0d\x0d\x0a"
 _BYTE_ORDERS = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}
-_PCAP_MAGICS = {
-    b"\xa1\xb2\xc3\xd4": (">", 1_000),
-    b"\xd4\xc3\xb2\xa1": ("<", 1_000),
-    b"\xa1\xb2\x3c\x4d": (">", 1),
-    b"\x4d\x3c\xb2\xa1": ("<", 1),
-}
-"""Byte order, and nanoseconds of a tick."""
 
-_SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
-_READ_BLOCKS = (_SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET)
+
+class _PcapForm(NamedTuple):
+    """How one relative of pcap differs from another."""
+
+    tick_ns: int
+    header_bytes: int = 24
+    """Length of the file's header."""
+    record_bytes: int = 16
+    """Length of a packet's header."""
+
+
+_PCAP_FORMS: Final = {
+    "a1b2c3d4": _PcapForm(1_000),
+    "a1b23c4d": _PcapForm(1),
+    # Kuznetzov's: interface, protocol and packet type follow in each header.
+    "a1b2cd34": _PcapForm(1_000, record_bytes=24),
+    # Ixia's of hardware and of software: the size of all packets follows in the file's header.
+    "1c0001ac": _PcapForm(1, header_bytes=28),
+    "1c0001ab": _PcapForm(1_000, header_bytes=28),
+}
+
+_INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 1, 2, 3, 6
+_SECRETS = 10
+_READ_BLOCKS = frozenset((_INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET))
 _END_OF_OPTIONS, _TIME_RESOLUTION, _TIME_OFFSET = 0, 9, 14
 _SECOND_NS = 1_000_000_000
 _LATEST_UNIX_NS = 1 << 63
 """Beyond what spans can say; a time at or after it is none."""
-_SKIPPED_AT_ONCE = 65_536
-
-
-class PacketFileError(Exception):
-    """The file can't be opened, or is no packet capture; the message says what to do."""
+_SECTION_START_BYTES = 12
 
 
 class Packet(NamedTuple):
@@ -66,180 +73,177 @@ class _Interface(NamedTuple):
     offset_seconds: int
 
 
-class _DamagedError(Exception):
+class _UnreadableError(Exception):
     """What comes next can't be read; the message completes "the file ...". Never leaves this module."""
 
 
-def is_packet_capture(path: Path) -> bool:
-    """Return whether the file begins as a packet capture does, unpacked if need be; False if unreadable."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-            if start.startswith(_GZIP_MAGIC):
-                file.seek(0)
-                start = _unpacked(file).read(4)
-    except (OSError, EOFError, zlib.error):
-        return False
-    return start == _SECTION_MAGIC or start in _PCAP_MAGICS
-
-
-def _unpacked(file: BinaryIO) -> BinaryIO:
-    return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
+class _CutError(_UnreadableError):
+    """It ended too early, which is no damage."""
 
 
 class PacketFile:
-    """An open packet capture. `counts` is added to: `packets`, `damaged_packets`.
+    """A packet capture being read. `counts` is added to.
 
-    Raises PacketFileError when the file is missing, or foreign.
+    `packets`, `damaged_packets`, `secrets_unused`.
     """
 
-    def __init__(self, path: Path, limits: PacketLimits, counts: dict[str, int]) -> None:
+    def __init__(self, stream: InputStream, limits: PacketLimits, counts: dict[str, int]) -> None:
+        """Begin to read a stream that `capture_formats.find_format` calls a packet capture."""
+        self._stream = stream
         self._limits = limits
         self._counts = counts
         self.damage: str | None = None
-        """What is wrong with the file, and how many bytes of it are not read; None when nothing is."""
+        """What is wrong, as the rest of a sentence; None as far as it is whole."""
+        self.is_cut = False
+        """Whether it merely ended too early: what is there is right."""
         self._whole = 0
-        self._read_bytes = 0
+        """Up to where everything was read."""
         self._order = "<"
         self._interfaces: list[_Interface] = []
-        try:
-            self._plain = path.open("rb")
-        except OSError as error:
-            raise PacketFileError(f"{path} can't be read: {error.strerror}.") from error
-        self._file: BinaryIO = self._plain
-        with contextlib.ExitStack() as undo:
-            undo.callback(self.close)
-            self._magic = self._read_magic(path)
-            undo.pop_all()
 
-    def _read_magic(self, path: Path) -> bytes:
-        try:
-            if self._plain.read(2) == _GZIP_MAGIC:
-                self._file = _unpacked(self._plain)
-            self._plain.seek(0)
-            magic = self._read_up_to(4)
-        except (_DamagedError, OSError) as error:
-            raise PacketFileError(f"{path} can't be read: {error}.") from error
-        if magic != _SECTION_MAGIC and magic not in _PCAP_MAGICS:
-            raise PacketFileError(
-                f"{path} is no packet capture. Name a file made by tcpdump, in the form pcap or pcapng."
-            )
-        return magic
+    def packets(self) -> Iterator[Packet | None]:
+        """Yield the packets in the order of the capture, up to its end or its damage. To be used once.
 
-    def packets(self) -> Iterator[Packet]:
-        """Yield the packets in the order of the file, up to its end or its damage. To be used once."""
+        None where the next one has not come yet.
+        """
         try:
-            for packet in self._blocks() if self._magic == _SECTION_MAGIC else self._records():
-                self._counts["packets"] += 1
+            if not (yield from self._stream.await_bytes(4)):
+                raise _CutError("is cut")
+            reader = self._blocks() if self._stream.peek(4) == PCAPNG_MAGIC else self._records()
+            for packet in reader:
+                self._counts["packets"] += packet is not None
                 yield packet
-        except _DamagedError as error:
-            cut = self._size() - self._whole
-            self.damage = f"{error}; its last {cut} bytes are not read" if cut > 0 else str(error)
+        except _UnreadableError as error:
+            self.is_cut = isinstance(error, _CutError)
+            self.damage = f"{error}, {self._stream.describe_rest(self._whole)}"
+        else:
+            if self._stream.problem is not None:
+                self.is_cut = self._stream.is_cut
+                self.damage = f"{self._stream.problem}, {self._stream.describe_rest(self._whole)}"
 
-    def close(self) -> None:
-        """Release the file. Idempotent."""
-        self._file.close()
-        self._plain.close()
+    def _await(self, count: int) -> Generator[None, None, None]:
+        if not (yield from self._stream.await_bytes(count)):
+            raise self._end_too_early()
 
-    def _size(self) -> int:
-        """Return the size of the file; of a compressed one, how much was unpacked."""
-        return os.fstat(self._plain.fileno()).st_size if self._file is self._plain else self._read_bytes
+    def _end_too_early(self) -> _UnreadableError:
+        stream = self._stream
+        if stream.problem is None:
+            return _CutError("is cut")
+        return _CutError(stream.problem) if stream.is_cut else _UnreadableError(stream.problem)
 
-    def _read_up_to(self, count: int) -> bytes:
-        try:
-            data = self._file.read(count)
-        except (EOFError, zlib.error, OSError) as error:
-            raise _DamagedError(f"can't be read to its end ({error})") from None
-        self._read_bytes += len(data)
-        return data
-
-    def _read(self, count: int) -> bytes:
-        data = self._read_up_to(count)
-        if len(data) < count:
-            raise _DamagedError("is cut")
-        return data
-
-    def _skip(self, count: int) -> None:
+    def _skip(self, count: int) -> Generator[None, None, None]:
+        """Pass over bytes, however many, without holding them."""
         while count:
-            count -= len(self._read(min(count, _SKIPPED_AT_ONCE)))
+            passed = self._stream.skip(count)
+            count -= passed
+            if not passed:
+                yield from self._await(1)
 
-    def _records(self) -> Iterator[Packet]:
-        """Read a pcap file behind its magic."""
-        self._order, tick_ns = _PCAP_MAGICS[self._magic]
-        major, _, _, _, _, network = struct.unpack(self._order + "HHiIII", self._read(20))
+    def _records(self) -> Iterator[Packet | None]:
+        """Read a pcap file."""
+        stream = self._stream
+        magic = stream.peek(4)
+        form = _PCAP_FORMS.get(magic.hex())
+        if form is None:
+            self._order, form = "<", _PCAP_FORMS[magic[::-1].hex()]
+        else:
+            self._order = ">"
+        yield from self._await(form.header_bytes)
+        start = stream.take(form.header_bytes)
+        major, minor, _, _, _, network = struct.unpack_from(self._order + "HHiIII", start, 4)
         if major != 2:
-            raise _DamagedError(f"has the unknown version {major}")
+            raise _UnreadableError(f"has the unknown version {major}")
         link_type = network & 0xFFFF  # above it, the length of the frame check sequence
-        header = struct.Struct(self._order + "IIII")
-        self._whole = self._read_bytes
-        while start := self._read_up_to(header.size):
-            if len(start) < header.size:
-                raise _DamagedError("is cut")
-            seconds, ticks, captured, length = header.unpack(start)
-            if captured > self._limits.max_packet:
-                raise _DamagedError(f"is damaged: it claims a packet of {captured} bytes")
-            data = self._read(captured)
-            self._whole = self._read_bytes
-            yield Packet(seconds * _SECOND_NS + ticks * tick_ns, link_type, data, max(captured, length))
+        tick_ns, _, record_bytes = form
+        most_ticks = _SECOND_NS // tick_ns
+        unpack = struct.Struct(self._order + "IIII").unpack_from
+        largest = self._limits.max_packet
+        self._whole = stream.position
+        while True:
+            if not stream.holds(record_bytes) and not (yield from stream.await_bytes(record_bytes)):
+                if stream.held:
+                    raise self._end_too_early()
+                return
+            seconds, ticks, captured, length = unpack(stream.take(record_bytes))
+            if minor < 4 and (minor < 3 or captured > length):
+                captured, length = length, captured  # they changed places in version 2.3
+            if captured > largest:
+                raise _UnreadableError(f"is damaged: it claims a packet of {captured} bytes")
+            if not stream.holds(captured):
+                yield from self._await(captured)
+            data = stream.take(captured)
+            self._whole = stream.position
+            unix_ns = seconds * _SECOND_NS + ticks * tick_ns if ticks < most_ticks else None
+            yield Packet(unix_ns, link_type, data, max(captured, length))
 
-    def _blocks(self) -> Iterator[Packet]:
-        """Read a pcapng file behind its first block type."""
-        start = self._magic
-        while start:
-            if len(start) < 4:
-                raise _DamagedError("is cut")
-            if start == _SECTION_MAGIC:
-                self._begin_section()
+    def _blocks(self) -> Iterator[Packet | None]:
+        """Read a pcapng file."""
+        stream = self._stream
+        while True:
+            if not stream.holds(8) and not (yield from stream.await_bytes(8)):
+                if stream.held:
+                    raise self._end_too_early()
+                return
+            start = stream.peek(8)
+            if start.startswith(PCAPNG_MAGIC):
+                yield from self._begin_section()
             else:
-                kind, body = self._read_block(start)
-                packet = self._take_block(kind, body)
-                if packet is not None:
-                    yield packet
-            self._whole = self._read_bytes
-            start = self._read_up_to(4)
+                kind, total = struct.unpack(self._order + "II", start)
+                self._check_size(total, 12)
+                if kind in _READ_BLOCKS:
+                    packet = self._take_block(kind, (yield from self._read_block(total)))
+                    if packet is not None:
+                        yield packet
+                else:
+                    self._counts["secrets_unused"] += kind == _SECRETS
+                    yield from self._skip(total - 4)
+                    yield from self._await(4)
+                    self._check_end(start, stream.take(4))
+            self._whole = stream.position
 
-    def _begin_section(self) -> None:
-        start = self._read(8)
-        order = _BYTE_ORDERS.get(start[4:])
+    def _check_size(self, total: int, least: int) -> None:
+        if total < least or total % 4:
+            raise _UnreadableError(f"is damaged: it claims a block of {total} bytes")
+
+    def _check_end(self, start: bytes, end: bytes) -> None:
+        if start[4:8] != end:
+            raise _UnreadableError("is damaged: a block has two lengths")
+
+    def _read_block(self, total: int) -> Generator[None, None, bytes]:
+        """Return a whole block, the header of a section included."""
+        if total - 12 > self._limits.max_packet:
+            raise _UnreadableError(f"is damaged: it claims a block of {total} bytes")
+        if not self._stream.holds(total):
+            yield from self._await(total)
+        block = self._stream.take(total)
+        self._check_end(block, block[-4:])
+        return block
+
+    def _begin_section(self) -> Generator[None, None, None]:
+        yield from self._await(_SECTION_START_BYTES)
+        start = self._stream.peek(_SECTION_START_BYTES)
+        order = _BYTE_ORDERS.get(start[8:])
         if order is None:
-            raise _DamagedError("is damaged: a section has no byte order")
+            raise _UnreadableError("is damaged: a section has no byte order")
         self._order = order
-        body = self._finish_block(_SECTION, start[:4], read_already=4)
-        if len(body) < 12:
-            raise _DamagedError("is damaged: a section has no header")
-        (major,) = struct.unpack_from(order + "H", body, 0)
+        (total,) = struct.unpack_from(order + "I", start, 4)
+        self._check_size(total, 16)
+        block = yield from self._read_block(total)
+        if total < 28:
+            raise _UnreadableError("is damaged: a section has no header")
+        (major,) = struct.unpack_from(order + "H", block, 12)
         if major != 1:
-            raise _DamagedError(f"has a section of the unknown version {major}")
+            raise _UnreadableError(f"has a section of the unknown version {major}")
         self._interfaces.clear()
 
-    def _read_block(self, start: bytes) -> tuple[int, bytes]:
-        (kind,) = struct.unpack(self._order + "I", start)
-        return kind, self._finish_block(kind, self._read(4), read_already=0)
-
-    def _finish_block(self, kind: int, length: bytes, *, read_already: int) -> bytes:
-        """Return what is left of a block's body; b"" for one that nobody needs."""
-        (total,) = struct.unpack(self._order + "I", length)
-        left = total - 12 - read_already
-        if left < 0 or total % 4:
-            raise _DamagedError(f"is damaged: it claims a block of {total} bytes")
-        body = b""
-        if kind not in _READ_BLOCKS:
-            self._skip(left)
-        elif left > self._limits.max_packet:
-            raise _DamagedError(f"is damaged: it claims a block of {total} bytes")
-        else:
-            body = self._read(left)
-        if self._read(4) != length:
-            raise _DamagedError("is damaged: a block has two lengths")
-        return body
-
-    def _take_block(self, kind: int, body: bytes) -> Packet | None:
+    def _take_block(self, kind: int, block: bytes) -> Packet | None:
+        body = block[8:-4]
         try:
-            if kind == _INTERFACE:
-                self._add_interface(body)
-            elif kind == _PACKET:
+            if kind == _PACKET:
                 interface, high, low, captured, length = struct.unpack_from(self._order + "IIIII", body)
                 return self._build_packet(interface, high << 32 | low, captured, length, body, 20)
+            if kind == _INTERFACE:
+                self._add_interface(body)
             elif kind == _OLD_PACKET:
                 interface, _, high, low, captured, length = struct.unpack_from(self._order + "HHIIII", body)
                 return self._build_packet(interface, high << 32 | low, captured, length, body, 20)

@@ -18,6 +18,14 @@ class PacketLimits:
     """Interfaces of one pcapng section. A host with more is not known; packets of the rest are counted."""
     max_tags: int = 4
     """VLAN tags of one frame. Networks stack two."""
+    max_labels: int = 16
+    """MPLS labels of one packet. Networks stack up to eight."""
+    max_link_layers: int = 16
+    """Link layers of one packet, those in its tunnels included. Ethernet over MPLS over Ethernet is three."""
+    max_tunnels: int = 4
+    """Tunnels in tunnels. A mirror of a cluster's overlay is two."""
+    max_unopened_kinds: int = 32
+    """Kinds of packets that are named as not opened; further ones are counted together."""
     max_extension_headers: int = 16
     """IPv6 extension headers followed. Real packets have one or two."""
     max_datagrams: int = 512

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ebpf.input_stream import InputStream
 from ebpf.packets.counters import new_packet_counters
 from ebpf.packets.file import PacketFile
 from ebpf.packets.limits import PacketLimits
@@ -146,7 +147,7 @@ def test_a_capture_that_is_cut_is_replayed_as_far_as_it_goes(
     ended = wirespan("replay", str(capture))
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("/one") == 1
-    assert re.search(r"traffic\.pcap is cut; its last \d+ bytes are not read", ended.stderr)
+    assert re.search(r"traffic\.pcap is cut, at byte \d+; its last \d+ bytes are not read", ended.stderr)
 
 
 @pytest.mark.parametrize("form", ["pcap", "pcapng"])
@@ -168,8 +169,12 @@ def test_tcpdump_reads_the_same_packets_from_the_same_file(tmp_path: Path, form:
         text=True,
     ).stdout
     times = [int(Decimal(time) * 10**9) for time in re.findall(r"^(\d+\.\d{9}) IP", shown, re.MULTILINE)]
-    file = PacketFile(capture, PacketLimits(), new_packet_counters())
-    read = list(file.packets())
-    file.close()
+    stream = InputStream.open(capture)
+    read = [
+        packet
+        for packet in PacketFile(stream, PacketLimits(), new_packet_counters()).packets()
+        if packet is not None
+    ]
+    stream.close()
     assert [packet.unix_ns for packet in read] == times
     assert [(packet.data, packet.length) for packet in read] == [(p.data, p.length) for p in packets]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import EventKind, SocketEvent
-from ebpf.packets.file import PacketFileError
+from ebpf.input_stream import InputError
 from ebpf.packets.limits import PacketLimits
 from parsers.exchange import HttpExchange
 from tests.builders import Conversation, describe, run_events
@@ -272,7 +272,7 @@ def test_a_file_cut_or_damaged_anywhere_yields_what_stands_before(
             damaged[place % len(damaged)] ^= flip
     for content in (whole[:end], bytes(damaged)):
         # Either refusal names the file; a cut in the magic leaves no packet capture.
-        with contextlib.suppress(PacketFileError):
+        with contextlib.suppress(InputError):
             source, events = read_capture(content)
             told = [event for event in events if isinstance(event, SocketEvent)]
             assert_in_order(told)

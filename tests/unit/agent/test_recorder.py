@@ -26,6 +26,7 @@ from ebpf.events import (
     ProcessForked,
     SocketEvent,
 )
+from ebpf.input_stream import InputStream
 from ebpf.recording import RecordedCapture, RecordingWriter
 from otel_bridge.span import Resource
 from tests.stand_ins import PoliciesInMemory, ToldDiscovery
@@ -90,7 +91,7 @@ class Recording:
 
     def read(self) -> list[CaptureEvent]:
         self._writer.close({})
-        source = RecordedCapture(self._file)
+        source = RecordedCapture(InputStream.open(self._file))
         events = source.poll(0)
         source.close()
         return [event for event in events if not isinstance(event, ClockSample)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ebpf.events import ClockSample, SocketEvent
+from ebpf.input_stream import InputStream
 from ebpf.packets.capture import PacketCapture
 from tests.packets import (
     START_UNIX_NS,
@@ -53,7 +54,7 @@ def test_packets_without_a_time_get_that_of_the_one_before() -> None:
 def test_a_long_capture_is_read_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "long.pcap"
     path.write_bytes(pcap(talk_of(3_000).packets + [PcapPacket(START_UNIX_NS, b"")] * 10_000))
-    source = PacketCapture(path)
+    source = PacketCapture(InputStream.open(path))
     sizes = []
     while not source.exhausted:
         sizes.append(len(source.poll(0)))
@@ -66,7 +67,7 @@ def test_a_long_capture_is_read_in_pieces(tmp_path: Path) -> None:
 def test_a_capture_that_is_closed_is_exhausted(tmp_path: Path) -> None:
     path = tmp_path / "closed.pcap"
     path.write_bytes(pcap(talk_of(1).packets))
-    source = PacketCapture(path)
+    source = PacketCapture(InputStream.open(path))
     source.close()
     source.close()
     assert source.exhausted
@@ -81,6 +82,6 @@ def test_an_empty_capture_tells_nothing() -> None:
 
 def test_the_frames_of_a_cut_file_count_as_far_as_they_go() -> None:
     source, events = read_capture(pcap(talk_of(1).packets)[:-1])
-    assert source.damage == "is cut; its last 81 bytes are not read"
+    assert source.damage == "is cut, at byte 380; its last 81 bytes are not read"
     assert source.observations()["packets"] == 4
     assert len(events) == 3

@@ -69,7 +69,8 @@ def test_vlan_tags_are_read_and_kept(link_type: int) -> None:
 def test_tags_beyond_the_bound_are_not_followed() -> None:
     decoder = Decoder(max_tags=2)
     assert decoder.decode(link_packet(ETHERNET, IPV4.ip, [(0x8100, 1)] * 3), ETHERNET) is None
-    assert decoder.counted == {"packets_not_tcp": 1}
+    assert decoder.counted == {"packets_not_tcp": 1, "packets_not_opened": 1}
+    assert decoder.decoder.unopened.counts == {"in more than 2 VLANs": 1}
 
 
 def test_what_the_capture_cut_off_is_known_by_number() -> None:
@@ -159,7 +160,9 @@ def test_other_protocols_are_counted() -> None:
 def test_unknown_link_types_are_counted() -> None:
     decoder = Decoder()
     assert decoder.decode(IPV4.ip, 147) is None
-    assert decoder.counted == {"packets_of_unknown_link": 1}
+    assert decoder.decode(IPV4.ip, 999) is None
+    assert decoder.counted == {"packets_of_unknown_link": 2, "packets_not_opened": 2}
+    assert decoder.decoder.unopened.counts == {"of a private link type": 1, "of the link type 999": 1}
 
 
 def with_byte(data: bytes, place: int, value: int) -> bytes:
@@ -280,3 +283,18 @@ def test_fragments_wait_within_their_bounds() -> None:
     decoder.unix_ns = 200
     decoder.decode(fragments(IPV4, 16, 4)[0])
     assert decoder.counts["lost_fragments"] == 2
+
+
+def test_a_length_of_0_is_no_leave_for_a_packet_of_any_size() -> None:
+    decoder = Decoder(max_packet=1_000)
+    ip = ip_packet(*("192.0.2.7", "192.0.2.1"), 6, IPV4.tcp, total=0)
+    assert decoder.decode(ip, RAW, 2**32 - 1) is None
+    assert decoder.counted == {"damaged_packets": 1}
+    assert decoder.decode(ip, RAW, 1_000) is not None
+
+
+def test_an_authentication_header_of_ipv4_is_stepped_over() -> None:
+    header = b"\x06\x04\0\0" + bytes(8) + bytes(12)
+    found = Decoder().decode(ip_packet("192.0.2.7", "192.0.2.1", 51, header + IPV4.tcp))
+    assert found is not None
+    assert found.payload == b"hello"
