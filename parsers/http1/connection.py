@@ -78,13 +78,8 @@ class Http1Connection(Connection):
     ) -> None:
         """Begin with the first event of a connection, or take over from a tunnel.
 
-        Args:
-            origin: The event, or the connection that was a tunnel.
-            limits: Bounds.
-            counts: The tracker's counters, added to here.
-            joined_late: The beginning was not seen; None: the event tells.
-            unread: What the tunnel left unread, by direction; None without a tunnel.
-
+        `joined_late` says that the beginning was not seen; None leaves that to the event. `unread` is what
+        the tunnel left unread, by direction.
         """
         super().__init__(origin, limits, counts)
         if joined_late is None:
