@@ -303,7 +303,6 @@ class ProcessTable:
         earliest = ended[0] if ended else running
         if earliest is None:
             return self.observe(tgid, ktime_ns)
-        self._vanished += 1
         unknown = ProcessFacts(ktime_ns, tgid, None, None, (), None)
         return Process(unknown, 0, ktime_ns, None, until_ktime_ns=earliest.from_ktime_ns)
 
