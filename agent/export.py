@@ -55,7 +55,7 @@ class Export:
         self._options_without_bodies = dataclasses.replace(options, capture_bodies=False)
         self._sinks = sinks
         self._endpoints = endpoints
-        self._selection = selection
+        self._selection = selection if selection is not None and selection.selects else None
         self._discovery = discovery
         self._ktime_now = ktime_now
         self._clock: ClockOffset | None = None
@@ -88,8 +88,6 @@ class Export:
             assert message is not None, "an exchange has a request or a response"
             if process is None or not process.is_now(exchange.tgid, message.start_ktime_ns):
                 process = self._processes.find(exchange.tgid, message.start_ktime_ns)
-                if process.decision is None and self._selection is not None:
-                    self._selection.judge(process)
                 is_ready = self._is_ready(process, now)
             if is_ready:
                 self._pass(spans, exchange, process)
@@ -134,7 +132,12 @@ class Export:
 
     def _is_ready(self, process: Process, now: int) -> bool:
         is_settled = self._processes.settle(process, now)
-        return is_settled and (self._selection is None or not self._selection.is_pending(process))
+        selection = self._selection
+        if selection is None:
+            return is_settled
+        if process.decision is None:
+            selection.judge(process)
+        return is_settled and not selection.is_pending(process)
 
     def _pass_all(self, exchanges: Iterable[tuple[HttpExchange, Process]]) -> None:
         spans: list[Span] = []
@@ -144,11 +147,13 @@ class Export:
 
     def _pass(self, spans: list[Span], exchange: HttpExchange, process: Process) -> None:
         options = self._options
-        if self._selection is not None and process.decision is not None:
+        if self._selection is not None:
+            if process.decision is None:
+                self._selection.judge(process)
             if not self._selection.accepts(process, exchange):
                 self._refused += 1
                 return
-            if not process.decision.bodies:
+            if process.decision is not None and not process.decision.bodies:
                 options = self._options_without_bodies
         self._build(spans, exchange, self._processes.resource, process, options)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from agent.endpoints import EndpointTable
 from agent.export import Export
-from agent.processes import ProcessTable
+from agent.processes import BY_PROCESS, END_OF_TIME_NS, ProcessTable
 from agent.selection import Selection
 from agent.stop import StopRequest
 from agent.tls.taps import TlsTaps
@@ -104,6 +104,7 @@ class Pipeline:
             ktime_ns = self._ktime_now() if self._ktime_now else 0
             events = source.poll(0 if stopping else POLL_SECONDS)
             self._take(events)
+            self._note_delivered(ktime_ns)
             self._export.take(tracker.advance(max(ktime_ns, self._latest_ktime_ns)))
             for cookie, connection_id in tracker.awaiting():
                 self._take(source.inspect(cookie, connection_id))
@@ -115,6 +116,9 @@ class Pipeline:
             # That poll has emptied the ring; a busy host would fill it for ever.
             if stopping:
                 break
+        if self.processes.awaits_delivery:
+            self._take(source.poll(0))
+            self._note_delivered(END_OF_TIME_NS)
         self._export.take(tracker.flush())
         self._export.finish()
         self._report_bug()
@@ -125,6 +129,13 @@ class Pipeline:
 
     def _now(self) -> int:
         return self._latest_ktime_ns if self._ktime_now is None else self._ktime_now()
+
+    def _note_delivered(self, ktime_ns: int) -> None:
+        revised = self.processes.delivered(ktime_ns)
+        if self.selection is not None:
+            self.selection.reconsider(revised)
+        # What a process did comes out in its order: what waited goes before what follows.
+        self._export.release()
 
     def _take(self, events: Sequence[CaptureEvent]) -> None:
         feed = self.tracker.feed
@@ -139,10 +150,10 @@ class Pipeline:
                 latest = event.ktime_ns
             if isinstance(event, SocketEvent):
                 tgid = event.tgid
-                if tgid and tgid not in running:
+                if tgid and tgid not in running and event.kind in BY_PROCESS:
                     process = processes.observe(tgid, event.ktime_ns)
                     if selection:
-                        selection.judge(process)
+                        selection.sighted(process, event)
                 if event.provisional and selection and selection.refuses(event):
                     continue
                 if exchanges := feed(event):

@@ -8,10 +8,19 @@ given to another process. So a tgid has generations, each a `Process` valid from
     ProcessExecuted              ends the running generation, starts one with the new program
     ProcessExited                ends the running generation; it is kept for exchanges that finish late
     start time in /proc differs  the exit was lost: the tgid was given away, a new generation starts
+    `replace`                    an execve was lost: what /proc says begins a generation
+
+/proc is read later than the stream was written. What it says of a process is believed once the stream has
+been delivered up to the moment of reading (`delivered`), and is put right when it turns out otherwise:
+
+    an execve came before the reading        /proc has shown the next program: what the stream says counts
+    the exit came before the reading         the number was given away: what the stream says counts
+    neither came, and /proc shows a program  its execve or that of its parent was lost: what /proc says
+    that a child has not inherited           counts
 
 Contract: facts come from the stream and, for a live source, from `read`; a replayed source brings its own
 `ProcessFacts` and has no `read`. One `Resource` object per generation, until discovery learns more. Times are
-CLOCK_MONOTONIC nanoseconds of events or given; no clock is read here.
+CLOCK_MONOTONIC nanoseconds of events or given; the clock is the caller's.
 """
 
 from __future__ import annotations
@@ -19,9 +28,10 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, KeysView
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from agent.readings import Reading, add_own, contradicts, shows_another_program
 from agent.workloads.cgroups import find_container
 from agent.workloads.workload import (
     Absence,
@@ -31,7 +41,7 @@ from agent.workloads.workload import (
     Finding,
     Workload,
 )
-from ebpf.events import ProcessExecuted, ProcessExited, ProcessFacts, ProcessForked
+from ebpf.events import EventKind, Policy, ProcessExecuted, ProcessExited, ProcessFacts, ProcessForked
 from otel_bridge.span import Resource
 
 ReadProcess: TypeAlias = Callable[[int, int], ProcessFacts | None]
@@ -47,6 +57,12 @@ ENDED_KEPT_NS = 300_000_000_000
 """How long an ended generation is kept: as long as a quiet connection may hold an exchange back."""
 MAX_PARENTS = 8_192
 """Children whose parent is remembered until they say something; most never do, so the oldest goes."""
+MAX_UNCONFIRMED = 8_192
+"""Processes whose reading is to be confirmed at once, half a second of the most forks that a host can do;
+beyond it the oldest reading is believed."""
+EXECVE_NS = 50_000_000
+"""How long before the stream tells of an execve /proc may show the new program: loading it takes a
+millisecond, and ten on a busy host."""
 RECHECK_NS = 10_000_000_000
 """How often the start time of a process in use is compared with /proc, one read of ~10 µs."""
 PATIENCE_NS = 10_000_000_000
@@ -54,7 +70,19 @@ PATIENCE_NS = 10_000_000_000
 has started within a second or two."""
 
 
-_NEVER_KTIME_NS = 2**63 - 1
+END_OF_TIME_NS = 2**63 - 1
+
+BY_PROCESS = frozenset({EventKind.OPENED, EventKind.DATA})
+"""What only a process does that runs. A connection may end on behalf of one that has ended already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What a process was forked from: its parent, or the nearest ancestor that has said something."""
+
+    parent: Process
+    ktime_ns: int
+    """When that made a child."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +94,7 @@ class Process:
     checked_ktime_ns: int
     """When its start was last compared with /proc."""
     container: ContainerReference | None
-    until_ktime_ns: int = _NEVER_KTIME_NS
+    until_ktime_ns: int = END_OF_TIME_NS
     finding: Finding | None = None
     """What discovery says of the container; None without a container or without discovery."""
     finding_version: int = -1
@@ -82,18 +110,32 @@ class Process:
     """When it was in force."""
     former_decision: CaptureDecision | None = None
     """The one before it."""
+    is_attested: bool = False
+    """Whether the kernel side has captured of it by a policy that was decided, not provisionally."""
+    is_born_decided: bool = False
+    """Whether its parent was decided on when it was forked, so that it is never captured provisionally."""
+    is_descendant: bool | None = None
+    """Whether it descends from a process that was selected by number; None: that was not asked yet."""
+    inherits_descent: bool | None = None
+    """The same as far as it was known before /proc was asked."""
+    reading: Reading | None = None
+    """What /proc said of it, as long as that is not confirmed."""
+    heir_of: Process | None = None
+    """What it was forked from, as long as that is not confirmed either."""
+    heirs: list[Process] = field(default_factory=list)
+    """Those that have inherited what is not confirmed."""
 
     @property
     def is_running(self) -> bool:
         """Whether the tgid still stands for this program, as far as known."""
-        return self.until_ktime_ns == _NEVER_KTIME_NS
+        return self.until_ktime_ns == END_OF_TIME_NS
 
     def is_now(self, tgid: int, ktime_ns: int) -> bool:
         """Whether it runs, and is what `tgid` stood for at `ktime_ns`."""
         return (
             self.facts.tgid == tgid
             and ktime_ns >= self.from_ktime_ns
-            and self.until_ktime_ns == _NEVER_KTIME_NS
+            and self.until_ktime_ns == END_OF_TIME_NS
         )
 
 
@@ -107,7 +149,13 @@ class ProcessTable:
         read: ReadProcess | None = None,
         start_of: StartOfProcess | None = None,
         discovery: Discovery | None = None,
+        ktime_now: Callable[[], int] | None = None,
     ) -> None:
+        """Make an empty table.
+
+        `ktime_now` is CLOCK_MONOTONIC in nanoseconds, for a source that calls `delivered`; without it what
+        `read` says is believed at once.
+        """
         self._build_resource = build_resource
         self._read = read
         self._start_of = start_of
@@ -115,7 +163,11 @@ class ProcessTable:
         self._running: OrderedDict[int, Process] = OrderedDict()
         self._ended_by_tgid: dict[int, list[Process]] = {}
         self._ended: deque[Process] = deque()
-        self._parents: OrderedDict[int, int] = OrderedDict()
+        self._ktime_now = ktime_now
+        self._origins: OrderedDict[int, _Origin] = OrderedDict()
+        self._unconfirmed: OrderedDict[Process, None] = OrderedDict()
+        self._revised: list[Process] = []
+        self._kernel = Process(ProcessFacts(0, 0, None, None, (), None), 0, 0, None)
         self._vanished = 0
         self._forgotten = 0
         self._unidentified = 0
@@ -131,17 +183,41 @@ class ProcessTable:
     def observe(self, tgid: int, ktime_ns: int) -> Process:
         """Take note of a process at its first sight, when it may be about to end.
 
-        One that is gone already, and was forked by a process that is known or still there, is described as
-        that: until an execve a child is what its parent is.
+        Until an execve a child is what its parent was at the fork; /proc adds what is its own.
         """
-        facts = self._read(tgid, ktime_ns) if self._read else None
-        if facts is None:
-            facts = self._facts_by_parent(tgid, ktime_ns)
-        if facts is None:
-            if self._read:
+        read = self._read(tgid, ktime_ns) if self._read else None
+        origin = self._origins.get(tgid)
+        if origin is None:
+            if read is None and self._read:
                 self._vanished += 1
-            facts = ProcessFacts(ktime_ns, tgid, None, None, (), None)
-        return self._start(facts, self._last_end(tgid))
+            told = ProcessFacts(ktime_ns, tgid, None, None, (), None)
+            return self._start(read or told, self._last_end(tgid), told)
+        parent = origin.parent
+        told = _inherit(parent, ktime_ns, tgid)
+        process = self._start(add_own(told, read), self._last_end(tgid), told)
+        if not _is_confirmed(parent):
+            process.heir_of = parent
+            parent.heirs.append(process)
+        process.is_attested = parent.is_attested
+        process.is_descendant = process.inherits_descent = parent.is_descendant
+        is_decided = parent.decision is not None and parent.decision.roles is not None
+        process.is_born_decided = is_decided and parent.decided_ktime_ns < origin.ktime_ns
+        if process.container == parent.container:
+            # The container may be gone, and the child was in it all the same.
+            process.finding, process.is_settled = parent.finding, parent.is_settled
+        if read is not None and shows_another_program(told, read):
+            # An execve is on its way, or was lost.
+            self._revise(process, told, read.start_unix_ns)
+        return process
+
+    def replace(self, process: Process, ktime_ns: int) -> Process:
+        """Begin a generation in place of a running one that has executed a program, which was not told."""
+        tgid = process.facts.tgid
+        self._end(tgid, ktime_ns)
+        self._origins.pop(tgid, None)
+        replacement = self.observe(tgid, ktime_ns)
+        replacement.is_descendant = replacement.inherits_descent = process.is_descendant
+        return replacement
 
     def current(self, tgid: int, ktime_ns: int) -> Process:
         """Return the program that `tgid` stands for now, which runs; it is observed if it is not known."""
@@ -157,11 +233,23 @@ class ProcessTable:
             running.resource = None
 
     def fork(self, event: ProcessForked) -> None:
-        """Note a new process, which is not read before it says something."""
-        self._end(event.tgid, event.ktime_ns)
-        self._parents[event.tgid] = event.parent_tgid
-        if len(self._parents) > MAX_PARENTS:
-            self._parents.popitem(last=False)
+        """Note a new process, which is not read before it says something.
+
+        Its parent is looked at now, unless it is known: it may end before the child says anything.
+        """
+        origin = self._origins.get(event.parent_tgid)
+        parent = self._known_at(event.parent_tgid, event.ktime_ns)
+        if parent is not None or origin is None:
+            parent = parent or self.observe(event.parent_tgid, event.ktime_ns)
+            origin = _Origin(parent, event.ktime_ns)
+        running = self._running.get(event.tgid)
+        if running is not None and running.facts.ktime_ns > event.ktime_ns:
+            return  # it has said something already, and is known by that
+        self._end(event.tgid, event.ktime_ns, is_given_away=True)
+        self._origins[event.tgid] = origin
+        self._origins.move_to_end(event.tgid)
+        if len(self._origins) > MAX_PARENTS:
+            self._origins.popitem(last=False)
 
     def execute(self, event: ProcessExecuted) -> Process:
         """Start the generation of the new program.
@@ -169,22 +257,37 @@ class ProcessTable:
         /proc knows more than the event (the resolved path, the environment); the event is what remains when
         the process is already gone.
         """
+        origin = self._origins.pop(event.tgid, None)
+        former = self._running.get(event.tgid) or (origin.parent if origin else None)
         self._end(event.tgid, event.ktime_ns)
-        self._parents.pop(event.tgid, None)
-        facts = self._read(event.tgid, event.ktime_ns) if self._read else None
-        if facts is None or facts.executable_path is None:
-            facts = ProcessFacts(
-                event.ktime_ns, event.tgid, None, event.path, event.arguments, None, event.cgroups
-            )
-        return self._start(facts, event.ktime_ns)
+        read = self._read(event.tgid, event.ktime_ns) if self._read else None
+        told = ProcessFacts(
+            event.ktime_ns, event.tgid, None, event.path, event.arguments, None, event.cgroups
+        )
+        if read is None or read.executable_path is None:
+            process = self._start(told, event.ktime_ns)
+        else:
+            process = self._start(read, event.ktime_ns, told)
+            if process.reading is not None and contradicts(told, read):
+                process.reading = dataclasses.replace(process.reading, is_of_next=True)
+                self._revise(process, told, read.start_unix_ns)
+        if former is not None and (origin is not None or _is_same(former, read)):
+            process.is_descendant = process.inherits_descent = former.is_descendant
+        return process
 
     def exit(self, event: ProcessExited) -> None:
         """End the running generation."""
-        self._end(event.tgid, event.ktime_ns)
-        self._parents.pop(event.tgid, None)
+        self._end(event.tgid, event.ktime_ns, is_given_away=True)
+        self._origins.pop(event.tgid, None)
 
     def find(self, tgid: int, ktime_ns: int) -> Process:
-        """Return the program that `tgid` stood for at `ktime_ns`; it is observed if it is not known."""
+        """Return the program that `tgid` stood for at `ktime_ns`; it is observed if it is not known.
+
+        What it stood for before anything that is known of it is unknown, and so is what the kernel did by
+        itself (tgid 0).
+        """
+        if not tgid:
+            return self._kernel
         running = self._running.get(tgid)
         if running is not None and ktime_ns >= running.from_ktime_ns:
             if ktime_ns - running.checked_ktime_ns < RECHECK_NS or not self._was_given_away(
@@ -192,19 +295,42 @@ class ProcessTable:
             ):
                 return running
             self._end(tgid, ktime_ns)
-            running = None
-        elif ended := self._ended_by_tgid.get(tgid):
-            for process in reversed(ended):
-                if ktime_ns >= process.from_ktime_ns:
-                    return process
-            return ended[0]
-        return running or self.observe(tgid, ktime_ns)
+            return self.observe(tgid, ktime_ns)
+        ended = self._ended_by_tgid.get(tgid, ())
+        for process in reversed(ended):
+            if ktime_ns >= process.from_ktime_ns:
+                return process
+        earliest = ended[0] if ended else running
+        if earliest is None:
+            return self.observe(tgid, ktime_ns)
+        unknown = ProcessFacts(ktime_ns, tgid, None, None, (), None)
+        return Process(unknown, 0, ktime_ns, None, until_ktime_ns=earliest.from_ktime_ns)
+
+    def delivered(self, ktime_ns: int) -> list[Process]:
+        """Take note that the stream has been delivered up to a time.
+
+        Readings up to then are confirmed. Return the processes that are something else than was thought.
+        """
+        while self._unconfirmed:
+            process = next(iter(self._unconfirmed))
+            reading = process.reading
+            if reading is not None and reading.ktime_ns + EXECVE_NS > ktime_ns:
+                break
+            del self._unconfirmed[process]
+            self._confirm(process)
+        revised, self._revised = self._revised, []
+        return revised
+
+    @property
+    def awaits_delivery(self) -> bool:
+        """Whether readings are to be confirmed."""
+        return bool(self._unconfirmed)
 
     def settle(self, process: Process, ktime_ns: int) -> bool:
         """Ask discovery about a process, unless its last answer still stands.
 
         Return whether nothing more is to be waited for, `ktime_ns` being now: everything is known, or
-        `PATIENCE_NS` are over.
+        `PATIENCE_NS` are over, and what /proc said is confirmed.
         """
         discovery = self._discovery
         if discovery is None or process.container is None:
@@ -215,7 +341,7 @@ class ProcessTable:
         if not process.is_settled and ktime_ns - process.facts.ktime_ns >= PATIENCE_NS:
             process.is_settled = True
             self._unidentified += 1
-        return process.is_settled
+        return process.is_settled and _is_confirmed(process)
 
     def resource(self, process: Process) -> Resource:
         """Return the resource of a process as far as it is known now."""
@@ -249,17 +375,15 @@ class ProcessTable:
                 process.resource = None
         process.finding = finding
 
-    def _facts_by_parent(self, tgid: int, ktime_ns: int) -> ProcessFacts | None:
-        parent = self._parents.get(tgid)
-        if parent is None:
-            return None
-        known = self._running.get(parent)
-        if known is None and (ended := self._ended_by_tgid.get(parent)):
-            known = ended[-1]
-        facts = known.facts if known is not None else self._read(parent, ktime_ns) if self._read else None
-        if facts is None:
-            return None
-        return dataclasses.replace(facts, ktime_ns=ktime_ns, tgid=tgid, start_unix_ns=None)
+    def _known_at(self, tgid: int, ktime_ns: int) -> Process | None:
+        """Return the generation that ran at a time, if it is known."""
+        running = self._running.get(tgid)
+        if running is not None and ktime_ns >= running.from_ktime_ns:
+            return running
+        for process in reversed(self._ended_by_tgid.get(tgid, ())):
+            if process.from_ktime_ns <= ktime_ns <= process.until_ktime_ns:
+                return process
+        return None
 
     def _last_end(self, tgid: int) -> int:
         ended = self._ended_by_tgid.get(tgid)
@@ -273,18 +397,73 @@ class ProcessTable:
         now = self._start_of(process.facts.tgid)
         return now is not None and now != known
 
-    def _start(self, facts: ProcessFacts, from_ktime_ns: int) -> Process:
+    def _start(self, facts: ProcessFacts, from_ktime_ns: int, told: ProcessFacts | None = None) -> Process:
+        """Begin a generation. `told` is what the stream says of it, where `facts` may be more."""
         process = Process(facts, from_ktime_ns, facts.ktime_ns, find_container(facts.cgroups))
         self._running[facts.tgid] = process
         if len(self._running) > MAX_RUNNING:
             self._running.popitem(last=False)
             self._forgotten += 1
+        if told is not None and facts.executable_path is not None and self._ktime_now is not None:
+            process.reading = Reading(self._ktime_now(), facts, told)
+            self._unconfirmed[process] = None
+            if len(self._unconfirmed) > MAX_UNCONFIRMED:
+                self._confirm(self._unconfirmed.popitem(last=False)[0])
         return process
 
-    def _end(self, tgid: int, ktime_ns: int) -> None:
+    def _confirm(self, process: Process) -> None:
+        """Believe what /proc said."""
+        reading, process.reading, process.heir_of = process.reading, None, None
+        if reading is not None and reading.is_of_next:
+            self._forget_program(process)
+            if process.is_running:
+                self._end(process.facts.tgid, reading.ktime_ns)
+                self._revised.append(self._start(reading.read, reading.ktime_ns))
+        elif reading is not None and process.facts.executable_path != reading.read.executable_path:
+            self._revise(process, reading.read, reading.read.start_unix_ns)
+            self._revised.append(process)
+        process.heirs.clear()
+
+    def _revise(self, process: Process, facts: ProcessFacts, start_unix_ns: int | None) -> None:
+        """Let a process be something else than was thought, which has to be decided on anew."""
+        process.facts = dataclasses.replace(facts, start_unix_ns=start_unix_ns)
+        process.container = find_container(facts.cgroups)
+        process.finding_version = -1
+        process.is_settled = False
+        process.resource = process.decision = process.former_decision = None
+        for heir in process.heirs:
+            if heir.heir_of is not process:
+                continue  # it has turned out to be what /proc said of it
+            told = _inherit(process, heir.facts.ktime_ns, heir.facts.tgid)
+            if heir.reading is not None:
+                heir.reading = dataclasses.replace(heir.reading, told=told)
+                if not shows_another_program(told, heir.reading.read):
+                    told = add_own(told, heir.reading.read)
+            self._revise(heir, told, heir.facts.start_unix_ns)
+            self._revised.append(heir)
+
+    def _forget_program(self, process: Process) -> None:
+        """Let it be unknown what a process was of which an execve was lost: when that was is unknown, too."""
+        facts = process.facts
+        unknown = ProcessFacts(facts.ktime_ns, facts.tgid, None, None, (), None, facts.cgroups)
+        self._revise(process, unknown, facts.start_unix_ns)
+
+    def _end(self, tgid: int, ktime_ns: int, *, is_given_away: bool = False) -> None:
         process = self._running.pop(tgid, None)
         if process is None:
             return
+        reading, process.reading = process.reading, None
+        if reading is not None:
+            self._unconfirmed.pop(process, None)
+            if reading.ktime_ns + (0 if is_given_away else EXECVE_NS) > ktime_ns:
+                start = None if is_given_away else reading.read.start_unix_ns
+                self._revise(process, reading.told, start)
+                process.is_descendant = process.inherits_descent
+            else:
+                process.heir_of = None
+                if reading.is_of_next:
+                    self._forget_program(process)
+            process.heirs.clear()
         process.until_ktime_ns = ktime_ns
         self._ended.append(process)
         self._ended_by_tgid.setdefault(tgid, []).append(process)
@@ -294,3 +473,27 @@ class ProcessTable:
             processes.remove(oldest)
             if not processes:
                 del self._ended_by_tgid[oldest.facts.tgid]
+
+
+def _is_confirmed(process: Process) -> bool:
+    """Return whether what is known of a process will stay so."""
+    ancestor: Process | None = process
+    while ancestor is not None:
+        if ancestor.reading is not None:
+            return False
+        ancestor = ancestor.heir_of
+    process.heir_of = None
+    return True
+
+
+def _inherit(parent: Process, ktime_ns: int, tgid: int) -> ProcessFacts:
+    return dataclasses.replace(parent.facts, ktime_ns=ktime_ns, tgid=tgid, start_unix_ns=None)
+
+
+def _is_same(former: Process, read: ProcessFacts | None) -> bool:
+    """Return whether a process that has executed a program is the one that had its number before."""
+    known, start = former.facts.start_unix_ns, read.start_unix_ns if read is not None else None
+    if start is not None:
+        return known == start  # None: it had ended before this one was there to be read
+    # The end of a process that is not captured is not told.
+    return former.decision is None or former.decision.roles != Policy.IGNORE

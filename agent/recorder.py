@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from agent.pipeline import POLL_SECONDS
-from agent.processes import Process, ProcessTable
+from agent.processes import BY_PROCESS, END_OF_TIME_NS, Process, ProcessTable
 from agent.selection import Selection
 from agent.stop import StopRequest
 from agent.tls.taps import TlsTaps
@@ -66,11 +66,20 @@ class Recorder:
             if time.monotonic() >= clock_due:
                 clock_due = time.monotonic() + CLOCK_SECONDS
                 self._writer.append_clock(read_clocks())
+            # Taken before the poll: what happened until then has been delivered after it.
+            ktime_ns = time.monotonic_ns()
             self.take(self._source.poll_raw(0 if stopping else POLL_SECONDS))
+            self._note_delivered(ktime_ns)
+            if stopping and self._processes.awaits_delivery:
+                self.take(self._source.poll_raw(0))
+                self._note_delivered(END_OF_TIME_NS)
             self._selection.advance()
             self.write(is_last=stopping)
             if stopping:
                 return
+
+    def _note_delivered(self, ktime_ns: int) -> None:
+        self._selection.reconsider(self._processes.delivered(ktime_ns))
 
     def take(self, records: Iterable[bytes]) -> None:
         """Take records in, and look at the processes that they are about while those are there."""
@@ -98,10 +107,12 @@ class Recorder:
                     taps.mapped(event)
                 continue
             elif isinstance(event, SocketEvent) and event.tgid:
-                seen_first = event.tgid not in processes.running_tgids()
-                process = processes.current(event.tgid, event.ktime_ns)
-                if seen_first:
-                    selection.judge(process)
+                is_sight = event.tgid not in processes.running_tgids() and event.kind in BY_PROCESS
+                if is_sight:
+                    process = processes.observe(event.tgid, event.ktime_ns)
+                    selection.sighted(process, event)
+                else:
+                    process = processes.find(event.tgid, event.ktime_ns)
             self._held.append((record, event, process))
             self._held_bytes += len(record)
 
@@ -112,6 +123,8 @@ class Recorder:
             record, event, process = self._held[0]
             if process is not None and not is_last and self._held_bytes <= MAX_HELD_BYTES:
                 is_settled = self._processes.settle(process, now)
+                if process.decision is None:
+                    self._selection.judge(process)
                 if not is_settled or self._selection.is_pending(process):
                     return
             self._held.popleft()
@@ -126,9 +139,13 @@ class Recorder:
                 self._writer.append_records((record,))
 
     def _is_unwanted(self, event: SocketEvent, process: Process | None) -> bool:
-        """Return whether bytes stay out of the file: of who was refused, or is undecided to the end."""
-        is_pending = process is not None and self._selection.is_pending(process)
-        return is_pending or self._selection.refuses(event)
+        """Return whether bytes stay out of the file: of a process refused, or undecided to the end."""
+        if process is None:  # the kernel did it by itself
+            return False
+        selection = self._selection
+        if process.decision is None:
+            selection.judge(process)
+        return selection.is_pending(process) or selection.is_refused(process) or selection.refuses(event)
 
     def _describe(self, process: Process | None) -> None:
         if process is None or process in self._described:

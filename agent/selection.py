@@ -13,6 +13,26 @@ Between an execve and its judgement the kernel captures provisionally, also of c
 that time; so does it while a container's name is not known yet. What it captured of a process that is then
 refused is dropped, and counted.
 
+As soon as some processes are selected, one that was not decided on is not accepted: its exchanges wait for
+the decision. What is known of a process, and what follows; the first line that holds counts:
+
+    no rule                                        accepted; nothing is decided
+    the kernel did it by itself (tgid 0)           UNKNOWN
+    its program and its container are known        by the rules, also when it has ended since
+    it has ended, and its parent is known          by the rules, as its parent at the fork
+    nothing, and it was captured by a policy that  as that policy says: an ancestor was selected, and no
+    was decided                                    program was executed since
+    nothing, and it was captured provisionally     UNKNOWN
+    its container is asked for, in vain so far     PENDING, and UNIDENTIFIED after `processes.PATIENCE_NS`
+    /proc was read, the stream is not there yet    its exchanges wait, see `processes`
+    it was decided on, and is captured             an execve was lost: what /proc says now is decided on
+    provisionally after that
+
+UNKNOWN and UNIDENTIFIED refuse. By descent from a number (`--pid`) "known" means: it was forked by a process
+known to descend from it, or has a policy where the kernel side alone hands policies on, or /proc shows its
+parents. With an executable as well, a child that has executed a program and ended, and whose parent has never
+been captured, is UNKNOWN.
+
 When less is captured from one moment on, what is in flight is let finish: for `FINISHING_NS` the kernel goes
 on with connections that it has captured so far; what begins on them after the change is dropped (`accepts`).
 """
@@ -26,6 +46,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent import procfs
+from agent.descent import Descent
 from agent.processes import Process, ProcessTable
 from agent.selection_rules import SelectionRules
 from agent.workloads.cgroups import find_container
@@ -41,8 +62,6 @@ from agent.workloads.workload import (
 from ebpf.events import Policy, ProcessPolicy, Role, SocketEvent, SocketInfo
 from parsers.exchange import HttpExchange
 
-MAX_ANCESTORS = 64
-"""How far a process's parents are followed: deeper than process trees are, and an end should /proc change."""
 MAX_SCANS = 32
 """Passes over /proc. Each but the first finds only what was forked during the one before."""
 MAX_CONTAINERS = 4_096
@@ -54,6 +73,8 @@ _POLICY_BY_ROLE = {Role.SERVER: Policy.CAPTURE_INGRESS, Role.CLIENT: Policy.CAPT
 
 REFUSED = CaptureDecision(roles=Policy.IGNORE, reason="does not fit the options")
 PENDING = CaptureDecision(roles=None, reason="what it runs in is not known yet")
+INHERITED = "captured as what it was forked from"
+UNKNOWN = CaptureDecision(roles=Policy.IGNORE, reason="what it is could not be found out")
 UNIDENTIFIED = CaptureDecision(roles=Policy.IGNORE, reason="what it runs in could not be found out")
 
 
@@ -104,28 +125,36 @@ class Selection:
         self._decisions: dict[ContainerReference, CaptureDecision] = {}
         self._pending: dict[Process, None] = {}
         self._finishing: dict[int, int] = {}
+        self._descent = Descent(rules.pids, proc)
         self._counts = {
             "refused_events": 0,
             "unselectable_processes": 0,
             "changed_processes": 0,
+            "unknown_processes": 0,
+            "missed_executions": 0,
         }
+
+    @property
+    def selects(self) -> bool:
+        """Whether only some processes are captured."""
+        return self._rules.selects
 
     def apply_to_running(self) -> int:
         """Give the processes that run already their policy; return how many were selected.
 
         Those whose container is not known yet are captured provisionally.
         """
-        if not self._rules.pids and not self._rules.judges:
+        if not self._rules.selects:
             return 0
         return self._scan(None)
 
     def judge(self, process: Process) -> None:
-        """Decide on a process by what is known of it now. No-op unless processes are judged.
+        """Decide on a process by what is known of it now. No-op unless processes are selected.
 
         That is when it has executed a program, was forked by one that was undecided, is seen for the first
         time, or when more has become known.
         """
-        if not self._rules.judges:
+        if not self._rules.selects:
             return
         self._processes.settle(process, self._ktime_now())
         decision = self._judgement(process)
@@ -136,12 +165,34 @@ class Selection:
         former = process.decision
         if former == decision:
             return
+        if decision == UNKNOWN:
+            self._counts["unknown_processes"] += 1
         process.deciding_ktime_ns = self._ktime_now()
-        if process.is_running:
-            self._enforce(process.facts.tgid, decision)
+        # By number alone, and where it has inherited it, the kernel side has the policy already.
+        if (
+            process.is_running
+            and self._rules.judges
+            and decision.reason != INHERITED
+            and not self._has_gone_on(process)
+        ):
+            tgid = process.facts.tgid
+            self._enforce(tgid, decision)
+            if decision.roles and self._has_gone_on(process):
+                self._change(tgid, ProcessPolicy(capture=Policy.UNDECIDED, tls=decision.tls))
         process.decided_ktime_ns = self._ktime_now()
         process.former_decision = None if former is None or former.roles is None else former
         process.decision = decision
+
+    def sighted(self, process: Process, event: SocketEvent) -> None:
+        """Decide on a process at its first sight, which is an event of it."""
+        if not event.provisional:
+            process.is_attested = True
+        self.judge(process)
+
+    def reconsider(self, revised: Collection[Process]) -> None:
+        """Decide on processes that are something else than was thought (`ProcessTable.delivered`)."""
+        for process in revised:
+            self._judge_again(process)
 
     def forked(self, tgid: int) -> None:
         """Take charge of a child that inherited something that won't last.
@@ -186,7 +237,21 @@ class Selection:
         """Return whether an event was captured provisionally, and by the decision would not have been."""
         if not event.provisional or not self._rules.judges or not event.tgid:
             return False
-        decision = self._processes.find(event.tgid, event.ktime_ns).decision
+        process = self._processes.find(event.tgid, event.ktime_ns)
+        decision = process.decision
+        if (
+            decision is not None
+            and decision.roles is not None
+            and process.is_running
+            and (process.is_born_decided or event.ktime_ns > process.decided_ktime_ns)
+        ):
+            # Since a decision nothing is captured provisionally, unless it has executed a program.
+            self._counts["missed_executions"] += 1
+            process = self._processes.replace(process, event.ktime_ns)
+            decision = None
+        if decision is None:
+            self._judge_again(process)
+            decision = process.decision
         if decision is None or decision.roles is None or _covers(decision, event.role, event.socket):
             return False
         self._counts["refused_events"] += 1
@@ -194,17 +259,24 @@ class Selection:
 
     def is_pending(self, process: Process) -> bool:
         """Return whether it is still to be decided if the process is captured."""
-        return process.decision is not None and process.decision.roles is None
+        return self._rules.selects and (process.decision is None or process.decision.roles is None)
+
+    def is_refused(self, process: Process) -> bool:
+        """Return whether nothing of a process is captured, and never was."""
+        decision = process.decision
+        return decision is not None and decision.roles == Policy.IGNORE and process.former_decision is None
 
     def accepts(self, process: Process, exchange: HttpExchange) -> bool:
         """Return whether an exchange is one that should be captured, by the decision in force when it began.
 
         The kernel has decided by connection and call; the rest is what it captured provisionally, or goes on
-        with after a change.
+        with after a change. A process that was not decided on is not accepted.
         """
+        if not self._rules.selects:
+            return True
         decision, former = process.decision, process.former_decision
         if decision is None:
-            return True
+            return False
         message = exchange.request or exchange.response
         assert message is not None, "an exchange has a request or a response"
         start = message.start_ktime_ns
@@ -219,7 +291,8 @@ class Selection:
 
         `refused_events` were captured provisionally and dropped; `unselectable_processes` should be captured
         and are not, since the kernel's policy table is full; `changed_processes` got another policy while
-        they ran.
+        they ran; `unknown_processes` ended before it was known what they were, and are not captured;
+        `missed_executions` are programs of which only what they did was seen, not that they were executed.
         """
         return dict(self._counts)
 
@@ -237,13 +310,18 @@ class Selection:
         return decision
 
     def _judgement_without_tls(self, process: Process) -> CaptureDecision:
-        facts = process.facts
-        if not self._rules.accepts_executable(facts.executable_path):
+        path, rules = process.facts.executable_path, self._rules
+        if path is None and (rules.executables or (rules.needs_workload and process.container is None)):
+            return self._inherited(process)
+        if not rules.accepts_executable(path):
             return REFUSED
-        if not self._descends_from_selected(facts.tgid):
-            return REFUSED
-        if not self._rules.needs_workload:
-            return CaptureDecision(roles=self._rules.direction.roles, reason="fits the options")
+        # By number alone only descendants have a policy, and of no others the kernel side tells anything.
+        has_policy = not rules.judges and process.facts.tgid != 0
+        descends = self._descent.find(process, has_policy=has_policy)
+        if not descends:
+            return UNKNOWN if descends is None else REFUSED
+        if not rules.needs_workload:
+            return CaptureDecision(roles=rules.direction.roles, reason="fits the options")
         if process.container is None:
             return REFUSED
         self._note(process.container)
@@ -251,6 +329,24 @@ class Selection:
         if decision.roles is None and process.is_settled:
             return UNIDENTIFIED
         return decision
+
+    def _inherited(self, process: Process) -> CaptureDecision:
+        """Return what is decided of a process of which nothing is known."""
+        if not process.is_attested:
+            return UNKNOWN
+        policy = self._policies.policy(process.facts.tgid)
+        if policy is not None and policy.capture and not policy.capture & Policy.UNDECIDED:
+            return CaptureDecision(
+                roles=policy.capture,
+                ports=policy.ports,
+                bodies=policy.bodies,
+                tls=policy.tls,
+                reason=INHERITED,
+            )
+        # It has ended. An annotation may have asked for no bodies.
+        return CaptureDecision(
+            roles=self._rules.direction.roles, bodies=not self._rules.pods, reason=INHERITED
+        )
 
     def _workload_decision(self, reference: ContainerReference, finding: Finding) -> CaptureDecision:
         """Return what is decided of a container by what is known of it."""
@@ -304,6 +400,20 @@ class Selection:
                 self._finishing[tgid] = self._ktime_now() + FINISHING_NS
         self._change(tgid, wanted)
 
+    def _has_gone_on(self, process: Process) -> bool:
+        """Return whether a process that was read just now is no longer what is decided on.
+
+        It has executed another program, or another process has its number. The kernel side has that undecided
+        since, and it stays so until the stream tells of it.
+        """
+        reading, facts = process.reading, process.facts
+        if reading is None:
+            return False
+        return (
+            procfs.executable_path(facts.tgid, self._proc) not in (None, facts.executable_path)
+            or procfs.start_unix_ns(facts.tgid, self._proc) != reading.read.start_unix_ns
+        )
+
     def _end_finishing(self, tgid: int) -> None:
         del self._finishing[tgid]
         current = self._policies.policy(tgid)
@@ -353,9 +463,12 @@ class Selection:
     def _judge_running(self, tgid: int) -> bool:
         """Decide on a process that is running; keep in mind only one that has to wait."""
         if not self._rules.judges:
-            is_selected = self._descends_from_selected(tgid)
+            start = procfs.start_unix_ns(tgid, self._proc)
+            is_selected = self._descent.find_running(tgid) is True
             if is_selected:
                 self._introduce(tgid, ProcessPolicy(capture=self._rules.direction.roles))
+                if procfs.start_unix_ns(tgid, self._proc) != start:
+                    self._policies.remove_policy(tgid)
                 if self._on_change is not None:
                     self._on_change(tgid)
             return is_selected
@@ -366,19 +479,6 @@ class Selection:
         process = self._processes.current(tgid, self._ktime_now())
         self._judge_again(process)
         return process.decision is not None and bool(process.decision.roles)
-
-    def _descends_from_selected(self, tgid: int) -> bool:
-        if not self._rules.pids:
-            return True
-        # A process whose parent ended is adopted by init: after that its descent can't be told any more.
-        ancestor: int | None = tgid
-        for _ in range(MAX_ANCESTORS):
-            if not ancestor:
-                return False
-            if ancestor in self._rules.pids:
-                return True
-            ancestor = procfs.parent(ancestor, self._proc)
-        return False
 
 
 def _covers(decision: CaptureDecision, role: Role, socket: SocketInfo) -> bool:

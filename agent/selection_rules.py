@@ -60,12 +60,17 @@ class SelectionRules:
     @property
     def default_policy(self) -> Policy:
         """The policy of processes that nothing was said about."""
-        return Policy.IGNORE if self.pids or self.judges else self.direction.roles
+        return Policy.IGNORE if self.selects else self.direction.roles
 
     @property
     def needs_workload(self) -> bool:
         """Whether the container that a process runs in decides."""
         return bool(self.containers) or self.pods
+
+    @property
+    def selects(self) -> bool:
+        """Whether only some processes are captured, so that each has to be decided on."""
+        return bool(self.pids) or self.judges
 
     @property
     def judges(self) -> bool:
@@ -77,8 +82,8 @@ class SelectionRules:
         return not self.executables or _matches(path, self.executables)
 
     def accepts_tls(self, path: str | None) -> bool:
-        """Return whether a program's TLS connections are wanted; an unknown path is not excluded."""
-        return not _matches(path, self.tls_excluded)
+        """Return whether a program's TLS connections are wanted; an unknown path may be an excluded one."""
+        return not self.tls_excluded or (path is not None and not _matches(path, self.tls_excluded))
 
 
 def _matches(path: str | None, globs: tuple[str, ...]) -> bool:

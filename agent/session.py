@@ -224,6 +224,7 @@ def open_workloads(
         read=procfs.read_process,
         start_of=procfs.start_unix_ns,
         discovery=discovery,
+        ktime_now=time.monotonic_ns,
     )
     rules = configuration.selection_rules()
     taps = None

@@ -116,6 +116,37 @@ def test_a_container_that_lives_for_one_request_is_captured(
         assert span.attributes["wirespan.peer.container.name"] == "catalogue"
 
 
+@pytest.mark.parametrize("selection", [("--container", "shop"), ()], ids=["selected", "everything"])
+def test_a_server_that_forks_for_each_connection_is_captured(
+    agent: StartAgent,
+    docker_engine: Engine,
+    containers: Callable[..., Container],
+    tmp_path: Path,
+    selection: tuple[str, ...],
+) -> None:
+    spans_file = tmp_path / "spans.jsonl"
+    shop, till = (serve(containers, name, options=("--env", "FORKS=1")) for name in ("shop", "till"))
+    running = agent(
+        *("run", *selection, "--port", str(PORT), "--direction", "ingress", "--spans-file", str(spans_file)),
+        env=environment(docker_engine),
+    )
+    for number in range(BRIEF_CONTAINERS):
+        for server in (shop, till):
+            curl(f"http://{server.address}:{PORT}/{number}")
+    running.stop()
+    spans = read_spans(spans_file)
+    assert Counter(
+        (span.resource["service.name"], span.resource["container.name"], span.attributes["url.path"])
+        for span in spans
+    ) == Counter(
+        (name, name, f"/{number}")
+        for name in (("shop",) if selection else ("shop", "till"))
+        for number in range(BRIEF_CONTAINERS)
+    )
+    assert not {span.resource["process.pid"] for span in spans} & {shop.pid, till.pid}
+    assert len({span.resource["process.pid"] for span in spans}) == len(spans)
+
+
 def test_without_a_selection_containers_are_named(
     agent: StartAgent, docker_engine: Engine, containers: Callable[..., Container], tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """Answers HTTP requests inside a container: `server.py PORT [REQUESTS]`, ending after so many.
 
-With TLS where CERTIFICATE and KEY name files of these.
+With TLS where CERTIFICATE and KEY name files of these. With FORKS each connection is served by a child.
 """
 
 import os
@@ -8,6 +8,7 @@ import signal
 import ssl
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ForkingMixIn
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,9 +36,13 @@ class Server(HTTPServer):
         self.server_name, self.server_port = "server", self.server_address[1]
 
 
+class ForkingServer(ForkingMixIn, Server):
+    """As `Server`, in children of it."""
+
+
 # The first process of a container ignores a signal that it does not handle.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-server = Server(("", int(sys.argv[1])), Handler)
+server = (ForkingServer if "FORKS" in os.environ else Server)(("", int(sys.argv[1])), Handler)
 if "CERTIFICATE" in os.environ:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(os.environ["CERTIFICATE"], os.environ["KEY"])

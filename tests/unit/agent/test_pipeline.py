@@ -338,3 +338,34 @@ def test_the_liveness_mark_moves_with_the_loop() -> None:
     run.ticked_at = 0.0
     run.run(StopRequest())
     assert time.monotonic() - run.ticked_at < 10
+
+
+def test_a_child_that_has_ended_is_selected_as_its_parent() -> None:
+    """A fork for each connection, read when /proc shows of the child only that it has not been waited for."""
+    sink = CollectingSink()
+    parent, child = TGID + 1, TGID
+    known = {
+        parent: ProcessFacts(1_000, parent, 1, "/bin/server", ("server",), "shop"),
+        child: ProcessFacts(1_000, child, 2, None, (), None),
+    }
+    processes = ProcessTable(resource_of, read=lambda tgid, _: known.get(tgid))
+    selection = Selection(SelectionRules(executables=("server",)), PoliciesInMemory(), processes)
+    events = [CLOCK, ProcessForked(1_500, child, parent), *exchange(), ProcessExited(9_000, child)]
+    run = pipeline(Source(events), sink, processes=processes, selection=selection)
+    run.run(StopRequest())
+    assert [span.resource.service_name for span in sink.spans] == ["/bin/server"]
+    assert run.counters()["refused"] == 0
+
+
+@pytest.mark.parametrize("selects", [True, False])
+def test_the_end_of_a_connection_makes_no_process_of_one_that_has_ended(*, selects: bool) -> None:
+    reads: list[int] = []
+    processes = ProcessTable(resource_of, read=lambda tgid, _: reads.append(tgid))
+    rules = SelectionRules(executables=("curl",)) if selects else SelectionRules()
+    selection = Selection(rules, PoliciesInMemory(), processes)
+    ended = moved(Direction.INGRESS, b"", 3_000, position=0, length=0)
+    ended.kind = EventKind.ENDED
+    events = [CLOCK, ProcessExited(2_500, TGID), ended]
+    pipeline(Source(events), CollectingSink(), processes=processes, selection=selection).run(StopRequest())
+    assert reads == []
+    assert processes.counters()["running"] == 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from agent import processes
-from agent.processes import ENDED_KEPT_NS, PATIENCE_NS, RECHECK_NS, ProcessTable
+from agent.processes import ENDED_KEPT_NS, EXECVE_NS, PATIENCE_NS, RECHECK_NS, ProcessTable
 from agent.workloads.workload import Absence, ContainerReference, Workload
 from ebpf.events import ProcessExecuted, ProcessExited, ProcessFacts, ProcessForked
 from otel_bridge.span import Resource
@@ -124,12 +124,12 @@ def test_the_same_process_is_kept_when_checked_again(host: Host, table: ProcessT
     assert host.reads == 1
 
 
-def test_exchanges_before_every_known_program_get_the_earliest(host: Host, table: ProcessTable) -> None:
+def test_what_a_number_stood_for_before_all_that_is_known_is_unknown(host: Host, table: ProcessTable) -> None:
     for ktime_ns, name in ((20, "a"), (30, "b"), (40, "c")):
         host.running[10] = facts_of(name)
         table.execute(ProcessExecuted(ktime_ns, 10, name, ()))
     assert [name_at(table, ktime_ns) for ktime_ns in (10, 25, 35, 45)] == [
-        "/bin/a",
+        "unknown",
         "/bin/a",
         "/bin/b",
         "/bin/c",
@@ -176,10 +176,11 @@ def test_a_child_that_is_gone_before_it_is_read_is_what_its_parent_is(
     assert table.counters()["vanished"] == 0
 
 
-def test_a_parent_that_said_nothing_is_read_when_a_child_needs_it(host: Host, table: ProcessTable) -> None:
+def test_a_parent_that_said_nothing_is_read_at_the_fork(host: Host, table: ProcessTable) -> None:
+    host.running[10] = facts_of("inetd")
     table.fork(ProcessForked(20, 11, 10))
     table.fork(ProcessForked(20, 13, 12))
-    host.running[10] = facts_of("inetd")
+    host.running.clear()
     assert name_at(table, 21, tgid=11) == "/bin/inetd"
     assert name_at(table, 21, tgid=13) == "unknown"
 
@@ -249,6 +250,171 @@ def test_a_container_is_waited_for_no_longer_than_patience_lasts(host: Host) -> 
     assert table.settle(process, PATIENCE_NS + 5)
     assert table.settle(process, PATIENCE_NS + 6)
     assert table.counters()["unidentified"] == 1
+
+
+def test_a_child_that_waits_to_be_reaped_is_what_its_parent_is(host: Host, table: ProcessTable) -> None:
+    """/proc has an entry of it, with its start, its cgroup, and no program."""
+    host.running[10] = dataclasses.replace(facts_of("server"), service_name="shop", cgroups=(CGROUP,))
+    table.observe(10, 5)
+    table.fork(ProcessForked(20, 11, 10))
+    host.running[11] = ProcessFacts(0, 11, 7, None, (), None)
+    facts = table.observe(11, 21).facts
+    assert facts == dataclasses.replace(host.running[10], ktime_ns=21, tgid=11, start_unix_ns=7)
+    assert table.counters()["vanished"] == 0
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_child_of_children_that_say_nothing_is_what_the_first_of_them_is(
+    host: Host, table: ProcessTable, *, ends: bool
+) -> None:
+    host.running[10] = facts_of("server")
+    table.observe(10, 5)
+    for ktime_ns, parent in ((20, 10), (21, 11), (22, 12)):
+        table.fork(ProcessForked(ktime_ns, parent + 1, parent))
+        if ends:
+            table.exit(ProcessExited(ktime_ns, parent))
+    host.running.clear()
+    assert name_at(table, 23, tgid=13) == "/bin/server"
+
+
+def test_a_child_keeps_what_its_parent_was_at_the_fork(host: Host, table: ProcessTable) -> None:
+    host.running[10] = facts_of("server")
+    table.observe(10, 5)
+    table.fork(ProcessForked(20, 11, 10))
+    host.running[10] = facts_of("other")
+    table.execute(ProcessExecuted(30, 10, "other", ()))
+    assert name_at(table, 31, tgid=11) == "/bin/server"
+    table.fork(ProcessForked(25, 12, 10))
+    assert name_at(table, 31, tgid=12) == "/bin/server", "the fork was told late"
+
+
+def test_a_fork_that_is_told_late_does_not_end_the_child(host: Host, table: ProcessTable) -> None:
+    host.running[11] = facts_of("server", 11, ktime_ns=25)
+    child = table.observe(11, 25)
+    table.fork(ProcessForked(20, 11, 10))
+    assert table.find(11, 30) is child
+
+
+def test_a_container_that_is_gone_is_still_that_of_its_children(host: Host) -> None:
+    told = ToldDiscovery()
+    table = ProcessTable(resource_of, read=host.read, discovery=told)
+    told.tell(CONTAINER, workload("shop"))
+    host.running[10] = dataclasses.replace(facts_of("server"), cgroups=(CGROUP,))
+    table.settle(table.observe(10, 5), 6)
+    told.tell(CONTAINER, Absence.UNKNOWN)
+    table.fork(ProcessForked(20, 11, 10))
+    host.running.clear()
+    child = table.observe(11, 21)
+    assert table.settle(child, 22)
+    assert isinstance(child.finding, Workload)
+    assert child.facts.workload == {"container.name": "shop"}
+
+
+def test_the_kernel_by_itself_is_no_process(host: Host, table: ProcessTable) -> None:
+    assert name_at(table, 5, tgid=0) == "unknown"
+    assert host.reads == 0
+    assert table.counters()["vanished"] == 0
+
+
+class Late:
+    """A table that reads /proc at `now`, which is later than what it is told."""
+
+    def __init__(self, host: Host) -> None:
+        self.now = SECOND
+        self.table = ProcessTable(
+            resource_of, read=host.read, start_of=host.start_of, ktime_now=lambda: self.now
+        )
+
+
+def test_what_was_read_after_the_next_execve_is_not_believed(host: Host) -> None:
+    late = Late(host)
+    host.running[10] = facts_of("next")
+    process = late.table.execute(ProcessExecuted(20, 10, "/usr/bin/first", ("first",)))
+    assert process.facts.executable_path == "/usr/bin/first", "neither name nor arguments are as told"
+    assert not late.table.settle(process, 25)
+    late.table.execute(ProcessExecuted(30, 10, "/bin/next", ("next",)))
+    assert [name_at(late.table, ktime_ns) for ktime_ns in (25, 35)] == ["/usr/bin/first", "/bin/next"]
+
+
+def test_what_was_read_before_the_next_execve_is_believed(host: Host) -> None:
+    late = Late(host)
+    host.running[10] = facts_of("python3.11")
+    process = late.table.execute(ProcessExecuted(20, 10, "/usr/bin/tool.py", ("python3.11",)))
+    assert not late.table.settle(process, 25)
+    assert late.table.delivered(late.now) == []
+    assert not late.table.settle(process, 25), "its execve may be told a moment after /proc shows it"
+    assert late.table.delivered(late.now + EXECVE_NS) == []
+    assert late.table.settle(process, 25)
+    late.table.execute(ProcessExecuted(2 * SECOND, 10, "/bin/next", ("next",)))
+    assert name_at(late.table, 25) == "/bin/python3.11"
+
+
+def test_an_execve_that_is_on_its_way_leaves_a_child_what_it_was(host: Host) -> None:
+    late = Late(host)
+    host.running[10] = facts_of("server")
+    late.table.observe(10, 5)
+    late.table.fork(ProcessForked(20, 11, 10))
+    host.running[11] = facts_of("curl", 11)
+    child = late.table.observe(11, 21)
+    assert name_at(late.table, 21, tgid=11) == "/bin/server"
+    assert not late.table.settle(child, 21)
+    late.table.execute(ProcessExecuted(30, 11, "/bin/curl", ("curl",)))
+    assert [name_at(late.table, ktime_ns, tgid=11) for ktime_ns in (22, 31)] == ["/bin/server", "/bin/curl"]
+
+
+def test_an_execve_that_never_comes_was_lost(host: Host) -> None:
+    late = Late(host)
+    host.running[10] = facts_of("server")
+    late.table.observe(10, 5)
+    late.table.fork(ProcessForked(20, 11, 10))
+    host.running[11] = facts_of("curl", 11)
+    child = late.table.observe(11, 21)
+    assert late.table.delivered(late.now + EXECVE_NS) == [child]
+    assert late.table.settle(child, 22)
+    assert name_at(late.table, 21, tgid=11) == "/bin/curl"
+
+
+def test_a_program_whose_next_execve_was_lost_is_unknown(host: Host) -> None:
+    late = Late(host)
+    host.running[10] = facts_of("next")
+    process = late.table.execute(ProcessExecuted(20, 10, "/usr/bin/first", ("first",)))
+    (following,) = late.table.delivered(late.now + EXECVE_NS)
+    assert process.facts.executable_path is None, "when it became the next one is not known"
+    assert following.facts.executable_path == "/bin/next"
+    assert late.table.find(10, late.now) is following
+
+
+def test_a_number_given_away_before_it_was_read_is_not_mistaken(host: Host) -> None:
+    late = Late(host)
+    host.running[10] = facts_of("newcomer", start=9)
+    late.table.observe(10, 5)
+    late.table.exit(ProcessExited(30, 10))
+    process = late.table.find(10, 6)
+    assert process.facts.executable_path is None
+    assert process.facts.start_unix_ns is None
+
+
+def test_a_correction_reaches_those_who_have_inherited(host: Host) -> None:
+    late = Late(host)
+    host.running[10] = facts_of("next")
+    late.table.execute(ProcessExecuted(20, 10, "/usr/bin/next", ("next",)))
+    for ktime_ns, parent in ((21, 10), (22, 11)):
+        late.table.fork(ProcessForked(ktime_ns, parent + 1, parent))
+        child = late.table.observe(parent + 1, ktime_ns)
+        assert child.facts.executable_path == "/bin/next"
+        assert not late.table.settle(child, 23)
+    late.table.execute(ProcessExecuted(30, 10, "/bin/next", ("next",)))
+    assert [name_at(late.table, 23, tgid=tgid) for tgid in (11, 12)] == ["/usr/bin/next"] * 2
+    assert len(late.table.delivered(late.now)) == 2, "they are to be decided on anew"
+
+
+def test_readings_to_be_confirmed_are_bounded(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "MAX_UNCONFIRMED", 2)
+    late = Late(host)
+    for tgid in (1, 2, 3):
+        host.running[tgid] = facts_of(f"p{tgid}", tgid)
+        late.table.observe(tgid, tgid)
+    assert [late.table.settle(late.table.find(tgid, tgid), 5) for tgid in (1, 2, 3)] == [True, False, False]
 
 
 def workload(name: str, *, settled: bool = True) -> Workload:

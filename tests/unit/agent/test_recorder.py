@@ -213,3 +213,25 @@ def test_those_described_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     recording.recorder.write(is_last=True)
     assert len(recording.recorder._described) <= 2
     assert [tgid for kind, tgid in outline(recording.read()) if kind == "facts"] == [1, 2, 3]
+
+
+def test_a_recording_holds_a_child_that_has_ended_as_its_parent(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, SelectionRules(executables=("a",)), None)
+    recording.recorder.take(
+        [executed(7, OTHER), forked(8, 7), exited(7), data(8, 1, provisional=False), exited(8)]
+    )
+    recording.recorder.write(is_last=True)
+    events = recording.read()
+    assert outline(events) == [
+        *(("exec", 7), ("facts", 7), ("fork", 8), ("exit", 7)),
+        *(("facts", 8), ("data", 8), ("exit", 8)),
+    ]
+    facts = [event for event in events if isinstance(event, ProcessFacts)]
+    assert [each.executable_path for each in facts] == ["/a", "/a"]
+
+
+def test_what_was_never_decided_on_is_not_recorded(tmp_path: Path) -> None:
+    recording = Recording(tmp_path, SelectionRules(executables=("a",)), None)
+    recording.recorder.take([data(7, 1), exited(7)])
+    recording.recorder.write(is_last=True)
+    assert [kind for kind, _ in outline(recording.read())] == ["exit"]

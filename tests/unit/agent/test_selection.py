@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from agent.processes import PATIENCE_NS, Process, ProcessTable
-from agent.selection import FINISHING_NS, PENDING, REFUSED, UNIDENTIFIED, Selection
+from agent.selection import FINISHING_NS, PENDING, UNIDENTIFIED, UNKNOWN, Selection
 from agent.selection_rules import SelectionRules
 from agent.workloads.workload import Absence, CaptureDecision, Workload
 from ebpf.events import (
@@ -190,8 +190,9 @@ def test_a_program_whose_name_is_unknown_is_refused(family: tuple[int, int]) -> 
     host = Host(SelectionRules(executables=("*",)))
     process = host.processes.observe(family[0], 5)
     host.selection.judge(process)
-    assert process.decision == REFUSED
+    assert process.decision == UNKNOWN
     assert host.captured() == {}
+    assert host.selection.counters()["unknown_processes"] == 1
 
 
 def test_only_what_was_captured_provisionally_is_refused(family: tuple[int, int]) -> None:

@@ -59,7 +59,7 @@ def test_what_has_to_be_judged(rules: SelectionRules, judges: bool, needs_worklo
 )
 def test_patterns_match_path_or_name(globs: tuple[str, ...], path: str | None, accepted: bool) -> None:  # noqa: FBT001
     assert SelectionRules(executables=globs).accepts_executable(path) is accepted
-    excluded = accepted and bool(globs)
+    excluded = bool(globs) and (accepted or path is None)  # what is unknown may be what is excluded
     assert SelectionRules(tls_excluded=globs).accepts_tls(path) is not excluded
 
 
