@@ -24,8 +24,9 @@ def test_every_prefix_is_recognised_and_every_beginning_of_it_awaits_more() -> N
         (b"\r\n" * 5 + b"GET / HTTP/1.1", Inference.NO_MATCH),
         (b"\r\n", Inference.NEED_MORE),
         (b"\x16\x03\x01", Inference.TLS),
-        (b"get /", Inference.NO_MATCH),
-        (b"SSH-2.0-", Inference.NO_MATCH),
+        (b"get /", Inference.POSSIBLE_REQUEST),
+        (b"SSH-2.0-", Inference.POSSIBLE_REQUEST),
+        (b"SSH-2.0-OpenSSH\r\n", Inference.NO_MATCH),
         (b"\0", Inference.NO_MATCH),
     ],
 )
