@@ -221,7 +221,7 @@ def connection(
         )
         for lost_end, reported in (ingress, egress)
     )
-    return layout.CONNECTION.pack(9, 444, 1, 2, 1, opened, 0, 1, 0, 0, 0, 0, streams, facts())
+    return layout.CONNECTION.pack(9, 444, 1, 2, 1, opened, 0, 1, 0, 0, 0, 0, 0, streams, facts())
 
 
 def test_an_uncaptured_tail_is_reported_per_direction() -> None:
