@@ -33,9 +33,9 @@ What is no pair of two whole messages:
 
 | what | becomes |
 |---|---|
-| a response that is whole, its request cut by the end of the connection after the response had begun | a \
-whole exchange with the anomaly `request_cut_short`, or `body_not_sent` where the client waited for 100 |
-| the same, the request having ended first | closed, and `answered` |
+| a whole response, its request cut by the end of the connection later | whole, with `request_cut_short` |
+| the same, the client having waited for 100 and sent nothing of the body | whole, with `body_not_sent` |
+| a whole response, its request cut before the response began | closed, and `answered` |
 | a head that is none (`refuse`), answered by the next response | one exchange, invalid |
 | the same, not answered, or followed by a request first | nothing: it may not have been HTTP at all |
 | a response that no request asked for, by which a server closes an idle connection | unsolicited |
