@@ -41,6 +41,10 @@ class ParserLimits:
     """A connection without an event for this long is finished: what is pending is emitted flagged."""
     close_grace_ns: int = 1_000_000_000
     """After CLOSED, how long bytes already received may still be read by the application."""
+    doubt_quiet_ns: int = 5_000_000_000
+    """How long nothing passes, no request being open, until no response counts as due any more whose request was
+    lost. Only a client that had several requests in flight when one was lost waits for such a response, and it
+    would have come unless the server took longer."""
     tail_quiet_ns: int = 5_000_000_000
     """How long nothing passes until a chunked body whose end was not captured counts as over; not one of
     server-sent events. Servers that compute while they send pause for less, and a keep-alive connection

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebpf.events import Direction, EventKind, Role, SocketEvent
+from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.direct import DirectReader
@@ -69,7 +69,14 @@ class Http1Connection(Connection):
         self._requests = DirectReader(RequestSide(limits), limits, counts, joined_late=joined_late)
         self._responses = DirectReader(self._response_side, limits, counts, joined_late=joined_late)
         self._readers: tuple[DirectReader[HttpRequest] | DirectReader[HttpResponse], ...] = ()
-        self._pairing = Pairing(event.connection_id, event.socket, limits, counts, joined_late=joined_late)
+        self._pairing = Pairing(
+            event.connection_id,
+            event.socket,
+            limits,
+            counts,
+            joined_late=joined_late,
+            is_cut=event.kind is _DATA and bool(event.missing & Missing.RING_FULL),
+        )
         self._tail_ends = TailEnds(self._requests, self._responses, self._pairing, limits, counts)
         self._joining_response = joined_late
         self._releasing = False
@@ -267,6 +274,9 @@ class Http1Connection(Connection):
                 requests.gated = bool(self._pairing.turns) and self._awaits_switch()
                 requests.may_resynchronise = requests.state != IN_TAIL or self._tail_ends.may_upload_be_over()
                 outcome = requests.advance()
+                if requests.passed_gap:
+                    requests.passed_gap = False
+                    self._pairing.pass_over_requests(requests.loss)
                 if outcome is not _NEED_MORE and outcome is not _WAITING:
                     self._take_request_outcome(outcome)
                     progress = True
@@ -346,7 +356,7 @@ class Http1Connection(Connection):
                 pairing.doubt(Incomplete.INVALID)
             pairing.emit_done()
         elif outcome is Outcome.TAIL:
-            if not pairing.begin_tail():
+            if not pairing.begin_tail(is_upload=True):
                 requests.lose_tail()
                 self._lose_requests(requests.loss)
         elif outcome is Outcome.LOST or outcome is Outcome.TAIL_LOST:
@@ -375,7 +385,7 @@ class Http1Connection(Connection):
         elif outcome is Outcome.INTERIM:
             pairing.note_interim(self._response_side.interim_status)
         elif outcome is Outcome.TAIL:
-            if not pairing.begin_tail():
+            if not pairing.begin_tail(is_upload=False):
                 responses.lose_tail()
                 pairing.lose_responses(responses.loss)
         elif outcome is Outcome.LOST:

@@ -58,6 +58,7 @@ _CERTAIN: Final = Step.CERTAIN
 _ALTERNATING: Final = Step.ALTERNATING
 _DOUBTFUL: Final = Step.DOUBTFUL
 
+PROVEN_TURNS = 8
 
 @dataclass(slots=True)
 class Turn:
@@ -82,9 +83,13 @@ class Pairing:
         "_doubt_may_end",
         "_limits",
         "_out",
+        "_owes_response",
         "_pipelining_seen",
         "_probation",
+        "_response_came_ahead",
         "_socket",
+        "_tail_may_hide_requests",
+        "_turns_alone",
         "role",
         "step",
         "turns",
@@ -98,6 +103,7 @@ class Pairing:
         counts: dict[str, int],
         *,
         joined_late: bool,
+        is_cut: bool = False,
     ) -> None:
         self._connection_id = connection_id
         self._socket = socket
@@ -106,11 +112,17 @@ class Pairing:
         self._cause = Incomplete.JOINED_LATE
         self._pipelining_seen = False
         self._doubt_may_end = False
+        self._owes_response = False
+        self._response_came_ahead = False
+        self._tail_may_hide_requests = False
+        self._turns_alone = 0
         self._out: list[HttpExchange] = []
         self.role = Role.UNKNOWN
         self.step = _ALTERNATING if joined_late else _CERTAIN
         self.turns: deque[Turn] = deque()
         self._probation = Probation() if joined_late else None
+        if is_cut:
+            self.doubt(Incomplete.LOST_BYTES)
 
     @property
     def on_probation(self) -> bool:
@@ -145,6 +157,7 @@ class Pairing:
             if self.step is _DOUBTFUL:
                 self._counts[INCOMPLETE_COUNTER[self._cause]] += probation.flag(self._cause)
             self._probation = None
+            self._tail_may_hide_requests = False
             return out + probation.release()
         if not out:
             return []
@@ -156,6 +169,7 @@ class Pairing:
         if self._probation is not None:
             self._out = self._probation.release() + self._out
             self._probation = None
+            self._tail_may_hide_requests = False
 
     def take_handshake(self) -> HttpExchange | None:
         """Take back the exchange that switched the protocol, if that is what was emitted last."""
@@ -182,7 +196,7 @@ class Pairing:
             self.step is _DOUBTFUL
             and self._doubt_may_end
             and not turns
-            and message.record.start_ktime_ns - last_ktime_ns >= self._limits.reorder_ns
+            and message.record.start_ktime_ns - last_ktime_ns >= self._limits.doubt_quiet_ns
         ):
             self.step = _ALTERNATING
         if not self._pipelining_seen:
@@ -190,9 +204,16 @@ class Pairing:
             # went.
             while turns and turns[0].may_be_answered and turns[0].response is None:
                 self._emit(turns.popleft(), Incomplete.LOST_BYTES)
-        if self._probation is not None and not turns:
-            self._probation.count_turn()
-        turns.append(Turn(message, None, self._cause if self.step is _DOUBTFUL else None))
+        if not turns:
+            self._turns_alone += self.step is not _DOUBTFUL
+            if self._probation is not None:
+                self._probation.count_turn()
+        turn = Turn(message, None, self._cause if self.step is _DOUBTFUL else None)
+        turns.append(turn)
+        if self._response_came_ahead:
+            self._response_came_ahead = False
+            turn.flag = turn.flag or self._cause
+            turn.may_be_answered = True
         self._counts["requests"] += 1
         if len(turns) > self._limits.max_pending_messages:
             # Giving up only the oldest would shift every later pair by one.
@@ -213,9 +234,15 @@ class Pairing:
             one_side = Incomplete.LOST_BYTES if requests_seen else Incomplete.ONE_SIDE
             turn = Turn(None, message, Incomplete.JOINED_LATE if late else one_side)
             self.turns.append(turn)
-            if self.role is Role.CLIENT or self.is_holding:
+            self._owes_response = False
+            if self.role is Role.CLIENT or self.is_holding or self._tail_may_hide_requests:
                 self.doubt(self._cause)
             return turn
+        if self._owes_response:
+            # Nothing of the responses is missing since, so this one answers a request that was lost.
+            self._owes_response = False
+            self.doubt(self._cause)
+            turn.flag = turn.flag or self._cause
         turn.response = message
         if self.turns[-1].response is None:
             self._see_pipelining()
@@ -246,11 +273,17 @@ class Pairing:
         unanswered = sum(turn.response is None for turn in turns)
         cut = bool(turns) and (request := turns[-1].request) is not None and request.failure is not None
         self.become_unsure(cause)
-        if unanswered > cut:
+        if unanswered > cut or self._turns_alone < PROVEN_TURNS:
             self.doubt(cause)
+        self._owes_response = not cut
         self.emit_done()
 
-    def begin_tail(self) -> bool:
+    def pass_over_requests(self, cause: Incomplete) -> None:
+        """Note that bytes were lost in which requests of unknown number may have begun."""
+        if self._turns_alone < PROVEN_TURNS:
+            self.doubt(cause)
+
+    def begin_tail(self, *, is_upload: bool) -> bool:
         """Note that the rest of a message passes unseen; False when other messages may pass with it.
 
         A client that sends one request at a time has sent one at most whose response has not begun: the one
@@ -260,6 +293,9 @@ class Pairing:
         if self._pipelining_seen or unanswered > 1:
             return False
         self.become_unsure(Incomplete.LOST_BYTES)
+        if is_upload and self._turns_alone < PROVEN_TURNS:
+            self._tail_may_hide_requests = True
+            self._probation = self._probation or Probation()
         self._counts["unseen_tails"] += 1
         return True
 
@@ -269,6 +305,10 @@ class Pairing:
         turns = self.turns
         unanswered = sum(turn.response is None for turn in turns)
         newest = turns[-1] if unanswered else None
+        cut = bool(turns) and (response := turns[0].response) is not None and response.failure is not None
+        if self.role is Role.CLIENT and not cut and (newest is None or self._turns_alone < PROVEN_TURNS):
+            self._response_came_ahead = True
+        self._owes_response = False
         while turns and turns[0] is not newest:
             self._emit(turns.popleft(), cause)
         self.become_unsure(cause)
@@ -280,6 +320,7 @@ class Pairing:
 
     def pass_over_responses(self) -> None:
         """Note that bytes were passed over in which an open request may have been answered."""
+        self._owes_response = False
         for turn in self.turns:
             if turn.response is None:
                 turn.flag = turn.flag or self._cause

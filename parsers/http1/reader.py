@@ -86,6 +86,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "may_lack_body",
         "may_resynchronise",
         "message",
+        "passed_gap",
         "passed_over",
         "state",
     )
@@ -115,6 +116,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self.may_lack_body = False
         self.finished_by_inference = False
         self.passed_over = False
+        self.passed_gap = False
 
     @property
     def is_in_message(self) -> bool:
@@ -421,7 +423,7 @@ class MessageReader(ABC, Generic[RecordT]):
             self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
             return None
         if state in (LOST, OVER):
-            self.passed_over = True
+            self.passed_over = self.passed_gap = True
             return None
         if state in (IN_CHUNK_LINE, IN_TAIL) and is_by_design(piece.missing):
             assert self.message is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from ebpf.http_prefixes import HTTP_PREFIXES
@@ -165,20 +165,31 @@ class _Ring:
             self._deliver(EventKind.CLOSED, ktime_ns, Direction.INGRESS, position, 0, b"", NOTHING_MISSING)
 
 
-def _reorder(chance: random.Random, calls: list[Call]) -> None:
-    """Let calls of both directions change places: another thread's call returned, or was delayed."""
+def _reorder(chance: random.Random, calls: list[Call], sent: int) -> None:
+    """Let calls that sent (side `sent`) return later than a call that read what they caused.
+
+    Nothing else can change places: a read is reported before the program that reads has the bytes.
+    """
     index = 0
     while index + 1 < len(calls):
-        if calls[index].side != calls[index + 1].side and chance.random() < 0.3:
-            calls[index], calls[index + 1] = calls[index + 1], calls[index]
+        if calls[index].side == sent != calls[index + 1].side and chance.random() < 0.3:
+            delayed = calls[index]
+            calls[index] = calls[index + 1]
+            calls[index + 1] = replace(delayed, pause_ms=0)
             index += 1
         index += 1
 
 
-def _join(chance: random.Random, calls: list[Call]) -> list[Call]:
-    """Return what is captured of a connection that is found in the middle of its life."""
+def _join(chance: random.Random, talk: Talk) -> list[Call]:
+    """Return what is captured of a connection that is found in the middle of its life.
+
+    Requests of a pipelining client that are in flight then are another matter (`probation`).
+    """
+    calls = talk.calls
     start = chance.randrange(len(calls))
-    while start < len(calls) and not calls[start].data.startswith(_BEGINNINGS):
+    while start < len(calls) and not (
+        calls[start].begins_exchange if talk.pipelines else calls[start].data.startswith(_BEGINNINGS)
+    ):
         start += 1
     return calls[start:]
 
@@ -187,17 +198,17 @@ def deliver(talk: Talk, chance: random.Random) -> Delivery:
     """Return what is delivered of a conversation, with a kind of loss drawn."""
     kind = chance.choice(LOSS_KINDS)
     role = chance.choice((Role.SERVER, Role.CLIENT))
-    is_reordered = chance.random() < 0.2
     joined_late = chance.random() < 0.2
+    is_reordered = not joined_late and chance.random() < 0.25
     told = chance.random() < 0.85
     chunk = chance.choice((8_192, 8_192, 1_448, 200, 60))
-    budget = chance.choice((1 << 40, 1 << 40, 131_072, 8_192, 1_000, 300))
+    budget = max(talk.longest_head, chance.choice((1 << 40, 1 << 40, 131_072, 8_192, 1_000, 300)))
     shown_role = role if chance.random() < 0.8 else Role.UNKNOWN
     calls = talk.calls
     if joined_late:
-        calls = _join(chance, calls)
+        calls = _join(chance, talk)
     if is_reordered:
-        _reorder(chance, calls)
+        _reorder(chance, calls, REQUEST if role is Role.CLIENT else RESPONSE)
     delivery = Delivery(
         kind,
         f"{role.name.lower()} {'joined late' if joined_late else 'fresh'}"

@@ -22,6 +22,8 @@ class Call:
     data: bytes
     pause_ms: int = 0
     """Quiet before it, besides the time that every call takes."""
+    begins_exchange: bool = False
+    """It begins a request, and no other was open."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,10 @@ class Talk:
     exchanges: int = 0
     closes: bool = True
     """The connection is seen to end; never False behind a body that the end delimits."""
+    longest_head: int = 0
+    """Bytes of it."""
+    pipelines: bool = False
+    """The client may send a request before the previous one is answered."""
     description: str = ""
 
 
@@ -137,11 +143,15 @@ def draw_talk(chance: random.Random) -> Talk:
         _draw_exchange(chance, number, methods, is_last=number == count) for number in range(1, 1 + count)
     ]
     talk.exchanges = count
+    talk.longest_head = max(len(exchange.head) + 100 for exchange in exchanges)
     talk.closes = chance.random() < 0.7 or exchanges[-1].lasts
+    talk.pipelines = style != "single"
     talk.description = f"{count} exchanges, {style}, calls {habit}, pauses of {pauses} ms"
     if style == "single":
         for exchange in exchanges:
+            first = len(talk.calls)
             _say_alone(chance, talk, exchange, habit, pauses)
+            talk.calls[first].begins_exchange = True
     elif style == "window":
         _say_in_window(chance, talk, exchanges, habit, chance.randrange(2, 4), pauses)
     else:
@@ -186,10 +196,12 @@ def _say_in_batches(
     while at < len(exchanges):
         is_run = style == "batches" or chance.random() < 0.2
         size = chance.randrange(2, 5) if is_run else 1
-        batch = [exchange for exchange in exchanges[at : at + size]]
+        batch = exchanges[at : at + size]
         at += size
+        first = len(talk.calls)
         if len(batch) == 1:
             _say_alone(chance, talk, batch[0], habit, pauses)
+            talk.calls[first].begins_exchange = True
             continue
         messages = [_plain(exchange) for exchange in batch]
         for side in (REQUEST, RESPONSE):
@@ -198,6 +210,7 @@ def _say_in_batches(
             else:
                 for message in messages:
                     _say(chance, talk, side, message[side], habit, pauses)
+        talk.calls[first].begins_exchange = True
 
 
 def _say_in_window(
@@ -211,3 +224,4 @@ def _say_in_window(
         _say(chance, talk, RESPONSE, response, habit, pauses)
         if index + depth < len(messages):
             _say(chance, talk, REQUEST, messages[index + depth][0], habit, pauses)
+    talk.calls[0].begins_exchange = True
