@@ -58,7 +58,7 @@ _CERTAIN: Final = Step.CERTAIN
 _ALTERNATING: Final = Step.ALTERNATING
 _DOUBTFUL: Final = Step.DOUBTFUL
 
-PROVEN_TURNS = 8
+PROVEN_TURNS = 3
 
 @dataclass(slots=True)
 class Turn:
@@ -144,6 +144,11 @@ class Pairing:
             if turn.response is not None:
                 total += turn.response.buffered_bytes
         return total
+
+    @property
+    def _is_proven(self) -> bool:
+        """Whether the client has shown that it sends one request at a time."""
+        return self._turns_alone >= PROVEN_TURNS
 
     def take_out(self) -> list[HttpExchange]:
         """Return the exchanges emitted since the last call."""
@@ -243,6 +248,8 @@ class Pairing:
             self._owes_response = False
             self.doubt(self._cause)
             turn.flag = turn.flag or self._cause
+        if turn.may_be_answered and self.role is Role.CLIENT:
+            self.doubt(self._cause)
         turn.response = message
         if self.turns[-1].response is None:
             self._see_pipelining()
@@ -273,14 +280,14 @@ class Pairing:
         unanswered = sum(turn.response is None for turn in turns)
         cut = bool(turns) and (request := turns[-1].request) is not None and request.failure is not None
         self.become_unsure(cause)
-        if unanswered > cut or self._turns_alone < PROVEN_TURNS:
+        if unanswered > cut or not self._is_proven or cause is Incomplete.INVALID:
             self.doubt(cause)
         self._owes_response = not cut
         self.emit_done()
 
     def pass_over_requests(self, cause: Incomplete) -> None:
         """Note that bytes were lost in which requests of unknown number may have begun."""
-        if self._turns_alone < PROVEN_TURNS:
+        if not self._is_proven:
             self.doubt(cause)
 
     def begin_tail(self, *, is_upload: bool) -> bool:
@@ -293,7 +300,7 @@ class Pairing:
         if self._pipelining_seen or unanswered > 1:
             return False
         self.become_unsure(Incomplete.LOST_BYTES)
-        if is_upload and self._turns_alone < PROVEN_TURNS:
+        if is_upload and not self._is_proven:
             self._tail_may_hide_requests = True
             self._probation = self._probation or Probation()
         self._counts["unseen_tails"] += 1
@@ -306,13 +313,14 @@ class Pairing:
         unanswered = sum(turn.response is None for turn in turns)
         newest = turns[-1] if unanswered else None
         cut = bool(turns) and (response := turns[0].response) is not None and response.failure is not None
-        if self.role is Role.CLIENT and not cut and (newest is None or self._turns_alone < PROVEN_TURNS):
+        is_client = self.role is Role.CLIENT
+        if is_client and not unanswered and not cut and not self._owes_response:
             self._response_came_ahead = True
         self._owes_response = False
         while turns and turns[0] is not newest:
             self._emit(turns.popleft(), cause)
         self.become_unsure(cause)
-        if unanswered > 1:
+        if unanswered > 1 or self._tail_may_hide_requests or (is_client and not self._is_proven):
             self.doubt(cause)
         if newest is not None:
             newest.flag = newest.flag or cause

@@ -89,7 +89,9 @@ class _Ring:
         missing: Missing,
     ) -> bool:
         self.records += 1
-        if self.is_full(kind, direction):
+        if not self._told and length and not payload and missing == _FULL:
+            return True
+        if self.is_full(kind, direction) and (self._told or kind is not EventKind.OPENED):
             return False
         self._delivery.events.append(
             SocketEvent(
