@@ -25,6 +25,7 @@ from otel_bridge.addresses import (
 )
 from otel_bridge.application import add_application_attributes
 from otel_bridge.clock import ClockOffset
+from otel_bridge.connection_failures import find_failure, reset_attributes
 from otel_bridge.message_text import FieldReader, Fields, decode_value, read_content
 from otel_bridge.redaction import Redactor
 from otel_bridge.request_target import RequestTarget, TargetReader
@@ -52,8 +53,6 @@ OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS says other."""
 DEFAULT_MAX_ATTRIBUTES = 128
 """The specification's default of OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT; many backends keep no more."""
 
-# The conversation ended before the response did: with the connection, or with its HTTP/2 stream.
-_CUT_SHORT = frozenset({Incomplete.CLOSED, Incomplete.RESET})
 _ERROR_FROM_STATUS = {SpanKind.SERVER: 500, SpanKind.CLIENT: 400}
 
 # A sender may announce any size; an attribute holds 64 bits.
@@ -194,7 +193,8 @@ def build_span(
         attributes.update(peer)
     attributes["network.protocol.name"] = "http"
     version = request.version if request is not None else response.version if response is not None else ""
-    attributes["network.protocol.version"] = version
+    if version:
+        attributes["network.protocol.version"] = version
     redacted += add_application_attributes(attributes, exchange, options.redactor)
     anomalies = exchange.anomalies
     call: CallDescription | None = None
@@ -238,6 +238,8 @@ def build_span(
             redacted += count
     if exchange.incomplete is not None:
         attributes["wirespan.incomplete"] = exchange.incomplete.value
+    if exchange.reset is not None:
+        attributes.update(reset_attributes(exchange.reset))
     if exchange.socket.tls is not None:
         attributes["wirespan.tls"] = exchange.socket.tls
     if anomalies:
@@ -400,10 +402,14 @@ def _add_url_full(
 
 def _add_outcome(attributes: dict[str, AttributeValue], exchange: HttpExchange, kind: SpanKind) -> bool:
     """Add `error.type` where the exchange failed (conventions, HTTP "Status"); return whether it did."""
-    if exchange.incomplete in _CUT_SHORT:
-        attributes["error.type"] = "connection_closed"
+    failure = find_failure(exchange)
+    if failure is not None:
+        attributes["error.type"] = failure
         return True
     status = exchange.response.status if exchange.response is not None else None
+    if exchange.incomplete is Incomplete.UNSOLICITED:
+        # Its status speaks of the connection: no request failed.
+        return False
     if status is not None and status >= _ERROR_FROM_STATUS[kind]:
         attributes["error.type"] = str(status)
         return True

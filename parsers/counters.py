@@ -28,6 +28,7 @@ COUNTERS: dict[str, str] = {
     "unseen_tails_timed_out": "those that counted as over because nothing passed for tail_quiet_ns",
     "lost_heads": "heads cut off by a gap or the end of the connection",
     "invalid_heads": "heads that are not HTTP/1",
+    "unfinished_heads": "heads of requests that were answered before they ended",
     "oversized_heads": "heads beyond max_header_block",
     "pending_overflows": "times more than max_pending_messages requests awaited their response",
     "websockets": "WebSockets opened",

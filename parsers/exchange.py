@@ -81,6 +81,20 @@ class Incomplete(StrEnum):
     """A head refers to compression state (HPACK) that was not seen: what it refers to is unknown."""
     RESET = "reset"
     """One end gave the HTTP/2 stream up (RST_STREAM, or GOAWAY before it was processed)."""
+    UNSOLICITED = "unsolicited"
+    """A response that no request asked for: a server says why it closes an idle connection."""
+
+
+@dataclass(slots=True)
+class StreamReset:
+    """How one end gave an HTTP/2 stream up."""
+
+    direction: Direction
+    """Direction of the frame that said so, as the socket saw it."""
+    code: int | None
+    """Error code of RST_STREAM (RFC 9113 §7). None when it was not seen, and of a GOAWAY."""
+    untaken: bool = False
+    """The frame was a GOAWAY: its sender has not begun to process the stream (RFC 9113 §6.8)."""
 
 
 @dataclass(slots=True)
@@ -106,12 +120,13 @@ class HttpRequest:
     """The request of an exchange."""
 
     method: bytes | None
-    """None only over HTTP/2, where it may refer to compression state that was not seen."""
+    """None over HTTP/2 where it refers to compression state that was not seen, and of a refused head over
+    HTTP/1 in which none can be read."""
     target: bytes | None
     """Request target as sent: origin, absolute, authority or asterisk form. Over HTTP/2 `:path`, or
     `:authority` of a CONNECT; None when that is unknown."""
     version: str
-    """`1.0`, `1.1`, `2`."""
+    """`1.0`, `1.1`, `2`; of a refused head over HTTP/1 what it claims, empty when it claims none."""
     headers: Headers
     """Over HTTP/2 without pseudo-fields."""
     body: Body
@@ -312,3 +327,7 @@ class HttpExchange:
     """What was understood of its content; None when nothing was, or it is plain HTTP."""
     pushed: bool = False
     """The server promised the request (HTTP/2 PUSH_PROMISE): no client sent it."""
+    answered: bool = False
+    """The response is whole, whatever is missing of the request."""
+    reset: StreamReset | None = None
+    """Of an exchange that is `Incomplete.RESET`: by which end, and why."""

@@ -22,11 +22,13 @@ from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.direct import DirectReader
 from parsers.http1.message import Message
-from parsers.http1.outcome import BETWEEN, IN_LENGTH, IN_TAIL, Outcome
+from parsers.http1.outcome import BETWEEN, IN_HEAD, IN_LENGTH, IN_TAIL, UNTIL_END, Outcome
 from parsers.http1.pairing import Pairing, Step
 from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
 from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide, detect_side
 from parsers.http1.tail_end import TailEnds
+from parsers.http1.unanswered import Ends, judge_unanswered
+from parsers.http1.unsolicited import REQUEST_TIMEOUT, UNSOLICITED_STATUSES, closes_connection
 from parsers.limits import ParserLimits
 from parsers.protocol_switch import choose_successor
 from parsers.stream import NOTHING_MISSING, Piece
@@ -48,6 +50,7 @@ class Http1Connection(Connection):
     """One connection that speaks HTTP/1, from the first event seen of it."""
 
     __slots__ = (
+        "_ends",
         "_expected",
         "_joining_response",
         "_pairing",
@@ -59,6 +62,7 @@ class Http1Connection(Connection):
         "_stalled_since_ktime_ns",
         "_tail_ends",
         "_undecided",
+        "_was_certain",
     )
 
     def __init__(self, event: SocketEvent, limits: ParserLimits, counts: dict[str, int]) -> None:
@@ -78,8 +82,11 @@ class Http1Connection(Connection):
             is_cut=event.kind is _DATA and bool(event.missing & Missing.RING_FULL),
         )
         self._tail_ends = TailEnds(self._requests, self._responses, self._pairing, limits, counts)
+        self._ends = Ends()
         self._joining_response = joined_late
         self._releasing = False
+        self._was_certain = False
+        """Until the responses that wait were released, every byte was accounted for."""
         self._stalled_since_ktime_ns: int | None = None
         self._expected: Direction | None = None
         """Direction of which the next bytes may be read directly; None when the long way is needed."""
@@ -120,15 +127,18 @@ class Http1Connection(Connection):
             self._pairing.end_probation()
 
     def _finish(self, cause: Incomplete) -> None:
+        if self.closed_ktime_ns is not None:
+            # Whatever else ends the wait for late bytes, the connection has ended before.
+            cause = Incomplete.CLOSED
         self._pairing.end_probation()
         self._release_stalled()
-        is_closed = cause is Incomplete.CLOSED or self.closed_ktime_ns is not None
+        is_closed = cause is Incomplete.CLOSED
         self._tail_ends.end_for_good(is_closed=is_closed)
-        if cause is Incomplete.CLOSED:
-            self._end_directions()
+        if self._responses.state == UNTIL_END and is_closed and self.socket.tls is not None:
+            self._end_session_response()
         self._requests.abort(cause)
         self._responses.abort(cause)
-        self._pairing.give_up(cause)
+        self._pairing.give_up(cause, self._judge_unanswered() if is_closed else None)
 
     def _drop(self) -> None:
         self._pairing.end_probation()
@@ -302,7 +312,7 @@ class Http1Connection(Connection):
             current = self._pairing.turns[0]
             responses.may_lack_body = current.request is None and current.response is not None
         else:
-            self._response_side.request_method = None
+            self._response_side.request_method = self._pairing.refused_method
             responses.may_lack_body = False
         outcome = responses.advance()
         if responses.passed_over:
@@ -331,7 +341,12 @@ class Http1Connection(Connection):
         if not self._responses.has_input or self._releasing:
             return
         self._releasing = True
+        if self._requests.state == IN_HEAD:
+            # The server has answered what came of the head.
+            self._requests.refuse_unfinished(self.last_ktime_ns)
+            self._lose_requests(self._requests.loss)
         if self._pairing.step is _CERTAIN:
+            self._was_certain = True
             self._pairing.become_unsure(Incomplete.LOST_BYTES)
         while not self.is_ignored:
             outcome = self._advance_responses()
@@ -339,6 +354,7 @@ class Http1Connection(Connection):
                 break
             self._take_response_outcome(outcome)
         self._releasing = False
+        self._was_certain = False
 
     def _take_request_outcome(self, outcome: Outcome) -> None:
         requests = self._requests
@@ -351,7 +367,10 @@ class Http1Connection(Connection):
             if message.failure is not None:
                 self._lose_requests(message.failure)
         elif outcome is _FINISHED:
-            if requests.message is not None and "body_not_sent" in requests.message.fields.anomalies:
+            finished = requests.message
+            if finished is not None and finished.failure is Incomplete.CLOSED:
+                pairing.cut_request(finished)
+            elif finished is not None and "body_not_sent" in finished.fields.anomalies:
                 pairing.become_unsure(Incomplete.INVALID)
                 pairing.doubt(Incomplete.INVALID)
             pairing.emit_done()
@@ -363,10 +382,21 @@ class Http1Connection(Connection):
             self._lose_requests(requests.loss)
         elif outcome is Outcome.HTTP2:
             self._leave_http(HTTP2_PREFACE)
+        elif outcome is Outcome.ENDED:
+            self._ends.end_requests()
+            self._take_refused()
+
+    def _take_refused(self) -> None:
+        """Let a head that is none wait for the response that refuses it."""
+        refused = self._requests.refused
+        if refused is not None:
+            self._requests.refused = None
+            self._pairing.refuse(refused)
 
     def _lose_requests(self, cause: Incomplete) -> None:
         """Let what waits for a request go first: its request is among the lost ones, not behind them."""
         self._pairing.lose_requests(cause)
+        self._take_refused()
         self._release_stalled()
         if self.streams[_INGRESS if self.role is _CLIENT else _EGRESS].is_waiting:
             # Responses behind a jump could not go first; they may be those of the lost requests.
@@ -394,14 +424,30 @@ class Http1Connection(Connection):
             pairing.lose_responses(responses.loss)
             pairing.doubt(responses.loss)
         elif outcome is Outcome.ENDED:
-            pairing.end_responses()
+            self._ends.end_responses()
+            pairing.end_responses(self._judge_unanswered())
+
+    def _judge_unanswered(self) -> Incomplete:
+        is_client = self.role is _CLIENT
+        return judge_unanswered(
+            self._ends,
+            left_out=self.streams[_INGRESS if is_client else _EGRESS].is_untouched,
+            answered_unseen=self._pairing.answered_unseen,
+            is_client=is_client,
+            is_tls=self.socket.tls is not None,
+        )
 
     def _answer_turn(self) -> None:
         message = self._responses.message
         assert message is not None
         pairing = self._pairing
         requests_seen = not self.streams[_EGRESS if self.role is _CLIENT else _INGRESS].is_untouched
-        turn = pairing.answer_turn(message, requests_seen=requests_seen)
+        turn = pairing.answer_turn(
+            message,
+            requests_seen=requests_seen,
+            may_be_unsolicited=message.record.status in UNSOLICITED_STATUSES
+            and self._may_be_unsolicited(message, requests_seen=requests_seen),
+        )
         request = turn.request
         if request is not None and not request.done and not turn.interim:
             # RFC 9110 §10.1.1: a client that waits for 100 may leave out the body after a final status.
@@ -415,6 +461,23 @@ class Http1Connection(Connection):
             if self._requests.state == IN_TAIL:
                 self._tail_ends.end_answered_upload()
             pairing.finish_response(inferred=False)
+
+    def _may_be_unsolicited(self, message: Message[HttpResponse], *, requests_seen: bool) -> bool:
+        """Whether a server may have sent this response, of such a status, without a request.
+
+        Not where a request may be missing: after a loss, behind a jump, or before a late join. And only where
+        the server goes: it says so, or the direction ends.
+        """
+        joined = requests_seen and self._pairing.alternates_since_late_join
+        requests = self.streams[_EGRESS if self.role is _CLIENT else _INGRESS]
+        if not (self._was_certain or joined) or requests.is_waiting:
+            return False
+        return (
+            message.record.status == REQUEST_TIMEOUT
+            or closes_connection(message.fields, message.record.version)
+            or self._responses.is_ending
+            or self.closed_ktime_ns is not None
+        )
 
     def _leave_http(self, preface: bytes) -> None:
         """Go over to what is spoken from here on; `preface` was read as the head of a request."""
@@ -437,11 +500,12 @@ class Http1Connection(Connection):
             self.is_ignored = True
             self._drop()
 
-    def _end_directions(self) -> None:
-        """Let the end of the connection end the responses: one that lasts until then is whole."""
+    def _end_session_response(self) -> None:
+        """Let the end of a TLS session end the response that lasts until then.
+
+        No other end of a session is seen, so whether it came in order is unknown. On a socket it is known:
+        there, only `EventKind.ENDED` ends such a response (RFC 9112 §8).
+        """
         self._responses.end(self.last_ktime_ns)
-        while self._responses.has_input and not self.is_ignored:
-            outcome = self._advance_responses()
-            if outcome is _NEED_MORE or outcome is _WAITING:
-                return
-            self._take_response_outcome(outcome)
+        while self._responses.has_input:
+            self._take_response_outcome(self._advance_responses())

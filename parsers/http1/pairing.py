@@ -28,6 +28,18 @@ The last but two: another thread's write is reported when it returns, so the res
 own request, which then looks like the request of the next one.
 
 After a late join pairs are held at first, to be flagged should doubt come up (`probation`).
+
+What is no pair of two whole messages:
+
+| what | becomes |
+|---|---|
+| a response that is whole, its request cut by the end of the connection after the response had begun | a \
+whole exchange with the anomaly `request_cut_short`, or `body_not_sent` where the client waited for 100 |
+| the same, the request having ended first | closed, and `answered` |
+| a head that is none (`refuse`), answered by the next response | one exchange, invalid |
+| the same, not answered, or followed by a request first | nothing: it may not have been HTTP at all |
+| a response that no request asked for, by which a server closes an idle connection | unsolicited |
+| requests that nothing answered when the connection ends | see `unanswered` |
 """
 
 from __future__ import annotations
@@ -71,6 +83,8 @@ class Turn:
     interim: tuple[int, ...] = ()
     may_be_answered: bool = False
     """Responses were lost while it was open: its own may have been among them."""
+    cut_by_client: bool = False
+    """The direction of the requests ended inside the request, before anything answered it."""
 
 
 class Pairing:
@@ -86,7 +100,11 @@ class Pairing:
         "_owes_response",
         "_pipelining_seen",
         "_probation",
+        "_refused",
+        "_requests_apart",
+        "_requests_together",
         "_response_came_ahead",
+        "_response_seen",
         "_socket",
         "_tail_may_hide_requests",
         "_turns_alone",
@@ -121,8 +139,31 @@ class Pairing:
         self.step = _ALTERNATING if joined_late else _CERTAIN
         self.turns: deque[Turn] = deque()
         self._probation = Probation() if joined_late else None
+        self._refused: Message[HttpRequest] | None = None
+        """A head that is none and awaits the response that refuses it."""
+        self._response_seen = False
+        self._requests_apart = False
+        self._requests_together = False
         if is_cut:
             self.doubt(Incomplete.LOST_BYTES)
+
+    @property
+    def answered_unseen(self) -> bool:
+        """Whether a request came in a later call than an open one, and never one in the same call.
+
+        The client sends one request at a time then, as far as it was seen: it had its answer.
+        """
+        return self._requests_apart and not self._requests_together
+
+    @property
+    def alternates_since_late_join(self) -> bool:
+        """Whether one request at a time was seen since the connection was joined, and no loss."""
+        return self.step is _ALTERNATING and self._cause is Incomplete.JOINED_LATE
+
+    @property
+    def refused_method(self) -> bytes | None:
+        """Method of the head that awaits its refusal; None when there is none, or it is unknown."""
+        return None if self._refused is None else self._refused.record.method
 
     @property
     def on_probation(self) -> bool:
@@ -213,6 +254,12 @@ class Pairing:
             self._turns_alone += self.step is not _DOUBTFUL
             if self._probation is not None:
                 self._probation.count_turn()
+        if self._refused is not None:
+            # Whether the response to come answers the refused head or this request, nothing says.
+            self._refused = None
+            self.doubt(Incomplete.INVALID)
+        if turns:
+            self._compare_calls(turns[-1], message)
         turn = Turn(message, None, self._cause if self.step is _DOUBTFUL else None)
         turns.append(turn)
         if self._response_came_ahead:
@@ -223,21 +270,42 @@ class Pairing:
         if len(turns) > self._limits.max_pending_messages:
             # Giving up only the oldest would shift every later pair by one.
             self._counts["pending_overflows"] += 1
+            is_one_sided = (
+                self.answered_unseen
+                and not self._response_seen
+                and (not self._pipelining_seen or self._cause is Incomplete.ONE_SIDE)
+            )
             self._pipelining_seen = True
-            self.become_unsure(Incomplete.LOST_BYTES)
+            self.become_unsure(Incomplete.ONE_SIDE if is_one_sided else Incomplete.LOST_BYTES)
             newest = turns.pop()
-            self.give_up(Incomplete.EVICTED)
-            newest.flag = newest.flag or Incomplete.LOST_BYTES
+            self.give_up(Incomplete.ONE_SIDE if is_one_sided else Incomplete.EVICTED)
+            newest.flag = newest.flag or self._cause
             turns.append(newest)
 
-    def answer_turn(self, message: Message[HttpResponse], *, requests_seen: bool) -> Turn:
-        """Take a response whose head was read; return its turn."""
+    def answer_turn(
+        self, message: Message[HttpResponse], *, requests_seen: bool, may_be_unsolicited: bool
+    ) -> Turn:
+        """Take a response whose head was read; return its turn.
+
+        `may_be_unsolicited` says that no request is known to be missing, and that the server closes the
+        connection with this response.
+        """
         self._counts["responses"] += 1
+        self._response_seen = True
         turn = self.next_turn()
         if turn is None:
+            if self._refused is not None:
+                turn = Turn(self._refused, message)
+                self._refused = None
+                self.turns.append(turn)
+                return turn
             late = self._cause is Incomplete.JOINED_LATE and self.step is not _CERTAIN
-            one_side = Incomplete.LOST_BYTES if requests_seen else Incomplete.ONE_SIDE
-            turn = Turn(None, message, Incomplete.JOINED_LATE if late else one_side)
+            absence = Incomplete.LOST_BYTES if requests_seen else Incomplete.ONE_SIDE
+            if late:
+                absence = Incomplete.JOINED_LATE
+            if may_be_unsolicited:
+                absence = Incomplete.UNSOLICITED
+            turn = Turn(None, message, absence)
             self.turns.append(turn)
             self._owes_response = False
             if self.role is Role.CLIENT or self.is_holding or self._tail_may_hide_requests:
@@ -267,11 +335,21 @@ class Pairing:
             self._see_pipelining()
         self.emit_done()
 
-    def end_responses(self) -> None:
-        """Note that no response will come any more: nobody will answer what is still open."""
+    def refuse(self, head: Message[HttpRequest]) -> None:
+        """Take a head that is none: it is shown if the next response is left for it."""
+        self._refused = head
+
+    def cut_request(self, message: Message[HttpRequest]) -> None:
+        """Note that the client ended its direction inside a request."""
+        turns = self.turns
+        if turns and turns[-1].request is message and turns[-1].response is None:
+            turns[-1].cut_by_client = True
+
+    def end_responses(self, unanswered: Incomplete) -> None:
+        """Note that no response will come any more; `unanswered` says what that means for open requests."""
         turns = self.turns
         while turns and (request := turns[0].request) is not None and request.done:
-            self._emit(turns.popleft(), Incomplete.CLOSED)
+            self._emit(turns.popleft(), unanswered)
 
     def lose_requests(self, cause: Incomplete) -> None:
         """Note that requests of unknown number were lost; the turns before them keep their place."""
@@ -309,6 +387,8 @@ class Pairing:
     def lose_responses(self, cause: Incomplete) -> None:
         """Note that responses of unknown number were lost: only the newest request can still be answered."""
         self._counts["lost_places"] += 1
+        self._response_seen = True
+        self._refused = None
         turns = self.turns
         unanswered = sum(turn.response is None for turn in turns)
         newest = turns[-1] if unanswered else None
@@ -361,10 +441,23 @@ class Pairing:
             turns.popleft()
             self._emit(turn, None)
 
-    def give_up(self, cause: Incomplete) -> None:
-        """Emit everything that is open, flagged."""
+    def give_up(self, cause: Incomplete, unanswered: Incomplete | None = None) -> None:
+        """Emit everything that is open, flagged; requests without a response as `unanswered`, when given."""
+        self._refused = None
         while self.turns:
-            self._emit(self.turns.popleft(), cause)
+            turn = self.turns.popleft()
+            is_unanswered = turn.response is None and turn.request is not None and turn.request.done
+            self._emit(turn, (unanswered or cause) if is_unanswered else cause)
+
+    def _compare_calls(self, turn: Turn, message: Message[HttpRequest]) -> None:
+        """Note what a request says of the open one before it: answered unseen, or a client that pipelines."""
+        before = turn.request
+        if before is None or turn.response is not None:
+            return
+        if message.record.start_ktime_ns > before.end_ktime_ns:
+            self._requests_apart = True
+        else:
+            self._requests_together = True
 
     def _see_pipelining(self) -> None:
         """Note that a request was there before the previous response was over."""
@@ -386,9 +479,22 @@ class Pairing:
                 request.fail(cause or Incomplete.CLOSED, limits)
             incomplete = request.failure
             anomalies = request.fields.anomalies
+        answered = False
         if response is not None:
             if not response.done:
                 response.fail(cause or Incomplete.CLOSED, limits)
+            answered = response.failure is None and not response.tunnel
+            if (
+                request is not None
+                and incomplete is Incomplete.CLOSED
+                and answered
+                and not turn.cut_by_client
+            ):
+                # RFC 9110 §15.5.14: a server that has answered may close before it has the whole request.
+                incomplete = None
+                was_awaited = b"expect" in request.fields.framing and not request.size and not turn.interim
+                cut = "body_not_sent" if was_awaited else "request_cut_short"
+                anomalies = [*request.fields.anomalies, cut]
             incomplete = incomplete or response.failure
             if response.fields.anomalies:
                 anomalies = (anomalies or []) + response.fields.anomalies
@@ -417,5 +523,6 @@ class Pairing:
                 incomplete,
                 tuple(dict.fromkeys(anomalies)) if anomalies else (),
                 response is not None and response.tunnel,
+                answered=answered,
             )
         )

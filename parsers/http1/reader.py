@@ -62,7 +62,7 @@ class MessageReader(ABC, Generic[RecordT]):
     counts), `may_lack_body` (the announced body may turn out to be absent, and the next message stand in
     its place). Read from outside: `state`; `message`; `loss`; `finished_by_inference` (no byte told where
     the message ended), `passed_over` (bytes in which messages may have begun were passed over since this was
-    last cleared).
+    last cleared), `refused` (what was read of a head that is none, until it is taken).
     """
 
     __slots__ = (
@@ -88,6 +88,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "message",
         "passed_gap",
         "passed_over",
+        "refused",
         "state",
     )
 
@@ -117,11 +118,17 @@ class MessageReader(ABC, Generic[RecordT]):
         self.finished_by_inference = False
         self.passed_over = False
         self.passed_gap = False
+        self.refused: Message[RecordT] | None = None
 
     @property
     def is_in_message(self) -> bool:
         """Whether a message, or the head of one, has begun and not ended."""
         return self.state > LAST_OUTSIDE_MESSAGE
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the end of the direction is among the input."""
+        return self._queue[-1].ends if self._queue else self._piece.ends
 
     @property
     def buffered_bytes(self) -> int:
@@ -176,6 +183,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self._at = 0
         self._partial.clear()
         self._lines.clear()
+        self.refused = None
 
     def take_unread(self) -> list[Piece]:
         """Give up the input that no message has taken: bytes of another protocol, for its reader."""
@@ -278,7 +286,7 @@ class MessageReader(ABC, Generic[RecordT]):
             end, after = match.span()
         self._at = after
         if end - at > self._limits.max_header_block:
-            return self._refuse_head("oversized_heads")
+            return self._refuse_head("oversized_heads", data[at:end], piece.ktime_ns)
         return self._open_with_body(data[at:end], piece)
 
     def _continue_head(self, piece: Piece) -> Outcome | None:
@@ -290,36 +298,61 @@ class MessageReader(ABC, Generic[RecordT]):
         match = _HEAD_END.search(partial, max(0, searched - 3))
         if match is None:
             if len(partial) > self._limits.max_header_block:
-                return self._refuse_head("oversized_heads")
+                return self._refuse_head("oversized_heads", bytes(partial), piece.ktime_ns)
             side = self._side
             line_end = partial.find(b"\n", searched)
             if not side.is_plausible(bytes(partial[:8])) or (
                 line_end >= 0 and b"\n" not in partial[:searched] and not side.begins_message(bytes(partial))
             ):
-                return self._refuse_head("invalid_heads")
+                return self._refuse_head("invalid_heads", bytes(partial), piece.ktime_ns)
             return None
         block = bytes(partial[: match.start()])
         self._at -= len(partial) - match.end()
         partial.clear()
         if len(block) > self._limits.max_header_block:
-            return self._refuse_head("oversized_heads")
+            return self._refuse_head("oversized_heads", block, piece.ktime_ns)
         return self._open_with_body(block, piece)
 
     def _open_with_body(self, block: bytes, piece: Piece) -> Outcome:
         """Take a head, and its body at once when all of it is here."""
         opened = self._side.open(block, self._start_ktime_ns, max(self._start_ktime_ns, piece.ktime_ns))
         if opened is None:
-            return self._refuse_head("invalid_heads")
+            return self._refuse_head("invalid_heads", block + b"\r\n", piece.ktime_ns)
         outcome = self._start(opened, len(block))
         if self.state == IN_LENGTH and len(piece.data) - self._at >= self._needed:
             assert self.message is not None
             self._read_length(piece, self.message)
         return outcome
 
-    def _refuse_head(self, count: str) -> Outcome:
+    def refuse_unfinished(self, ktime_ns: int) -> Outcome:
+        """Take the head that has begun for one that is answered as it is."""
+        return self._refuse_head("unfinished_heads", bytes(self._partial), ktime_ns)
+
+    def _refuse_head(self, count: str, block: bytes, ktime_ns: int) -> Outcome:
         self._counts[count] += 1
         self._skipped_lines = False
+        self._note_refused(block, ktime_ns)
         return self._lose(Incomplete.INVALID)
+
+    def _note_refused(self, block: bytes, ktime_ns: int) -> None:
+        limits = self._limits
+        start_ktime_ns = self._start_ktime_ns
+        described = self._side.describe_refused(
+            block[: limits.max_header_block], start_ktime_ns, max(start_ktime_ns, ktime_ns)
+        )
+        if described is None:
+            return
+        record, fields = described
+        self._drop_fields_beyond_bound(record)
+        self.refused = refused = Message(record, fields, len(block), self._start_tgid)
+        refused.end_ktime_ns = record.end_ktime_ns
+        refused.fail(Incomplete.INVALID, limits)
+
+    def _drop_fields_beyond_bound(self, record: RecordT) -> None:
+        headers = record.headers
+        if len(headers) > self._limits.max_headers:
+            record.dropped_headers = len(headers) - self._limits.max_headers
+            record.headers = headers[: self._limits.max_headers]
 
     def _start(self, opened: Opened[RecordT] | Outcome, size: int) -> Outcome:
         """Note a head of so many bytes, whether it begins a message or not."""
@@ -332,10 +365,8 @@ class MessageReader(ABC, Generic[RecordT]):
         if self._skipped_lines:
             self._skipped_lines = False
             fields.anomalies.append("leading_empty_line")
-        headers = record.headers
-        if len(headers) > self._limits.max_headers:
-            record.dropped_headers = len(headers) - self._limits.max_headers
-            record.headers = headers[: self._limits.max_headers]
+        if len(record.headers) > self._limits.max_headers:
+            self._drop_fields_beyond_bound(record)
         self.message = message
         self.may_lack_body = False
         self.finished_by_inference = False
@@ -449,6 +480,7 @@ class MessageReader(ABC, Generic[RecordT]):
             return _FINISHED
         if self.state == IN_HEAD:
             self._counts["lost_heads"] += 1
+            self._note_refused(bytes(self._partial), self._start_ktime_ns)
             self._partial.clear()
         self.state = OVER
         self._piece = piece._replace(ends=False)

@@ -7,11 +7,13 @@ remembers at each place in its code the one type that was met there.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from typing import Final, Generic, TypeAlias
 
 from ebpf.http_prefixes import HTTP_PREFIXES
 from parsers.exchange import Body, HttpRequest, HttpResponse
+from parsers.http1.field_lines import is_token
 from parsers.http1.framing import Framing, decide_request_framing, decide_response_framing
 from parsers.http1.head import (
     Fields,
@@ -23,6 +25,7 @@ from parsers.http1.head import (
     parse_plain_response,
     parse_request_head,
     parse_response_head,
+    parse_trailers,
 )
 from parsers.http1.message import RecordT
 from parsers.http1.outcome import Outcome
@@ -33,6 +36,7 @@ _TUNNEL: Final = Framing.TUNNEL
 _STATUS_PREFIX = b"HTTP/1."
 # Shared, for every message replaces it when it ends.
 _BODY_TO_COME: Final = Body(None, b"", None)
+_CLAIMED_VERSION = re.compile(rb"HTTP/([0-9]{1,2}(?:\.[0-9]{1,2})?)")
 _HTTP2_START_LINE = b"PRI * HTTP/2.0"
 HTTP2_PREFACE = _HTTP2_START_LINE + b"\r\n\r\n"
 """The beginning of the client's preface (RFC 9113 §3.4), which reads as the head of a request."""
@@ -71,6 +75,12 @@ class Side(ABC, Generic[RecordT]):
     @abstractmethod
     def is_plausible(self, start: bytes) -> bool:
         """Whether the first bytes of an unfinished head can still become one."""
+
+    @abstractmethod
+    def describe_refused(
+        self, block: bytes, start_ktime_ns: int, ktime_ns: int
+    ) -> tuple[RecordT, Fields] | None:
+        """Return what can be read of a head that is none; None on the side on which it is of no use."""
 
 
 class RequestSide(Side[HttpRequest]):
@@ -119,6 +129,30 @@ class RequestSide(Side[HttpRequest]):
     def is_plausible(self, start: bytes) -> bool:
         """Whether a method may begin so."""
         return 0x21 <= start[0] <= 0x7E
+
+    def describe_refused(
+        self, block: bytes, start_ktime_ns: int, ktime_ns: int
+    ) -> tuple[HttpRequest, Fields]:
+        """Return method, target and version as far as they are there in full, and the fields behind them."""
+        line, line_end, section = block.partition(b"\n")
+        words = line.removesuffix(b"\r").split(b" ")
+        # The last word, and the last line, are whole only where something follows them.
+        whole = words if line_end else words[:-1]
+        lines = section.rpartition(b"\n")[0].removesuffix(b"\r")
+        version = _CLAIMED_VERSION.fullmatch(whole[-1]) if len(whole) > 2 else None
+        fields = parse_trailers(lines) if lines else Fields([], {})
+        method = whole[0] if whole and whole[0] and is_token(whole[0]) else None
+        is_readable = method is not None and len(whole) in (2, 3) and b"\x00" not in whole[1]
+        record = HttpRequest(
+            method,
+            (whole[1] or None) if is_readable else None,
+            "" if version is None else version[1].decode(),
+            fields.headers,
+            _BODY_TO_COME,
+            start_ktime_ns,
+            ktime_ns,
+        )
+        return record, fields
 
 
 class ResponseSide(Side[HttpResponse]):
@@ -173,6 +207,10 @@ class ResponseSide(Side[HttpResponse]):
     def is_plausible(self, start: bytes) -> bool:
         """Whether a status line may begin so."""
         return _STATUS_PREFIX.startswith(start[:7])
+
+    def describe_refused(self, block: bytes, start_ktime_ns: int, ktime_ns: int) -> None:  # noqa: ARG002 - of the side
+        """Return None: what is no response answers nothing."""
+        return
 
 
 def detect_side(start: bytes, *, joined_late: bool) -> bool | None:

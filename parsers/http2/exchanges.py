@@ -89,8 +89,17 @@ class ExchangeBuilder:
         """
         counts = self._counts
         request, response = stream.select(requests)
-        if stream.reset:
+        if stream.reset is not None:
             cause = _RESET
+        elif (
+            cause is Incomplete.CLOSED
+            and response is not None
+            and response.is_over
+            and request is not None
+            and not request.is_over
+        ):
+            # The connection took the rest of the request with it, and the answer was there.
+            stream.answered_early = True
         if stream.handshake is not None:
             self._answer_handshake(stream, stream.handshake, response, cause, absence)
             return
@@ -129,6 +138,8 @@ class ExchangeBuilder:
                 stream.tunnel,
                 None if stream.dialogue is None else stream.dialogue.build(request_record, response_record),
                 stream.stream_id % 2 == 0,
+                _is_answered(stream, response),
+                stream.reset if incomplete is _RESET else None,
             )
         )
 
@@ -151,6 +162,8 @@ class ExchangeBuilder:
             # Whoever made the handshake counted it as whole.
             handshake.incomplete = incomplete
             self._counts[INCOMPLETE_COUNTER[incomplete]] += 1
+            handshake.reset = stream.reset if incomplete is _RESET else None
+        handshake.answered = _is_answered(stream, response)
         self._out.append(handshake)
 
     def _build_body(self, stream: Http2Stream, half: StreamHalf, cause: Incomplete | None) -> Body:
@@ -162,6 +175,10 @@ class ExchangeBuilder:
 
 def _is_known(half: StreamHalf | None) -> bool:
     return half is not None and (half.head is not None or half.trailers is not None)
+
+
+def _is_answered(stream: Http2Stream, response: StreamHalf | None) -> bool:
+    return response is not None and response.is_over and response.find_flaw() is None and not stream.tunnel
 
 
 def _judge(

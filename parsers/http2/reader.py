@@ -146,7 +146,8 @@ class FrameReader:
         data = piece.data
         end = len(data)
         at = 0
-        self.is_touched = True
+        if data or piece.gap:
+            self.is_touched = True
         self.is_in_frame = False
         if self.doubt is not None:
             begins = piece.starts_record and self._state == _BETWEEN and not self._partial

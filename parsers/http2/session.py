@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Final
 
 from ebpf.events import Direction, Missing
-from parsers.exchange import Incomplete
+from parsers.exchange import Incomplete, StreamReset
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.fields import FieldBlock
 from parsers.http2.frames import CANCEL, NO_ERROR
@@ -226,7 +226,7 @@ class Http2Session:
                     half.flag(doubt)
         requests = self.table.requests
         request, response = (None, None) if requests is None else stream.select(requests)
-        if response is not None and response.is_over and error_code == NO_ERROR:
+        if response is not None and response.is_over and error_code in (NO_ERROR, CANCEL):
             stream.answered_early = True
         elif (
             direction is requests
@@ -238,8 +238,8 @@ class Http2Session:
         ):
             # The client has the length it was promised, and does not wait for the news that nothing follows.
             response.is_over = True
-        else:
-            stream.reset = True
+        elif stream.reset is None:
+            stream.reset = StreamReset(direction, error_code)
         self.table.settle(stream)
 
     def go_away(self, direction: Direction, last_stream_id: int, ktime_ns: int) -> None:
@@ -256,7 +256,7 @@ class Http2Session:
                 and stream.halves[1 - requests] is None
             ):
                 stream.last_ktime_ns = ktime_ns
-                stream.reset = True
+                stream.reset = stream.reset or StreamReset(direction, None, untaken=True)
                 self.table.settle(stream)
 
     def lose_place(self, direction: Direction, cause: Incomplete, missing: Missing, ktime_ns: int) -> None:

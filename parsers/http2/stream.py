@@ -20,6 +20,7 @@ from parsers.exchange import (
     HttpRequest,
     HttpResponse,
     Incomplete,
+    StreamReset,
     Truncation,
     missing_of,
     truncation_of,
@@ -232,12 +233,13 @@ class Http2Stream:
     """The promised request of a pushed stream: it came in the direction of its response."""
     handshake: HttpExchange | None = None
     """Of stream 1 behind an upgrade: the exchange of HTTP/1 that is answered here (RFC 7540 §3.2)."""
-    reset: bool = False
-    """One end gave it up."""
+    reset: StreamReset | None = None
+    """How one end gave it up; the first frame that says so counts."""
     tunnel: bool = False
     """It left HTTP behind its heads (RFC 9113 §8.5)."""
     answered_early: bool = False
-    """The server answered in full and did not want the rest of the request (RFC 9113 §8.1)."""
+    """The server answered in full before the request was over, and the rest does not come (RFC 9113
+    §8.1)."""
     held_bytes: int = 0
     dialogue: Dialogue | None = None
 

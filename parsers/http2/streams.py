@@ -14,7 +14,7 @@ from typing import Final
 
 from ebpf.events import Direction
 from parsers.connection import NEVER_NS
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import HttpExchange, Incomplete, StreamReset
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.reader import FrameReader
 from parsers.http2.sink import Origin
@@ -118,7 +118,7 @@ class StreamTable:
             if ktime_ns - since < limits.reorder_ns:
                 break
             stream = self.streams[stream_id]
-            if stream.reset or any(half is None for half in stream.halves):
+            if stream.reset is not None or any(half is None for half in stream.halves):
                 self._emit(stream, None)
             else:
                 # The request has come, and is not over yet.
@@ -143,7 +143,7 @@ class StreamTable:
             if requests is not None:
                 sender = 1 - requests if stream.stream_id % 2 else requests
                 if stream.stream_id > self.last_taken[sender] and stream.halves[1 - requests] is None:
-                    stream.reset = True
+                    stream.reset = stream.reset or StreamReset(Direction(sender), None, untaken=True)
             if closed_ktime_ns is not None:
                 stream.last_ktime_ns = closed_ktime_ns
             self._emit(stream, cause)
@@ -258,11 +258,11 @@ class StreamTable:
             for half in (request, response):
                 if half is not None and not half.is_over:
                     self.end_half(half, half.end_ktime_ns)
-        elif not stream.reset and (response is None or not response.is_over):
+        elif stream.reset is None and (response is None or not response.is_over):
             return
         if request is None:
             self._waiting.setdefault(stream.stream_id, stream.last_ktime_ns)
-        elif request.is_over or request.may_be_over or stream.reset or stream.answered_early:
+        elif request.is_over or request.may_be_over or stream.reset is not None or stream.answered_early:
             self._emit(stream, None)
 
     def _emit(self, stream: Http2Stream, cause: Incomplete | None) -> None:

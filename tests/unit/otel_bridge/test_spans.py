@@ -115,8 +115,12 @@ def test_the_status_follows_the_conventions(
     given.incomplete = incomplete
     span = span_of(given)
     error: str | None = None
-    if incomplete in (Incomplete.CLOSED, Incomplete.RESET):
+    if incomplete is Incomplete.CLOSED:
         error = "connection_closed"
+    elif incomplete is Incomplete.RESET:
+        error = "_OTHER"
+    elif incomplete is Incomplete.UNSOLICITED:
+        error = None
     elif status is not None and status >= (500 if role is Role.SERVER else 400):
         error = str(status)
     assert span.is_error is (error is not None)

@@ -80,7 +80,7 @@ def test_late_reads_after_close_complete_the_response() -> None:
 
 
 def test_a_second_close_changes_nothing() -> None:
-    talk = Conversation()
+    talk = Conversation(role=Role.CLIENT)
     talk.request(GET)
     talk.close()
     talk.close()

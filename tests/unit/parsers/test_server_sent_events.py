@@ -64,9 +64,8 @@ def test_until_close_what_the_budget_left_out_still_counts() -> None:
     assert tracker.advance(talk.ktime_ns + QUIET_NS + 1) == []
     assert len(tracker.awaiting()) == 1
     tracker.feed(talk.response(b"", length=100_000, missing=Missing.BUDGET))
-    talk.close()
-    tracker.feed(talk.events[-1])
-    (exchange,) = tracker.advance(talk.ktime_ns + 2 * SECOND_NS)
+    talk.end_responses()
+    (exchange,) = tracker.feed(talk.events[-1])
     assert exchange.incomplete is None
     assert exchange.response is not None
     body = exchange.response.body

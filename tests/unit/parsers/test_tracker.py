@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ebpf.events import Missing, SocketEvent
+from ebpf.events import Missing, Role, SocketEvent
 from parsers.counters import COUNTERS, INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, Incomplete
 from parsers.http1.connection import Http1Connection
@@ -36,7 +36,7 @@ def test_connections_do_not_mix() -> None:
 
 def test_a_closed_connection_is_finished_after_the_grace() -> None:
     tracker = ConnectionTracker(ParserLimits())
-    talk = Conversation()
+    talk = Conversation(role=Role.CLIENT)
     talk.request(GET)
     talk.close()
     feed(tracker, talk)
