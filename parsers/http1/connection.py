@@ -20,6 +20,7 @@ from typing import Final
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.http1.beginnings import may_begin_message
 from parsers.http1.direct import DirectReader
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_HEAD, IN_LENGTH, IN_TAIL, UNTIL_END, Outcome
@@ -204,6 +205,7 @@ class Http1Connection(Connection):
             + second.held_bytes
             + requests.buffered_bytes
             + responses.buffered_bytes
+            + self._undecided_bytes
             + (pairing.buffered_bytes if pairing.turns or pairing.on_probation else 0)
         )
         self._expected = None
@@ -216,6 +218,12 @@ class Http1Connection(Connection):
             or self.is_ignored
         ):
             self._expect_next()
+
+    @property
+    def _undecided_bytes(self) -> int:
+        """Bytes held until it is known which direction carries requests."""
+        undecided = self._undecided
+        return 0 if undecided is None else sum(len(piece.data) for kept in undecided for piece in kept)
 
     def _expect_next(self) -> None:
         """Expect bytes that can be read directly, if what both directions are in the middle of is plain."""
@@ -253,13 +261,20 @@ class Http1Connection(Connection):
             return
         kept = self._undecided[direction]
         kept += pieces
-        side = detect_side(
-            b"".join(piece.data for piece in kept), joined_late=self._pairing.step is not _CERTAIN
-        )
+        is_sure = self._pairing.step is _CERTAIN
+        start = b"".join(piece.data for piece in kept)
+        side = detect_side(start, joined_late=not is_sure)
+        if side is None and not is_sure:
+            limit = self._limits.max_header_block
+            if any(piece.gap for piece in kept[:-1]) or not may_begin_message(start, limit):
+                # Not from the first record that is kept on; from the newest one, perhaps.
+                del kept[:-1]
+                start = b"".join(piece.data for piece in kept)
+                side = detect_side(start, joined_late=True)
+                if side is None and not may_begin_message(start, limit):
+                    kept.clear()
         if side is not None:
             self._take_role(_CLIENT if side == (direction is _EGRESS) else Role.SERVER)
-        elif self._pairing.step is not _CERTAIN:
-            kept.clear()
         elif len(kept) > self._limits.max_reorder_pieces:
             self._pairing.become_unsure(Incomplete.LOST_BYTES)
             kept.clear()

@@ -25,6 +25,7 @@ from collections import deque
 from typing import Final, Generic
 
 from parsers.exchange import Incomplete
+from parsers.http1.beginnings import Search
 from parsers.http1.chunked import ChunkedLines, Found
 from parsers.http1.framing import Framing
 from parsers.http1.message import Message, RecordT, is_by_design
@@ -75,6 +76,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "_piece",
         "_queue",
         "_queued_bytes",
+        "_search",
         "_side",
         "_skipped_lines",
         "_start_ktime_ns",
@@ -109,6 +111,9 @@ class MessageReader(ABC, Generic[RecordT]):
         self._start_ktime_ns = 0
         self._start_tgid = 0
         self._lines = ChunkedLines(limits)
+        self._search = Search(
+            limits.max_header_block, of_requests=side.is_of_requests, any_method=joined_late
+        )
         self.message: Message[RecordT] | None = None
         self.loss = Incomplete.LOST_BYTES
         self.gated = False
@@ -133,7 +138,7 @@ class MessageReader(ABC, Generic[RecordT]):
     @property
     def buffered_bytes(self) -> int:
         """Bytes held that no message has taken yet."""
-        held = self._lines.held_bytes + len(self._partial)
+        held = self._lines.held_bytes + len(self._partial) + self._search.held_bytes
         return self._queued_bytes + len(self._piece.data) - self._at + held
 
     def add(self, piece: Piece) -> None:
@@ -178,6 +183,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self.state = OVER
         self.has_input = False
         self._queue.clear()
+        self._search.take()
         self._queued_bytes = 0
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
         self._at = 0
@@ -213,17 +219,7 @@ class MessageReader(ABC, Generic[RecordT]):
         if state == IN_HEAD:
             return self._continue_head(piece)
         if state == LOST:
-            if (
-                self._at == 0
-                and piece.starts_record
-                and self.may_resynchronise
-                and self._side.surely_begins_message(piece.data)
-            ):
-                self.state = BETWEEN
-                self._counts["resynchronised"] += 1
-            else:
-                self.passed_over = True
-                self._discard(piece)
+            self._look_for_message(piece)
             return None
         if state == OVER:
             self._discard(piece)
@@ -257,6 +253,46 @@ class MessageReader(ABC, Generic[RecordT]):
         if state == IN_TAIL:
             return self._read_tail(piece, message)
         return self._read_chunk_line(piece, message)
+
+    def _look_for_message(self, piece: Piece) -> None:
+        search = self._search
+        data = piece.data
+        if self._at == 0 and piece.starts_record and self.may_resynchronise:
+            verdict = search.judge(data)
+            if not verdict and search.held:
+                continued = search.continues(data)
+                if continued:
+                    first, *rest = search.take()
+                    self._queue.extendleft([piece, *reversed(rest)])
+                    self._queued_bytes += len(data) + sum(len(part.data) for part in rest)
+                    self._piece = first
+                    verdict = True
+                elif continued is None:
+                    verdict = None
+                else:
+                    self._give_up_held()
+                    verdict = search.judge(data)
+            if verdict:
+                self._give_up_held()
+                self.state = BETWEEN
+                self._counts["resynchronised"] += 1
+                return
+            if verdict is None:
+                search.hold(piece._replace(gap=0, ends=False))
+                self._at = len(data)
+                return
+        self._give_up_held()
+        self.passed_over = True
+        search.pass_over(data)
+        self._discard(piece)
+
+    def _give_up_held(self) -> None:
+        """Pass over records that began like a message and went on like none."""
+        held = self._search.take()
+        if held:
+            self.passed_over = True
+            self._counts["discarded_bytes"] += sum(len(piece.data) for piece in held)
+            self._search.pass_over(held[-1].data)
 
     def _discard(self, piece: Piece) -> None:
         self._counts["discarded_bytes"] += len(piece.data) - self._at
@@ -397,6 +433,7 @@ class MessageReader(ABC, Generic[RecordT]):
             assert self.message is not None
             self.message.fail(cause, self._limits)
         self.state = LOST
+        self._search.any_method = False
         self._partial.clear()
         self._lines.clear()
         self.loss = cause
@@ -454,6 +491,8 @@ class MessageReader(ABC, Generic[RecordT]):
             self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
             return None
         if state in (LOST, OVER):
+            self._give_up_held()
+            self._search.any_method = False
             self.passed_over = self.passed_gap = True
             return None
         if state in (IN_CHUNK_LINE, IN_TAIL) and is_by_design(piece.missing):
