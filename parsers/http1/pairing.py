@@ -53,7 +53,7 @@ from ebpf.events import Role, SocketInfo
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.message import Message
-from parsers.http1.probation import Probation
+from parsers.http1.probation import QUIET_NS, Probation
 from parsers.limits import ParserLimits
 
 
@@ -174,6 +174,11 @@ class Pairing:
     def is_holding(self) -> bool:
         """Whether pairs are held, or will be when they are taken out."""
         return self._probation is not None and (self._probation.is_holding or bool(self._out))
+
+    @property
+    def probation_quiet_ns(self) -> int:
+        """How long a silence ends the wait for something that speaks against what is held."""
+        return self._limits.doubt_quiet_ns if self._tail_may_hide_requests else QUIET_NS
 
     @property
     def buffered_bytes(self) -> int:
