@@ -225,7 +225,7 @@ def build_span(
         if message is None:
             continue
         body = message.body
-        _add_body_facts(attributes, side, body)
+        _add_body_facts(attributes, side, body, message.wire_size)
         if call is not None and side in call.withheld:
             contents[f"http.{side}.body.content"] = REDACTED
             redacted += 1
@@ -422,7 +422,11 @@ def _route(attributes: dict[str, AttributeValue], response: HttpResponse | None)
     return infer_route(path, status) if isinstance(path, str) and status is not None else None
 
 
-def _add_body_facts(attributes: dict[str, AttributeValue], side: str, body: Body) -> None:
+def _add_body_facts(
+    attributes: dict[str, AttributeValue], side: str, body: Body, wire_size: int | None
+) -> None:
+    if wire_size is not None and wire_size <= _MAX_INT64:
+        attributes[f"http.{side}.size"] = wire_size
     if body.size is not None and body.size <= _MAX_INT64:
         attributes[f"http.{side}.body.size"] = body.size
     if body.truncation is not None:

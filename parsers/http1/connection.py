@@ -25,6 +25,7 @@ from parsers.http1.direct import DirectReader
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_HEAD, IN_LENGTH, IN_TAIL, UNTIL_END, Outcome
 from parsers.http1.pairing import Pairing, Step
+from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
 from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide, detect_side
 from parsers.http1.tail_end import TailEnds
 from parsers.http1.unanswered import Ends, judge_unanswered
@@ -105,7 +106,7 @@ class Http1Connection(Connection):
         if self._stalled_since_ktime_ns is not None:
             due = min(due, self._stalled_since_ktime_ns + self._limits.reorder_ns)
         if self._pairing.is_holding:
-            due = min(due, self.last_ktime_ns + self._pairing.probation_quiet_ns)
+            due = min(due, self.last_ktime_ns + PROBATION_QUIET_NS)
         return due
 
     def feed(self, event: SocketEvent) -> list[HttpExchange]:
@@ -123,7 +124,7 @@ class Http1Connection(Connection):
             self._release_stalled()
         if self._tail_ends.due_ktime_ns(self.last_ktime_ns, self.asked_ktime_ns) <= ktime_ns:
             self._tail_ends.end_quiet()
-        if self._pairing.is_holding and self.last_ktime_ns + self._pairing.probation_quiet_ns <= ktime_ns:
+        if self._pairing.is_holding and self.last_ktime_ns + PROBATION_QUIET_NS <= ktime_ns:
             self._pairing.end_probation()
 
     def _finish(self, cause: Incomplete) -> None:
@@ -389,7 +390,7 @@ class Http1Connection(Connection):
                 pairing.doubt(Incomplete.INVALID)
             pairing.emit_done()
         elif outcome is Outcome.TAIL:
-            if not pairing.begin_tail(is_upload=True):
+            if not pairing.begin_tail():
                 requests.lose_tail()
                 self._lose_requests(requests.loss)
         elif outcome is Outcome.LOST or outcome is Outcome.TAIL_LOST:
@@ -429,7 +430,7 @@ class Http1Connection(Connection):
         elif outcome is Outcome.INTERIM:
             pairing.note_interim(self._response_side.interim_status)
         elif outcome is Outcome.TAIL:
-            if not pairing.begin_tail(is_upload=False):
+            if not pairing.begin_tail():
                 responses.lose_tail()
                 pairing.lose_responses(responses.loss)
         elif outcome is Outcome.LOST:

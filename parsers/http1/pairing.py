@@ -53,7 +53,7 @@ from ebpf.events import Role, SocketInfo
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.message import Message
-from parsers.http1.probation import QUIET_NS, Probation
+from parsers.http1.probation import Probation
 from parsers.limits import ParserLimits
 
 
@@ -96,6 +96,7 @@ class Pairing:
         "_counts",
         "_doubt_may_end",
         "_limits",
+        "_next_is_behind_loss",
         "_out",
         "_owes_response",
         "_pipelining_seen",
@@ -106,7 +107,6 @@ class Pairing:
         "_response_came_ahead",
         "_response_seen",
         "_socket",
-        "_tail_may_hide_requests",
         "_turns_alone",
         "role",
         "step",
@@ -132,7 +132,7 @@ class Pairing:
         self._doubt_may_end = False
         self._owes_response = False
         self._response_came_ahead = False
-        self._tail_may_hide_requests = False
+        self._next_is_behind_loss = False
         self._turns_alone = 0
         self._out: list[HttpExchange] = []
         self.role = Role.UNKNOWN
@@ -176,11 +176,6 @@ class Pairing:
         return self._probation is not None and (self._probation.is_holding or bool(self._out))
 
     @property
-    def probation_quiet_ns(self) -> int:
-        """How long a silence ends the wait for something that speaks against what is held."""
-        return self._limits.doubt_quiet_ns if self._tail_may_hide_requests else QUIET_NS
-
-    @property
     def buffered_bytes(self) -> int:
         """Bytes held for messages whose exchange is not emitted yet, or not taken out."""
         total = 0 if self._probation is None else self._probation.held_bytes(self._out)
@@ -208,7 +203,6 @@ class Pairing:
             if self.step is _DOUBTFUL:
                 self._counts[INCOMPLETE_COUNTER[self._cause]] += probation.flag(self._cause)
             self._probation = None
-            self._tail_may_hide_requests = False
             return out + probation.release()
         if not out:
             return []
@@ -220,7 +214,6 @@ class Pairing:
         if self._probation is not None:
             self._out = self._probation.release() + self._out
             self._probation = None
-            self._tail_may_hide_requests = False
 
     def take_handshake(self) -> HttpExchange | None:
         """Take back the exchange that switched the protocol, if that is what was emitted last."""
@@ -267,6 +260,9 @@ class Pairing:
             self._compare_calls(turns[-1], message)
         turn = Turn(message, None, self._cause if self.step is _DOUBTFUL else None)
         turns.append(turn)
+        if self._next_is_behind_loss:
+            self._next_is_behind_loss = False
+            turn.flag = turn.flag or self._cause
         if self._response_came_ahead:
             self._response_came_ahead = False
             turn.flag = turn.flag or self._cause
@@ -313,7 +309,7 @@ class Pairing:
             turn = Turn(None, message, absence)
             self.turns.append(turn)
             self._owes_response = False
-            if self.role is Role.CLIENT or self.is_holding or self._tail_may_hide_requests:
+            if self.role is Role.CLIENT or self.is_holding:
                 self.doubt(self._cause)
             return turn
         if self._owes_response:
@@ -366,6 +362,7 @@ class Pairing:
         if unanswered > cut or not self._is_proven or cause is Incomplete.INVALID:
             self.doubt(cause)
         self._owes_response = not cut
+        self._next_is_behind_loss = True
         self.emit_done()
 
     def pass_over_requests(self, cause: Incomplete) -> None:
@@ -373,7 +370,7 @@ class Pairing:
         if not self._is_proven:
             self.doubt(cause)
 
-    def begin_tail(self, *, is_upload: bool) -> bool:
+    def begin_tail(self) -> bool:
         """Note that the rest of a message passes unseen; False when other messages may pass with it.
 
         A client that sends one request at a time has sent one at most whose response has not begun: the one
@@ -383,9 +380,6 @@ class Pairing:
         if self._pipelining_seen or unanswered > 1:
             return False
         self.become_unsure(Incomplete.LOST_BYTES)
-        if is_upload and not self._is_proven:
-            self._tail_may_hide_requests = True
-            self._probation = self._probation or Probation()
         self._counts["unseen_tails"] += 1
         return True
 
@@ -405,7 +399,7 @@ class Pairing:
         while turns and turns[0] is not newest:
             self._emit(turns.popleft(), cause)
         self.become_unsure(cause)
-        if unanswered > 1 or self._tail_may_hide_requests or (is_client and not self._is_proven):
+        if unanswered > 1 or (is_client and not self._is_proven):
             self.doubt(cause)
         if newest is not None:
             newest.flag = newest.flag or cause

@@ -69,6 +69,7 @@ class MessageReader(ABC, Generic[RecordT]):
     __slots__ = (
         "_at",
         "_counts",
+        "_head_end_size",
         "_limits",
         "_lines",
         "_needed",
@@ -108,6 +109,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self._partial = bytearray()
         self._needed = 0
         self._skipped_lines = False
+        self._head_end_size = 4
         self._start_ktime_ns = 0
         self._start_tgid = 0
         self._lines = ChunkedLines(limits)
@@ -211,8 +213,8 @@ class MessageReader(ABC, Generic[RecordT]):
         """Read bytes behind such a gap."""
 
     @abstractmethod
-    def end_tail(self) -> Outcome:
-        """End the message of which the rest passes unseen."""
+    def end_tail(self, *, seen: bool) -> Outcome:
+        """End the message of which the rest passes unseen; `seen` says that something told its end."""
 
     def _read(self, piece: Piece) -> Outcome | None:
         state = self.state
@@ -241,6 +243,7 @@ class MessageReader(ABC, Generic[RecordT]):
         if state == IN_LENGTH:
             return self._read_length(piece, message)
         if state == IN_CHUNK:
+            message.wire_size += min(len(piece.data) - self._at, self._needed)
             self._take(piece, message)
             if not self._needed:
                 self.state = IN_CHUNK_LINE
@@ -321,6 +324,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 return self._continue_head(piece)
             end, after = match.span()
         self._at = after
+        self._head_end_size = after - end
         if end - at > self._limits.max_header_block:
             return self._refuse_head("oversized_heads", data[at:end], piece.ktime_ns)
         return self._open_with_body(data[at:end], piece)
@@ -344,6 +348,7 @@ class MessageReader(ABC, Generic[RecordT]):
             return None
         block = bytes(partial[: match.start()])
         self._at -= len(partial) - match.end()
+        self._head_end_size = match.end() - match.start()
         partial.clear()
         if len(block) > self._limits.max_header_block:
             return self._refuse_head("oversized_heads", block, piece.ktime_ns)
@@ -398,6 +403,8 @@ class MessageReader(ABC, Generic[RecordT]):
         record, fields, framing, length = opened
         message = Message(record, fields, size, self._start_tgid)
         message.end_ktime_ns = record.end_ktime_ns
+        message.wire_size = size + self._head_end_size
+        self._head_end_size = 4
         if self._skipped_lines:
             self._skipped_lines = False
             fields.anomalies.append("leading_empty_line")
@@ -452,7 +459,9 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
         lines = self._lines
-        found, self._at = lines.read(piece.data, self._at, message.fields)
+        start = self._at
+        found, self._at = lines.read(piece.data, start, message.fields)
+        message.wire_size += self._at - start
         if piece.ktime_ns > message.end_ktime_ns:
             message.end_ktime_ns = piece.ktime_ns
         if found is _MORE:
@@ -476,6 +485,7 @@ class MessageReader(ABC, Generic[RecordT]):
             assert message is not None
             count = min(piece.gap, self._needed)
             message.step_over(count, piece.missing, piece.ktime_ns)
+            message.wire_size += count
             self._needed -= count
             self._piece = piece._replace(gap=piece.gap - count)
             if self._needed:
@@ -497,6 +507,7 @@ class MessageReader(ABC, Generic[RecordT]):
             return None
         if state in (IN_CHUNK_LINE, IN_TAIL) and is_by_design(piece.missing):
             assert self.message is not None
+            self.message.wire_size += piece.gap
             return self._pass_unseen(piece, self.message)
         if state == IN_HEAD:
             self._counts["lost_heads"] += 1
@@ -512,7 +523,7 @@ class MessageReader(ABC, Generic[RecordT]):
             if self.state == UNTIL_END:
                 return self._finish(message)
             if self.state == IN_TAIL:
-                return self.end_tail()
+                return self.end_tail(seen=False)
             message.fail(Incomplete.CLOSED, self._limits)
             self._lines.clear()
             self.state = BETWEEN

@@ -36,6 +36,8 @@ class Talk:
     """The connection is seen to end; never False behind a body that the end delimits."""
     longest_head: int = 0
     """Bytes of it."""
+    longest_upload: int = 0
+    """Bytes of it, its head included."""
     pipelines: bool = False
     """The client may send a request before the previous one is answered."""
     description: str = ""
@@ -144,6 +146,7 @@ def draw_talk(chance: random.Random) -> Talk:
     ]
     talk.exchanges = count
     talk.longest_head = max(len(exchange.head) + 100 for exchange in exchanges)
+    talk.longest_upload = max(len(exchange.head) + len(exchange.body) for exchange in exchanges)
     talk.closes = chance.random() < 0.7 or exchanges[-1].lasts
     talk.pipelines = style != "single"
     talk.description = f"{count} exchanges, {style}, calls {habit}, pauses of {pauses} ms"
