@@ -299,6 +299,10 @@ class Http1Connection(Connection):
                 requests.gated = bool(self._pairing.turns) and self._awaits_switch()
                 requests.may_resynchronise = requests.state != IN_TAIL or self._tail_ends.may_upload_be_over()
                 outcome = requests.advance()
+                if requests.is_ambiguous:
+                    requests.is_ambiguous = False
+                    self._pairing.become_unsure(Incomplete.INVALID)
+                    self._pairing.doubt(Incomplete.INVALID)
                 if requests.passed_gap:
                     requests.passed_gap = False
                     self._pairing.pass_over_requests(requests.loss)

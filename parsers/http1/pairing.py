@@ -248,6 +248,8 @@ class Pairing:
             # went.
             while turns and turns[0].may_be_answered and turns[0].response is None:
                 self._emit(turns.popleft(), Incomplete.LOST_BYTES)
+                # Unless its report is late: then it comes next.
+                self._next_is_behind_loss = True
         if not turns:
             self._turns_alone += self.step is not _DOUBTFUL
             if self._probation is not None:
@@ -408,10 +410,12 @@ class Pairing:
     def pass_over_responses(self) -> None:
         """Note that bytes were passed over in which an open request may have been answered."""
         self._owes_response = False
-        for turn in self.turns:
-            if turn.response is None:
-                turn.flag = turn.flag or self._cause
-                turn.may_be_answered = True
+        unanswered = [turn for turn in self.turns if turn.response is None]
+        for turn in unanswered:
+            turn.flag = turn.flag or self._cause
+            turn.may_be_answered = True
+        if len(unanswered) > 1:
+            self.doubt(self._cause)
 
     def become_unsure(self, cause: Incomplete) -> None:
         """Note that not every byte is accounted for any more."""

@@ -25,7 +25,7 @@ from collections import deque
 from typing import Final, Generic
 
 from parsers.exchange import Incomplete
-from parsers.http1.beginnings import Search
+from parsers.http1.beginnings import Search, may_begin_message
 from parsers.http1.chunked import ChunkedLines, Found
 from parsers.http1.framing import Framing
 from parsers.http1.message import Message, RecordT, is_by_design
@@ -84,6 +84,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "_start_tgid",
         "finished_by_inference",
         "gated",
+        "is_ambiguous",
         "has_input",
         "loss",
         "may_lack_body",
@@ -125,6 +126,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self.finished_by_inference = False
         self.passed_over = False
         self.passed_gap = False
+        self.is_ambiguous = False
         self.refused: Message[RecordT] | None = None
 
     @property
@@ -235,11 +237,12 @@ class MessageReader(ABC, Generic[RecordT]):
             and self._at == 0
             and piece.starts_record
             and not self._lines.held_bytes
-            and self._side.begins_message(piece.data)
         ):
-            message.fields.anomalies.append("body_not_sent")
-            self.finished_by_inference = True
-            return self._finish(message)
+            if self._side.begins_message(piece.data):
+                message.fields.anomalies.append("body_not_sent")
+                self.finished_by_inference = True
+                return self._finish(message)
+            self.is_ambiguous = may_begin_message(piece.data, self._limits.max_header_block)
         if state == IN_LENGTH:
             return self._read_length(piece, message)
         if state == IN_CHUNK:
