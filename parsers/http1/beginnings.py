@@ -34,7 +34,7 @@ KNOWN_BEGINNINGS: Final = tuple(
 _TOKEN = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]"
 _ENDS_IN_TOKEN = re.compile(_TOKEN + rb"\Z")
 _STRICT_REQUEST_LINE = re.compile(_TOKEN + rb"+ [\x21-\x7e\x80-\xff]+ HTTP/1\.[01]\r?\n")
-_TARGET_BEGINS = re.compile(_TOKEN + rb"+ [/*A-Za-z]")
+_TARGET_BEGINS = re.compile(_TOKEN + rb"+ (?:[/*]|https?://)")
 _PART_OF_LINE = re.compile(rb"[\x20-\x7e\x80-\xff]*\r?")
 _PART_OF_STATUS_LINE = re.compile(
     rb"H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9](?: (?:[1-9](?:[0-9](?:[0-9])?)?)?)?)?)?)?)?)?)?)?"
