@@ -83,7 +83,7 @@ def ends_in_token(data: bytes) -> bool:
 class Search:
     """The search in one direction. `any_method` says whether nothing is lost right before what comes next."""
 
-    __slots__ = ("_line", "_limit", "_of_requests", "any_method", "held", "held_bytes")
+    __slots__ = ("_limit", "_line", "_of_requests", "any_method", "held", "held_bytes")
 
     def __init__(self, limit: int, *, of_requests: bool, any_method: bool) -> None:
         self._limit = limit

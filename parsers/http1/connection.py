@@ -20,15 +20,15 @@ from typing import Final
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
-from parsers.http1.beginnings import may_begin_message
 from parsers.http1.direct import DirectReader
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_HEAD, IN_LENGTH, IN_TAIL, UNTIL_END, Outcome
 from parsers.http1.pairing import Pairing, Step
 from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
-from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide, detect_side
+from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide
 from parsers.http1.tail_end import TailEnds
 from parsers.http1.unanswered import Ends, judge_unanswered
+from parsers.http1.undecided import UndecidedSides
 from parsers.http1.unsolicited import REQUEST_TIMEOUT, UNSOLICITED_STATUSES, closes_connection
 from parsers.limits import ParserLimits
 from parsers.protocol_switch import choose_successor
@@ -69,7 +69,7 @@ class Http1Connection(Connection):
     def __init__(self, event: SocketEvent, limits: ParserLimits, counts: dict[str, int]) -> None:
         super().__init__(event, limits, counts)
         joined_late = begins_late(event)
-        self._undecided: tuple[list[Piece], list[Piece]] | None = ([], [])
+        self._undecided: UndecidedSides | None = UndecidedSides(limits)
         self._response_side = ResponseSide()
         self._requests = DirectReader(RequestSide(limits), limits, counts, joined_late=joined_late)
         self._responses = DirectReader(self._response_side, limits, counts, joined_late=joined_late)
@@ -205,7 +205,7 @@ class Http1Connection(Connection):
             + second.held_bytes
             + requests.buffered_bytes
             + responses.buffered_bytes
-            + self._undecided_bytes
+            + (0 if self._undecided is None else self._undecided.held_bytes)
             + (pairing.buffered_bytes if pairing.turns or pairing.on_probation else 0)
         )
         self._expected = None
@@ -218,12 +218,6 @@ class Http1Connection(Connection):
             or self.is_ignored
         ):
             self._expect_next()
-
-    @property
-    def _undecided_bytes(self) -> int:
-        """Bytes held until it is known which direction carries requests."""
-        undecided = self._undecided
-        return 0 if undecided is None else sum(len(piece.data) for kept in undecided for piece in kept)
 
     def _expect_next(self) -> None:
         """Expect bytes that can be read directly, if what both directions are in the middle of is plain."""
@@ -254,30 +248,19 @@ class Http1Connection(Connection):
 
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         """Hand pieces to the reader of their direction, or keep them until it is known which one that is."""
-        if self._undecided is None:
+        undecided = self._undecided
+        if undecided is None:
             reader = self._readers[direction]
             for piece in pieces:
                 reader.add(piece)
             return
-        kept = self._undecided[direction]
-        kept += pieces
         is_sure = self._pairing.step is _CERTAIN
-        start = b"".join(piece.data for piece in kept)
-        side = detect_side(start, joined_late=not is_sure)
-        if side is None and not is_sure:
-            limit = self._limits.max_header_block
-            if any(piece.gap for piece in kept[:-1]) or not may_begin_message(start, limit):
-                # Not from the first record that is kept on; from the newest one, perhaps.
-                del kept[:-1]
-                start = b"".join(piece.data for piece in kept)
-                side = detect_side(start, joined_late=True)
-                if side is None and not may_begin_message(start, limit):
-                    kept.clear()
+        side = undecided.add(direction, pieces, is_sure=is_sure)
         if side is not None:
             self._take_role(_CLIENT if side == (direction is _EGRESS) else Role.SERVER)
-        elif len(kept) > self._limits.max_reorder_pieces:
+        elif is_sure and undecided.is_full(direction):
             self._pairing.become_unsure(Incomplete.LOST_BYTES)
-            kept.clear()
+            undecided.pieces[direction].clear()
 
     def _take_role(self, role: Role) -> None:
         self.role = self._pairing.role = role
@@ -287,7 +270,7 @@ class Http1Connection(Connection):
         self._undecided = None
         if undecided is not None:
             for direction in (_INGRESS, _EGRESS):
-                self._add(direction, undecided[direction])
+                self._add(direction, undecided.pieces[direction])
 
     def _pump(self, ktime_ns: int) -> None:
         """Read both directions until neither gets on without the other."""

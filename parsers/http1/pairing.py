@@ -45,7 +45,6 @@ whole exchange with the anomaly `request_cut_short`, or `body_not_sent` where th
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -54,6 +53,7 @@ from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.message import Message
 from parsers.http1.probation import Probation
+from parsers.http1.turn import Turn, close_turn
 from parsers.limits import ParserLimits
 
 
@@ -71,20 +71,8 @@ _ALTERNATING: Final = Step.ALTERNATING
 _DOUBTFUL: Final = Step.DOUBTFUL
 
 PROVEN_TURNS = 3
-
-@dataclass(slots=True)
-class Turn:
-    """One request and its response while they are read."""
-
-    request: Message[HttpRequest] | None
-    response: Message[HttpResponse] | None = None
-    flag: Incomplete | None = None
-    """Why the two may not belong together, or why one is absent."""
-    interim: tuple[int, ...] = ()
-    may_be_answered: bool = False
-    """Responses were lost while it was open: its own may have been among them."""
-    cut_by_client: bool = False
-    """The direction of the requests ended inside the request, before anything answered it."""
+"""Requests, each sent when nothing was open, after which a client counts as one that sends one at a time. One
+that pipelines shows it with its first requests, and what is lost later is lost of a client that is known."""
 
 
 class Pairing:
@@ -474,37 +462,7 @@ class Pairing:
     def _emit(self, turn: Turn, cause: Incomplete | None) -> None:
         request = turn.request
         response = turn.response
-        limits = self._limits
-        anomalies: list[str] | None = None
-        incomplete: Incomplete | None = None
-        if request is not None:
-            if not request.done:
-                request.fail(cause or Incomplete.CLOSED, limits)
-            incomplete = request.failure
-            anomalies = request.fields.anomalies
-        answered = False
-        if response is not None:
-            if not response.done:
-                response.fail(cause or Incomplete.CLOSED, limits)
-            answered = response.failure is None and not response.tunnel
-            if (
-                request is not None
-                and incomplete is Incomplete.CLOSED
-                and answered
-                and not turn.cut_by_client
-            ):
-                # RFC 9110 §15.5.14: a server that has answered may close before it has the whole request.
-                incomplete = None
-                was_awaited = b"expect" in request.fields.framing and not request.size and not turn.interim
-                cut = "body_not_sent" if was_awaited else "request_cut_short"
-                anomalies = [*request.fields.anomalies, cut]
-            incomplete = incomplete or response.failure
-            if response.fields.anomalies:
-                anomalies = (anomalies or []) + response.fields.anomalies
-            response.record.interim = turn.interim
-        incomplete = incomplete or turn.flag
-        if response is None:
-            incomplete = incomplete or cause or Incomplete.ONE_SIDE
+        incomplete, anomalies, answered = close_turn(turn, cause, self._limits)
         first = request or response
         assert first is not None
         counts = self._counts
@@ -524,7 +482,7 @@ class Pairing:
                 None if request is None else request.record,
                 None if response is None else response.record,
                 incomplete,
-                tuple(dict.fromkeys(anomalies)) if anomalies else (),
+                anomalies,
                 response is not None and response.tunnel,
                 answered=answered,
             )

@@ -183,9 +183,7 @@ def describe_conversation(number: int) -> str:
     for exchange in exchanges:
         messages = [exchange.request, exchange.response]
         told = "-".join("?" if message is None else seen_number(message).decode() for message in messages)
-        lines.append(
-            f"  {told} {exchange.incomplete or ''}{' WRONG' if is_wrong(exchange) else ''}"
-        )
+        lines.append(f"  {told} {exchange.incomplete or ''}{' WRONG' if is_wrong(exchange) else ''}")
     return "\n".join(lines)
 
 

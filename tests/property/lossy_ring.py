@@ -139,7 +139,9 @@ class _Ring:
         position = stream.position
         stream.position += len(data)
         if self._turn is not direction:
-            self._deliver_uncaptured(Direction.EGRESS if direction is Direction.INGRESS else Direction.INGRESS)
+            self._deliver_uncaptured(
+                Direction.EGRESS if direction is Direction.INGRESS else Direction.INGRESS
+            )
             self._turn = direction
             stream.spent = 0
         captured = data[: max(0, self._budget - stream.spent)]

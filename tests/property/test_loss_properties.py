@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.property.loss_fuzz import describe_conversation, table, try_conversation, try_pairs
-from tests.property.loss_fuzz import Results
+from tests.property.loss_fuzz import Results, describe_conversation, table, try_conversation, try_pairs
 
 FIXED_SEED = 20_261_128
 PAIRS = 50_000
