@@ -1,4 +1,4 @@
-"""Failures of an exchange that no status tells: its connection or its HTTP/2 stream ended before the response.
+"""Failures that no status tells: a connection, or an HTTP/2 stream, ended before the response did.
 
 Owns which of them are errors, and their names. A status is judged elsewhere (`spans`, `rpc`).
 

@@ -146,8 +146,8 @@ class HttpRequest:
     protocol: bytes | None = None
     """`:protocol` of an extended CONNECT (RFC 8441)."""
     wire_size: int | None = None
-    """Bytes of the whole message that passed, start line, fields and transfer coding included. Only of a chunked
-    body whose rest was left out on purpose: its own size is unknown then. None otherwise."""
+    """Bytes of the whole message that passed, start line, fields and transfer coding included. Only of a
+    chunked body whose rest was left out on purpose: its own size is unknown then. None otherwise."""
 
 
 @dataclass(slots=True)

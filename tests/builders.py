@@ -174,9 +174,10 @@ def describe(exchange: HttpExchange) -> str:
     if request is None:
         parts.append("?")
     else:
-        parts.append(
-            f"{request.method.decode('latin-1')} {request.target.decode('latin-1')} {request.version}"
+        method, target = (
+            "?" if part is None else part.decode("latin-1") for part in (request.method, request.target)
         )
+        parts.append(f"{method} {target} {request.version or '?'}")
         parts.append(_describe_body(request.body))
         parts += [f"trailers {len(request.trailers)}"] if request.trailers else []
     parts.append("->")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
+from ebpf.events import Direction, EventKind, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.direct import DirectReader
@@ -29,7 +29,7 @@ from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide
 from parsers.http1.tail_end import TailEnds
 from parsers.http1.unanswered import Ends, judge_unanswered
 from parsers.http1.undecided import UndecidedSides
-from parsers.http1.unsolicited import REQUEST_TIMEOUT, UNSOLICITED_STATUSES, closes_connection
+from parsers.http1.unsolicited import UNSOLICITED_STATUSES, may_be_unsolicited
 from parsers.limits import ParserLimits
 from parsers.protocol_switch import choose_successor
 from parsers.stream import NOTHING_MISSING, Piece
@@ -74,14 +74,7 @@ class Http1Connection(Connection):
         self._requests = DirectReader(RequestSide(limits), limits, counts, joined_late=joined_late)
         self._responses = DirectReader(self._response_side, limits, counts, joined_late=joined_late)
         self._readers: tuple[DirectReader[HttpRequest] | DirectReader[HttpResponse], ...] = ()
-        self._pairing = Pairing(
-            event.connection_id,
-            event.socket,
-            limits,
-            counts,
-            joined_late=joined_late,
-            is_cut=event.kind is _DATA and bool(event.missing & Missing.RING_FULL),
-        )
+        self._pairing = Pairing(event, limits, counts, joined_late=joined_late)
         self._tail_ends = TailEnds(self._requests, self._responses, self._pairing, limits, counts)
         self._ends = Ends()
         self._joining_response = joined_late
@@ -284,8 +277,7 @@ class Http1Connection(Connection):
                 outcome = requests.advance()
                 if requests.is_ambiguous:
                     requests.is_ambiguous = False
-                    self._pairing.become_unsure(Incomplete.INVALID)
-                    self._pairing.doubt(Incomplete.INVALID)
+                    self._pairing.dispute()
                 if requests.passed_gap:
                     requests.passed_gap = False
                     self._pairing.pass_over_requests(requests.loss)
@@ -373,8 +365,7 @@ class Http1Connection(Connection):
             if finished is not None and finished.failure is Incomplete.CLOSED:
                 pairing.cut_request(finished)
             elif finished is not None and "body_not_sent" in finished.fields.anomalies:
-                pairing.become_unsure(Incomplete.INVALID)
-                pairing.doubt(Incomplete.INVALID)
+                pairing.dispute()
             pairing.emit_done()
         elif outcome is Outcome.TAIL:
             if not pairing.begin_tail():
@@ -465,21 +456,14 @@ class Http1Connection(Connection):
             pairing.finish_response(inferred=False)
 
     def _may_be_unsolicited(self, message: Message[HttpResponse], *, requests_seen: bool) -> bool:
-        """Whether a server may have sent this response, of such a status, without a request.
-
-        Not where a request may be missing: after a loss, behind a jump, or before a late join. And only where
-        the server goes: it says so, or the direction ends.
-        """
+        """Whether a server may have sent a response without a request, and no request may be missing."""
         joined = requests_seen and self._pairing.alternates_since_late_join
         requests = self.streams[_EGRESS if self.role is _CLIENT else _INGRESS]
         if not (self._was_certain or joined) or requests.is_waiting:
             return False
-        return (
-            message.record.status == REQUEST_TIMEOUT
-            or closes_connection(message.fields, message.record.version)
-            or self._responses.is_ending
-            or self.closed_ktime_ns is not None
-        )
+        is_over = self._responses.is_ending or self.closed_ktime_ns is not None
+        record = message.record
+        return may_be_unsolicited(message.fields, record.version, record.status, is_over=is_over)
 
     def _leave_http(self, preface: bytes) -> None:
         """Go over to what is spoken from here on; `preface` was read as the head of a request."""

@@ -1,7 +1,7 @@
 """What missing bytes do to the messages of one direction, and how the place is found again.
 
-Owns gaps, and what is read while the place is lost. It must not judge what a message begins with: `beginnings`
-does.
+Owns gaps, and what is read while the place is lost. It must not judge what a message begins with:
+`beginnings` does.
 
 What a gap does, by what it lies in:
 

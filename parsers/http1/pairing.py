@@ -18,14 +18,22 @@ so is every message that is not whole. How sure the order is, is the `step`:
 | (birth) | joined late | ALTERNATING |
 | CERTAIN | a loss that could not be stepped over, or an unseen tail, one request open at most | ALTERNATING |
 | any | such a loss, more requests open | DOUBTFUL, may end |
+| any | a loss of requests, or at a client of responses, the client not being proven yet | DOUBTFUL, may end |
+| any | two readings of the same bytes: `invalid` requests, or a body that may have been left out | \
+DOUBTFUL, may end |
 | any | such a loss, and this client has pipelined before | DOUBTFUL for good |
 | ALTERNATING | a request was there before the previous response was over (pipelining) | DOUBTFUL for good |
 | ALTERNATING | a client's socket shows a response without request | DOUBTFUL, may end |
 | ALTERNATING | any socket does, while pairs are held | DOUBTFUL, may end |
-| DOUBTFUL, may end | a request after a quiet `reorder_ns` with nothing open | ALTERNATING |
+| ALTERNATING | the next response after lost requests, nothing of the responses missing | DOUBTFUL, may end |
+| DOUBTFUL, may end | a request after a quiet `doubt_quiet_ns` with nothing open | ALTERNATING |
 
-The last but two: another thread's write is reported when it returns, so the response may come before its
-own request, which then looks like the request of the next one.
+A client is proven after `PROVEN_TURNS` requests that were sent one at a time while nothing was lost: until
+then a loss may hide that it pipelines. Each lost request has a response, seen or lost; so with nothing of the
+responses missing, the next one answers a lost request. Likewise a response that a client lost with nothing
+open answers the request that is reported next. The first request behind a loss is always flagged: a response
+before it may be reported late. A client's response without request may be reported before its own, which then
+looks like the request of the next one.
 
 After a late join pairs are held at first, to be flagged should doubt come up (`probation`).
 
@@ -48,7 +56,7 @@ from collections import deque
 from enum import Enum
 from typing import Final
 
-from ebpf.events import Role, SocketInfo
+from ebpf.events import EventKind, Missing, Role, SocketEvent
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.message import Message
@@ -102,17 +110,11 @@ class Pairing:
     )
 
     def __init__(
-        self,
-        connection_id: int,
-        socket: SocketInfo,
-        limits: ParserLimits,
-        counts: dict[str, int],
-        *,
-        joined_late: bool,
-        is_cut: bool = False,
+        self, event: SocketEvent, limits: ParserLimits, counts: dict[str, int], *, joined_late: bool
     ) -> None:
-        self._connection_id = connection_id
-        self._socket = socket
+        """Begin with the first event of a connection."""
+        self._connection_id = event.connection_id
+        self._socket = event.socket
         self._limits = limits
         self._counts = counts
         self._cause = Incomplete.JOINED_LATE
@@ -132,7 +134,8 @@ class Pairing:
         self._response_seen = False
         self._requests_apart = False
         self._requests_together = False
-        if is_cut:
+        if event.kind is EventKind.DATA and event.missing & Missing.RING_FULL:
+            # OPENED was lost as well.
             self.doubt(Incomplete.LOST_BYTES)
 
     @property
@@ -420,6 +423,11 @@ class Pairing:
             self.step = _DOUBTFUL
             self._doubt_may_end = not self._pipelining_seen
             self._cause = cause
+
+    def dispute(self) -> None:
+        """Note that bytes read as a body may have been a request, or the other way round."""
+        self.become_unsure(Incomplete.INVALID)
+        self.doubt(Incomplete.INVALID)
 
     def emit_done(self) -> None:
         """Emit the exchanges that are read to their end, in order."""

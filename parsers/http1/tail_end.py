@@ -9,16 +9,16 @@ rules name.
 | of | is over when | is its end seen? |
 |---|---|---|
 | either | the connection was closed | no: it may have been cut off |
-| a response | the capture ends while a further request is open: it was sent when this one was over | yes |
+| a response | the capture ends, a further request being open: sent when this was over | yes |
 | an upload | its response is over, nothing of the upload having passed since that began | yes |
 | a response | a further request is open, and nothing passed for `doubt_quiet_ns` | yes |
 | a response, no event stream | no request is open, and nothing passed for `tail_quiet_ns` | no: it may go on |
 | an upload | nothing passed for as long, its response being over or in its own tail | no |
 
-A message whose end is not seen says so by the anomaly `END_NOT_SEEN`. Its time is that of the last byte that had
-passed by then. A pause in the middle of a body is common: reports that are computed while they are sent, and
-streams of tokens or events by whatever content type. So the wait is as long as the pause that proxies allow. What
-passes later belongs to nothing.
+A message whose end is not seen says so by the anomaly `END_NOT_SEEN`. Its time is that of the last byte that
+had passed by then. A pause in the middle of a body is common: reports that are computed while they are sent,
+and streams of tokens or events by whatever content type. So the wait is as long as the pause that proxies
+allow. What passes later belongs to nothing.
 """
 
 from __future__ import annotations

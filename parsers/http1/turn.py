@@ -31,7 +31,10 @@ class Turn:
 def close_turn(
     turn: Turn, cause: Incomplete | None, limits: ParserLimits
 ) -> tuple[Incomplete | None, tuple[str, ...], bool]:
-    """End what of a turn has not ended, for `cause`; return why it is not whole, its anomalies, if it was answered."""
+    """End what of a turn has not ended, for `cause`.
+
+    Return why the exchange is not whole, its anomalies, and whether the request was answered.
+    """
     request = turn.request
     response = turn.response
     anomalies: list[str] | None = None

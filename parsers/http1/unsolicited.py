@@ -18,7 +18,14 @@ UNSOLICITED_STATUSES: Final = frozenset({400, REQUEST_TIMEOUT, 503})
 """Every other status speaks of a request."""
 
 
-def closes_connection(fields: Fields, version: str) -> bool:
-    """Whether the head of a response says that it is the last one (RFC 9112 §9.3)."""
+def may_be_unsolicited(fields: Fields, version: str, status: int | None, *, is_over: bool) -> bool:
+    """Whether a response without a request may be one of these.
+
+    `is_over` says that the direction or the connection ends behind it. Else the response has to say itself
+    that it is the last one (RFC 9112 §9.3).
+    """
+    if status not in UNSOLICITED_STATUSES:
+        return False
     options = fields.framing.get(b"connection", b"").lower().replace(b" ", b"").split(b",")
-    return b"close" in options or (version == "1.0" and b"keep-alive" not in options)
+    is_last = b"close" in options or (version == "1.0" and b"keep-alive" not in options)
+    return is_over or is_last or status == REQUEST_TIMEOUT

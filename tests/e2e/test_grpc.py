@@ -151,6 +151,26 @@ def test_a_call_that_is_given_up_has_no_status_but_one_that_was_sent(
         assert [span.attributes["rpc.response.status_code"] for span in others] == ["OK", "OK"]
 
 
+def test_a_stream_that_its_client_cancels_is_no_error_of_either_end(calling: Callable[..., Calling]) -> None:
+    client = calling()
+    for _ in range(2):
+        watch = client.method("unary_stream", "Follow")(b"up")
+        assert next(watch) == b"up"  # type: ignore[call-overload]
+        assert watch.cancel()  # type: ignore[attr-defined]
+        client.method("unary_unary", "Echo")(b"")
+    sides = client.end()
+    for kind, spans in sides.items():
+        assert [span.name for span in spans] == [f"{SERVICE}/Follow", f"{SERVICE}/Echo"] * 2
+        for watched, echoed in zip(spans[::2], spans[1::2], strict=True):
+            attributes = watched.attributes
+            assert attributes["wirespan.incomplete"] == "reset"
+            assert attributes["wirespan.reset.code"] == "CANCEL"
+            assert attributes["wirespan.reset.direction"] == ("sent" if kind == CLIENT else "received")
+            assert not {"error.type", "rpc.response.status_code"} & attributes.keys()
+            assert attributes["wirespan.rpc.response.message_count"] == 1
+            assert echoed.attributes["rpc.response.status_code"] == "OK"
+
+
 def test_large_messages_are_counted_in_full(calling: Callable[..., Calling]) -> None:
     client = calling()
     message = b"\x0a\xbb\x96\xb1\x02" + b"z" * (LARGE - 5)

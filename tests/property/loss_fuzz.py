@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -156,16 +155,15 @@ def try_pairs(pairs: int, seed: int, *, report_every: int = 0) -> Results:
 
 def table(results: Results) -> str:
     """Return the tallies as text."""
-    lines = [
-        f"{'lost':<22}{'conversations':>14}{'pairs':>12}{'flagged':>12}{'right, flagged':>17}{'wrong, not':>12}"
-    ]
+    heads = ("conversations", "pairs", "flagged", "right, flagged", "wrong, not")
+    lines = [f"{'lost':<22}" + "".join(f"{head:>17}" for head in heads)]
     for name, tally in [*results.tallies.items(), ("all", results.total)]:
         wrong_flagged = tally.flagged - tally.right_flagged
         right = tally.pairs - tally.wrong_unflagged - wrong_flagged
         share = 100 * tally.right_flagged / right if right else 0.0
         lines.append(
-            f"{name:<22}{tally.conversations:>14,}{tally.pairs:>12,}{tally.flagged:>12,}"
-            f"{share:>15.2f} %{tally.wrong_unflagged:>12,}"
+            f"{name:<22}{tally.conversations:>17,}{tally.pairs:>17,}{tally.flagged:>17,}"
+            f"{share:>15.2f} %{tally.wrong_unflagged:>17,}"
         )
     return "\n".join(lines)
 
@@ -199,7 +197,6 @@ def main() -> int:
         return 0
     results = try_pairs(arguments.pairs, arguments.seed, report_every=PROGRESS_EVERY)
     print(f"seed {arguments.seed}\n{table(results)}")
-    Counter(results.wrong)
     for number in results.wrong[:20]:
         print(f"wrong without a flag: --only {number}")
     return 1 if results.wrong else 0

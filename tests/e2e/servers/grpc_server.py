@@ -49,12 +49,21 @@ def wait(request: bytes, context: grpc.ServicerContext) -> bytes:
     return request
 
 
+def follow(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    """Answer at once, and with nothing more until the caller has gone, as Health/Watch does."""
+    gone = threading.Event()
+    context.add_callback(gone.set)
+    yield request
+    gone.wait()
+
+
 HANDLERS = {
     "Echo": grpc.unary_unary_rpc_method_handler(echo),
     "Split": grpc.unary_stream_rpc_method_handler(split),
     "Join": grpc.stream_unary_rpc_method_handler(join),
     "Talk": grpc.stream_stream_rpc_method_handler(talk),
     "Abort": grpc.unary_unary_rpc_method_handler(abort),
+    "Follow": grpc.unary_stream_rpc_method_handler(follow),
     "Wait": grpc.unary_unary_rpc_method_handler(wait),
 }
 

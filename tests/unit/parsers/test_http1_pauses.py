@@ -1,4 +1,4 @@
-"""Chunked bodies of which the rest was left out, with pauses in it: when they are over, and how long they were."""
+"""Chunked bodies whose rest was left out, with pauses in it: when they are over, and how long they were."""
 
 from __future__ import annotations
 
