@@ -6,7 +6,7 @@ venv := .venv/bin
 packages := ebpf parsers otel_bridge agent
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup setup-develop demo test lint check bench bench-kubernetes test-image test-stack test-kernels fuzz-files apiserver helm chart lock clean
+.PHONY: help setup setup-develop demo test lint check fuzz-losses bench bench-kubernetes test-image test-stack test-kernels fuzz-files apiserver helm chart lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,6 +46,9 @@ chart: setup-develop helm ## render the chart again: deploy/wirespan.yaml, and w
 	$(venv)/python -m tests.chart.rendered
 
 check: lint test ## what CI runs
+
+fuzz-losses: setup-develop ## ten million pairs of lossy conversations, an hour; none may be wrong without a flag
+	$(venv)/python -m tests.property.loss_fuzz --pairs 10000000
 
 bench: setup-develop ## the table of docs/performance.md, as ratios from one run (root or sudo)
 	$(as_root) $(venv)/python -m tests.bench

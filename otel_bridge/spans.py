@@ -235,7 +235,7 @@ def build_span(
         if message is None:
             continue
         body = message.body
-        redacted += _add_body_facts(attributes, side, body, options.redactor)
+        redacted += _add_body_facts(attributes, side, body, message.wire_size, options.redactor)
         if call is not None and side in call.withheld:
             contents[f"http.{side}.body.content"] = REDACTED
             redacted += 1
@@ -451,9 +451,15 @@ def _route(attributes: dict[str, AttributeValue], response: HttpResponse | None)
 
 
 def _add_body_facts(
-    attributes: dict[str, AttributeValue], side: str, body: Body, rules: Redactor | None
+    attributes: dict[str, AttributeValue],
+    side: str,
+    body: Body,
+    wire_size: int | None,
+    rules: Redactor | None,
 ) -> int:
-    """Add size, cut and codings of a body; return how many values were redacted."""
+    """Add sizes, cut and codings of a body; return how many values were redacted."""
+    if wire_size is not None and wire_size <= _MAX_INT64:
+        attributes[f"http.{side}.size"] = wire_size
     if body.size is not None and body.size <= _MAX_INT64:
         attributes[f"http.{side}.body.size"] = body.size
     if body.truncation is not None:

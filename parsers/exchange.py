@@ -158,6 +158,9 @@ class HttpRequest:
     """`:authority` of HTTP/2."""
     protocol: bytes | None = None
     """`:protocol` of an extended CONNECT (RFC 8441)."""
+    wire_size: int | None = None
+    """Bytes of the whole message that passed, start line, fields and transfer coding included. Only of a
+    chunked body whose rest was left out on purpose: its own size is unknown then. None otherwise."""
 
 
 @dataclass(slots=True)
@@ -177,6 +180,8 @@ class HttpResponse:
     interim: tuple[int, ...] = ()
     """Status codes of the 1xx responses that came before it."""
     unknown_headers: int = 0
+    """As for a request."""
+    wire_size: int | None = None
     """As for a request."""
 
 

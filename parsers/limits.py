@@ -46,10 +46,14 @@ class ParserLimits:
     """A connection without an event for this long is finished: what is pending is emitted flagged."""
     close_grace_ns: int = 1_000_000_000
     """After CLOSED, how long bytes already received may still be read by the application."""
-    tail_quiet_ns: int = 5_000_000_000
-    """How long nothing passes until a chunked body whose end was not captured counts as over; not one of
-    server-sent events. Servers that compute while they send pause for less, and a keep-alive connection
-    is often kept for longer, so its last span need not wait for its end."""
+    doubt_quiet_ns: int = 5_000_000_000
+    """How long nothing passes, no request being open, until no response counts as due any more whose request
+    was lost. Only a client that had several requests in flight when one was lost waits for such a response,
+    and it would have come unless the server took longer."""
+    tail_quiet_ns: int = 65_000_000_000
+    """How long nothing passes until a chunked body whose end was not captured counts as over, no further
+    request being open; not one of server-sent events. Common proxies and balancers give up a response that
+    pauses for 60 seconds. A connection without traffic is often kept for longer."""
     max_operations: int = 16
     """GraphQL operations or JSON-RPC calls named of one batch; the rest is counted. Clients batch a few."""
     max_framed_messages: int = 4_096

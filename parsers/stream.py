@@ -128,6 +128,9 @@ class ByteStream:
     def _place(self, position: int, length: int, piece: Piece, missing: Missing) -> list[Piece]:
         if self._next is None:
             self._next = position
+            if missing:
+                # How much is lost before it is unknown.
+                self._next -= 1
         if position > self._next:
             if not self._held:
                 self.held_since_ktime_ns = piece.ktime_ns

@@ -25,9 +25,10 @@ from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_HEAD, IN_LENGTH, IN_TAIL, UNTIL_END, Outcome
 from parsers.http1.pairing import Pairing, Step
 from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
-from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide, detect_side
+from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide
 from parsers.http1.tail_end import TailEnds
 from parsers.http1.unanswered import Ends, judge_unanswered
+from parsers.http1.undecided import UndecidedSides
 from parsers.http1.unsolicited import UNSOLICITED_STATUSES, may_be_unsolicited
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
@@ -84,12 +85,12 @@ class Http1Connection(Connection):
         super().__init__(origin, limits, counts)
         if joined_late is None:
             joined_late = not isinstance(origin, Connection) and begins_late(origin)
-        self._undecided: tuple[list[Piece], list[Piece]] | None = ([], [])
+        self._undecided: UndecidedSides | None = UndecidedSides(limits)
         self._response_side = ResponseSide()
         self._requests = DirectReader(RequestSide(limits), limits, counts, joined_late=joined_late)
         self._responses = DirectReader(self._response_side, limits, counts, joined_late=joined_late)
         self._readers: tuple[DirectReader[HttpRequest] | DirectReader[HttpResponse], ...] = ()
-        self._pairing = Pairing(self.connection_id, self.socket, limits, counts, joined_late=joined_late)
+        self._pairing = Pairing(origin, limits, counts, joined_late=joined_late)
         self._pairing.prologue = self.prologue
         self._tail_ends = TailEnds(self._requests, self._responses, self._pairing, limits, counts)
         self._ends = Ends()
@@ -220,6 +221,7 @@ class Http1Connection(Connection):
             + second.held_bytes
             + requests.buffered_bytes
             + responses.buffered_bytes
+            + (0 if self._undecided is None else self._undecided.held_bytes)
             + (pairing.buffered_bytes if pairing.turns or pairing.on_probation else 0)
             + (0 if self._header_reader is None else self._header_reader.held_bytes)
         )
@@ -264,23 +266,19 @@ class Http1Connection(Connection):
 
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         """Hand pieces to the reader of their direction, or keep them until it is known which one that is."""
-        if self._undecided is None:
+        undecided = self._undecided
+        if undecided is None:
             reader = self._readers[direction]
             for piece in pieces:
                 reader.add(piece)
             return
-        kept = self._undecided[direction]
-        kept += pieces
-        side = detect_side(
-            b"".join(piece.data for piece in kept), joined_late=self._pairing.step is not _CERTAIN
-        )
+        is_sure = self._pairing.step is _CERTAIN
+        side = undecided.add(direction, pieces, is_sure=is_sure)
         if side is not None:
             self._take_role(_CLIENT if side == (direction is _EGRESS) else Role.SERVER)
-        elif self._pairing.step is not _CERTAIN:
-            kept.clear()
-        elif len(kept) > self._limits.max_reorder_pieces:
+        elif is_sure and undecided.is_full(direction):
             self._pairing.become_unsure(Incomplete.LOST_BYTES)
-            kept.clear()
+            undecided.pieces[direction].clear()
 
     def _take_role(self, role: Role) -> None:
         self.role = self._pairing.role = role
@@ -290,7 +288,7 @@ class Http1Connection(Connection):
         self._undecided = None
         if undecided is not None:
             for direction in (_INGRESS, _EGRESS):
-                self._add(direction, undecided[direction])
+                self._add(direction, undecided.pieces[direction])
 
     def _pump(self, ktime_ns: int) -> None:
         """Read both directions until neither gets on without the other."""
@@ -302,6 +300,12 @@ class Http1Connection(Connection):
                 requests.gated = bool(self._pairing.turns) and self._awaits_switch()
                 requests.may_resynchronise = requests.state != IN_TAIL or self._tail_ends.may_upload_be_over()
                 outcome = requests.advance()
+                if requests.is_ambiguous:
+                    requests.is_ambiguous = False
+                    self._pairing.dispute()
+                if requests.passed_gap:
+                    requests.passed_gap = False
+                    self._pairing.pass_over_requests(requests.loss)
                 if outcome is not _NEED_MORE and outcome is not _WAITING:
                     self._take_request_outcome(outcome)
                     progress = True
@@ -386,8 +390,7 @@ class Http1Connection(Connection):
             if finished is not None and finished.failure is Incomplete.CLOSED:
                 pairing.cut_request(finished)
             elif finished is not None and "body_not_sent" in finished.fields.anomalies:
-                pairing.become_unsure(Incomplete.INVALID)
-                pairing.doubt(Incomplete.INVALID)
+                pairing.dispute()
             pairing.emit_done()
         elif outcome is Outcome.TAIL:
             if not pairing.begin_tail():

@@ -48,6 +48,8 @@ class Message(Generic[RecordT]):
     gap_cause: Truncation | None = None
     """Why the content stops early; nothing behind a gap is kept, because content with a hole would
     mislead."""
+    wire_size: int = 0
+    """Bytes of a message with a chunked body that passed, its head and its coding included."""
     in_tail: bool = False
     """The rest of its chunked body passes unseen: what is content and what is coding, nobody can tell."""
 
@@ -128,6 +130,8 @@ class Message(Generic[RecordT]):
         content_type = framing.get(b"content-type")
         if self.in_tail:
             size = None
+            if self.failure is None:
+                self.record.wire_size = self.wire_size
         record = self.record
         record.end_ktime_ns = self.end_ktime_ns
         record.body = build_body(kept, size, cut, codings, content_type, limits.max_body)

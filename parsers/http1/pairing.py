@@ -18,14 +18,22 @@ so is every message that is not whole. How sure the order is, is the `step`:
 | (birth) | joined late | ALTERNATING |
 | CERTAIN | a loss that could not be stepped over, or an unseen tail, one request open at most | ALTERNATING |
 | any | such a loss, more requests open | DOUBTFUL, may end |
+| any | a loss of requests, or at a client of responses, the client not being proven yet | DOUBTFUL, may end |
+| any | two readings of the same bytes: `invalid` requests, or a body that may have been left out | \
+DOUBTFUL, may end |
 | any | such a loss, and this client has pipelined before | DOUBTFUL for good |
 | ALTERNATING | a request was there before the previous response was over (pipelining) | DOUBTFUL for good |
 | ALTERNATING | a client's socket shows a response without request | DOUBTFUL, may end |
 | ALTERNATING | any socket does, while pairs are held | DOUBTFUL, may end |
-| DOUBTFUL, may end | a request after a quiet `reorder_ns` with nothing open | ALTERNATING |
+| ALTERNATING | the next response after lost requests, nothing of the responses missing | DOUBTFUL, may end |
+| DOUBTFUL, may end | a request after a quiet `doubt_quiet_ns` with nothing open | ALTERNATING |
 
-The last but two: another thread's write is reported when it returns, so the response may come before its
-own request, which then looks like the request of the next one.
+A client is proven after `PROVEN_TURNS` requests that were sent one at a time while nothing was lost: until
+then a loss may hide that it pipelines. Each lost request has a response, seen or lost; so with nothing of the
+responses missing, the next one answers a lost request. Likewise a response that a client lost with nothing
+open answers the request that is reported next. The first request behind a loss is always flagged: a response
+before it may be reported late. A client's response without request may be reported before its own, which then
+looks like the request of the next one.
 
 After a late join pairs are held at first, to be flagged should doubt come up (`probation`).
 
@@ -45,15 +53,16 @@ What is no pair of two whole messages:
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from ebpf.events import Role, SocketInfo
+from ebpf.events import EventKind, Missing, Role, SocketEvent
+from parsers.connection import Connection
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.message import Message
 from parsers.http1.probation import Probation
+from parsers.http1.turn import Turn, close_turn
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 
@@ -71,20 +80,9 @@ _CERTAIN: Final = Step.CERTAIN
 _ALTERNATING: Final = Step.ALTERNATING
 _DOUBTFUL: Final = Step.DOUBTFUL
 
-
-@dataclass(slots=True)
-class Turn:
-    """One request and its response while they are read."""
-
-    request: Message[HttpRequest] | None
-    response: Message[HttpResponse] | None = None
-    flag: Incomplete | None = None
-    """Why the two may not belong together, or why one is absent."""
-    interim: tuple[int, ...] = ()
-    may_be_answered: bool = False
-    """Responses were lost while it was open: its own may have been among them."""
-    cut_by_client: bool = False
-    """The direction of the requests ended inside the request, before anything answered it."""
+PROVEN_TURNS = 3
+"""Requests, each sent when nothing was open, after which a client counts as one that sends one at a time. One
+that pipelines shows it with its first requests, and what is lost later is lost of a client that is known."""
 
 
 class Pairing:
@@ -96,14 +94,18 @@ class Pairing:
         "_counts",
         "_doubt_may_end",
         "_limits",
+        "_next_is_behind_loss",
         "_out",
+        "_owes_response",
         "_pipelining_seen",
         "_probation",
         "_refused",
         "_requests_apart",
         "_requests_together",
+        "_response_came_ahead",
         "_response_seen",
         "_socket",
+        "_turns_alone",
         "prologue",
         "role",
         "step",
@@ -112,20 +114,24 @@ class Pairing:
 
     def __init__(
         self,
-        connection_id: int,
-        socket: SocketInfo,
+        origin: SocketEvent | Connection,
         limits: ParserLimits,
         counts: dict[str, int],
         *,
         joined_late: bool,
     ) -> None:
-        self._connection_id = connection_id
-        self._socket = socket
+        """Begin with the first event of a connection, or with the connection that it was before."""
+        self._connection_id = origin.connection_id
+        self._socket = origin.socket
         self._limits = limits
         self._counts = counts
         self._cause = Incomplete.JOINED_LATE
         self._pipelining_seen = False
         self._doubt_may_end = False
+        self._owes_response = False
+        self._response_came_ahead = False
+        self._next_is_behind_loss = False
+        self._turns_alone = 0
         self._out: list[HttpExchange] = []
         self.prologue: Prologue | None = None
         """Set from outside: what stood in front of HTTP on the connection."""
@@ -138,6 +144,9 @@ class Pairing:
         self._response_seen = False
         self._requests_apart = False
         self._requests_together = False
+        if event.kind is EventKind.DATA and event.missing & Missing.RING_FULL:
+            # OPENED was lost as well.
+            self.doubt(Incomplete.LOST_BYTES)
 
     @property
     def answered_unseen(self) -> bool:
@@ -177,6 +186,11 @@ class Pairing:
             if turn.response is not None:
                 total += turn.response.buffered_bytes
         return total
+
+    @property
+    def _is_proven(self) -> bool:
+        """Whether the client has shown that it sends one request at a time."""
+        return self._turns_alone >= PROVEN_TURNS
 
     def take_out(self) -> list[HttpExchange]:
         """Return the exchanges emitted since the last call."""
@@ -227,7 +241,7 @@ class Pairing:
             self.step is _DOUBTFUL
             and self._doubt_may_end
             and not turns
-            and message.record.start_ktime_ns - last_ktime_ns >= self._limits.reorder_ns
+            and message.record.start_ktime_ns - last_ktime_ns >= self._limits.doubt_quiet_ns
         ):
             self.step = _ALTERNATING
         if not self._pipelining_seen:
@@ -235,15 +249,27 @@ class Pairing:
             # went.
             while turns and turns[0].may_be_answered and turns[0].response is None:
                 self._emit(turns.popleft(), Incomplete.LOST_BYTES)
-        if self._probation is not None and not turns:
-            self._probation.count_turn()
+                # Unless its report is late: then it comes next.
+                self._next_is_behind_loss = True
+        if not turns:
+            self._turns_alone += self.step is not _DOUBTFUL
+            if self._probation is not None:
+                self._probation.count_turn()
         if self._refused is not None:
             # Whether the response to come answers the refused head or this request, nothing says.
             self._refused = None
             self.doubt(Incomplete.INVALID)
         if turns:
             self._compare_calls(turns[-1], message)
-        turns.append(Turn(message, None, self._cause if self.step is _DOUBTFUL else None))
+        turn = Turn(message, None, self._cause if self.step is _DOUBTFUL else None)
+        turns.append(turn)
+        if self._next_is_behind_loss:
+            self._next_is_behind_loss = False
+            turn.flag = turn.flag or self._cause
+        if self._response_came_ahead:
+            self._response_came_ahead = False
+            turn.flag = turn.flag or self._cause
+            turn.may_be_answered = True
         self._counts["requests"] += 1
         if len(turns) > self._limits.max_pending_messages:
             # Giving up only the oldest would shift every later pair by one.
@@ -285,9 +311,17 @@ class Pairing:
                 absence = Incomplete.UNSOLICITED
             turn = Turn(None, message, absence)
             self.turns.append(turn)
+            self._owes_response = False
             if self.role is Role.CLIENT or self.is_holding:
                 self.doubt(self._cause)
             return turn
+        if self._owes_response:
+            # Nothing of the responses is missing since, so this one answers a request that was lost.
+            self._owes_response = False
+            self.doubt(self._cause)
+            turn.flag = turn.flag or self._cause
+        if turn.may_be_answered and self.role is Role.CLIENT:
+            self.doubt(self._cause)
         turn.response = message
         if self.turns[-1].response is None:
             self._see_pipelining()
@@ -328,9 +362,16 @@ class Pairing:
         unanswered = sum(turn.response is None for turn in turns)
         cut = bool(turns) and (request := turns[-1].request) is not None and request.failure is not None
         self.become_unsure(cause)
-        if unanswered > cut:
+        if unanswered > cut or not self._is_proven or cause is Incomplete.INVALID:
             self.doubt(cause)
+        self._owes_response = not cut
+        self._next_is_behind_loss = True
         self.emit_done()
+
+    def pass_over_requests(self, cause: Incomplete) -> None:
+        """Note that bytes were lost in which requests of unknown number may have begun."""
+        if not self._is_proven:
+            self.doubt(cause)
 
     def begin_tail(self) -> bool:
         """Note that the rest of a message passes unseen; False when other messages may pass with it.
@@ -353,10 +394,15 @@ class Pairing:
         turns = self.turns
         unanswered = sum(turn.response is None for turn in turns)
         newest = turns[-1] if unanswered else None
+        cut = bool(turns) and (response := turns[0].response) is not None and response.failure is not None
+        is_client = self.role is Role.CLIENT
+        if is_client and not unanswered and not cut and not self._owes_response:
+            self._response_came_ahead = True
+        self._owes_response = False
         while turns and turns[0] is not newest:
             self._emit(turns.popleft(), cause)
         self.become_unsure(cause)
-        if unanswered > 1:
+        if unanswered > 1 or (is_client and not self._is_proven):
             self.doubt(cause)
         if newest is not None:
             newest.flag = newest.flag or cause
@@ -364,10 +410,13 @@ class Pairing:
 
     def pass_over_responses(self) -> None:
         """Note that bytes were passed over in which an open request may have been answered."""
-        for turn in self.turns:
-            if turn.response is None:
-                turn.flag = turn.flag or self._cause
-                turn.may_be_answered = True
+        self._owes_response = False
+        unanswered = [turn for turn in self.turns if turn.response is None]
+        for turn in unanswered:
+            turn.flag = turn.flag or self._cause
+            turn.may_be_answered = True
+        if len(unanswered) > 1:
+            self.doubt(self._cause)
 
     def become_unsure(self, cause: Incomplete) -> None:
         """Note that not every byte is accounted for any more."""
@@ -384,6 +433,11 @@ class Pairing:
             self.step = _DOUBTFUL
             self._doubt_may_end = not self._pipelining_seen
             self._cause = cause
+
+    def dispute(self) -> None:
+        """Note that bytes read as a body may have been a request, or the other way round."""
+        self.become_unsure(Incomplete.INVALID)
+        self.doubt(Incomplete.INVALID)
 
     def emit_done(self) -> None:
         """Emit the exchanges that are read to their end, in order."""
@@ -426,37 +480,7 @@ class Pairing:
     def _emit(self, turn: Turn, cause: Incomplete | None) -> None:
         request = turn.request
         response = turn.response
-        limits = self._limits
-        anomalies: list[str] | None = None
-        incomplete: Incomplete | None = None
-        if request is not None:
-            if not request.done:
-                request.fail(cause or Incomplete.CLOSED, limits)
-            incomplete = request.failure
-            anomalies = request.fields.anomalies
-        answered = False
-        if response is not None:
-            if not response.done:
-                response.fail(cause or Incomplete.CLOSED, limits)
-            answered = response.failure is None and not response.tunnel
-            if (
-                request is not None
-                and incomplete is Incomplete.CLOSED
-                and answered
-                and not turn.cut_by_client
-            ):
-                # RFC 9110 §15.5.14: a server that has answered may close before it has the whole request.
-                incomplete = None
-                was_awaited = b"expect" in request.fields.framing and not request.size and not turn.interim
-                cut = "body_not_sent" if was_awaited else "request_cut_short"
-                anomalies = [*request.fields.anomalies, cut]
-            incomplete = incomplete or response.failure
-            if response.fields.anomalies:
-                anomalies = (anomalies or []) + response.fields.anomalies
-            response.record.interim = turn.interim
-        incomplete = incomplete or turn.flag
-        if response is None:
-            incomplete = incomplete or cause or Incomplete.ONE_SIDE
+        incomplete, anomalies, answered = close_turn(turn, cause, self._limits)
         first = request or response
         assert first is not None
         counts = self._counts
@@ -475,7 +499,7 @@ class Pairing:
             None if request is None else request.record,
             None if response is None else response.record,
             incomplete,
-            tuple(dict.fromkeys(anomalies)) if anomalies else (),
+            anomalies,
             response is not None and response.tunnel,
             answered=answered,
         )

@@ -1,20 +1,12 @@
 """Reading HTTP/1 messages of one direction: pieces of a stream in, message starts and ends out.
 
 Owns what requests and responses have in common: where a message begins, its body, what a gap does to it,
-and finding the next message after a loss. What differs is in `sides`. It must not know the other direction:
+What differs is in `sides`; what is done about losses in `losses`. It must not know the other direction:
 what it needs of it (the request's method, whether a message may begin at all) is set from outside, by
 `connection`, before each step.
 
 Contract: `advance` returns after each thing that matters to the pairing; nothing behind it has been read
 yet. Wire data never raises. Reading is linear in the bytes, however they are cut.
-
-What a gap does, by what it lies in:
-
-| in | then |
-|---|---|
-| a body of known length, a chunk, a body until the end | stepped over: the size counts, the content stops |
-| elsewhere in a chunked body, left on purpose | the message goes on in its unseen tail (`tail`) |
-| everything else | the place is lost: bytes are passed over up to a record that begins like a message |
 """
 
 from __future__ import annotations
@@ -25,9 +17,10 @@ from collections import deque
 from typing import Final, Generic
 
 from parsers.exchange import Incomplete
+from parsers.http1.beginnings import Search, may_begin_message
 from parsers.http1.chunked import ChunkedLines, Found
 from parsers.http1.framing import Framing
-from parsers.http1.message import Message, RecordT, is_by_design
+from parsers.http1.message import Message, RecordT
 from parsers.http1.outcome import (
     BETWEEN,
     IN_CHUNK,
@@ -68,6 +61,7 @@ class MessageReader(ABC, Generic[RecordT]):
     __slots__ = (
         "_at",
         "_counts",
+        "_head_end_size",
         "_limits",
         "_lines",
         "_needed",
@@ -75,6 +69,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "_piece",
         "_queue",
         "_queued_bytes",
+        "_search",
         "_side",
         "_skipped_lines",
         "_start_ktime_ns",
@@ -82,10 +77,12 @@ class MessageReader(ABC, Generic[RecordT]):
         "finished_by_inference",
         "gated",
         "has_input",
+        "is_ambiguous",
         "loss",
         "may_lack_body",
         "may_resynchronise",
         "message",
+        "passed_gap",
         "passed_over",
         "refused",
         "state",
@@ -105,9 +102,13 @@ class MessageReader(ABC, Generic[RecordT]):
         self._partial = bytearray()
         self._needed = 0
         self._skipped_lines = False
+        self._head_end_size = 4
         self._start_ktime_ns = 0
         self._start_tgid = 0
         self._lines = ChunkedLines(limits)
+        self._search = Search(
+            limits.max_header_block, of_requests=side.is_of_requests, any_method=joined_late
+        )
         self.message: Message[RecordT] | None = None
         self.loss = Incomplete.LOST_BYTES
         self.gated = False
@@ -116,6 +117,8 @@ class MessageReader(ABC, Generic[RecordT]):
         self.may_lack_body = False
         self.finished_by_inference = False
         self.passed_over = False
+        self.passed_gap = False
+        self.is_ambiguous = False
         self.refused: Message[RecordT] | None = None
 
     @property
@@ -131,7 +134,7 @@ class MessageReader(ABC, Generic[RecordT]):
     @property
     def buffered_bytes(self) -> int:
         """Bytes held that no message has taken yet."""
-        held = self._lines.held_bytes + len(self._partial)
+        held = self._lines.held_bytes + len(self._partial) + self._search.held_bytes
         return self._queued_bytes + len(self._piece.data) - self._at + held
 
     def add(self, piece: Piece) -> None:
@@ -176,6 +179,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self.state = OVER
         self.has_input = False
         self._queue.clear()
+        self._search.take()
         self._queued_bytes = 0
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
         self._at = 0
@@ -195,6 +199,14 @@ class MessageReader(ABC, Generic[RecordT]):
         return unread
 
     @abstractmethod
+    def _pass_gap(self, piece: Piece) -> Outcome | None:
+        """Pass bytes that are missing."""
+
+    @abstractmethod
+    def _look_for_message(self, piece: Piece) -> None:
+        """Read bytes while the place is lost."""
+
+    @abstractmethod
     def _pass_unseen(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
         """Pass a gap, left on purpose, behind which the place in the chunked coding is unknown."""
 
@@ -203,25 +215,15 @@ class MessageReader(ABC, Generic[RecordT]):
         """Read bytes behind such a gap."""
 
     @abstractmethod
-    def end_tail(self) -> Outcome:
-        """End the message of which the rest passes unseen."""
+    def end_tail(self, *, seen: bool) -> Outcome:
+        """End the message of which the rest passes unseen; `seen` says that something told its end."""
 
     def _read(self, piece: Piece) -> Outcome | None:
         state = self.state
         if state == IN_HEAD:
             return self._continue_head(piece)
         if state == LOST:
-            if (
-                self._at == 0
-                and piece.starts_record
-                and self.may_resynchronise
-                and self._side.surely_begins_message(piece.data)
-            ):
-                self.state = BETWEEN
-                self._counts["resynchronised"] += 1
-            else:
-                self.passed_over = True
-                self._discard(piece)
+            self._look_for_message(piece)
             return None
         if state == OVER:
             self._discard(piece)
@@ -235,14 +237,16 @@ class MessageReader(ABC, Generic[RecordT]):
             and self._at == 0
             and piece.starts_record
             and not self._lines.held_bytes
-            and self._side.begins_message(piece.data)
         ):
-            message.fields.anomalies.append("body_not_sent")
-            self.finished_by_inference = True
-            return self._finish(message)
+            if self._side.begins_message(piece.data):
+                message.fields.anomalies.append("body_not_sent")
+                self.finished_by_inference = True
+                return self._finish(message)
+            self.is_ambiguous = may_begin_message(piece.data, self._limits.max_header_block)
         if state == IN_LENGTH:
             return self._read_length(piece, message)
         if state == IN_CHUNK:
+            message.wire_size += min(len(piece.data) - self._at, self._needed)
             self._take(piece, message)
             if not self._needed:
                 self.state = IN_CHUNK_LINE
@@ -283,6 +287,7 @@ class MessageReader(ABC, Generic[RecordT]):
                 return self._continue_head(piece)
             end, after = match.span()
         self._at = after
+        self._head_end_size = after - end
         if end - at > self._limits.max_header_block:
             return self._refuse_head("oversized_heads", data[at:end], piece.ktime_ns)
         return self._open_with_body(data[at:end], piece)
@@ -306,6 +311,7 @@ class MessageReader(ABC, Generic[RecordT]):
             return None
         block = bytes(partial[: match.start()])
         self._at -= len(partial) - match.end()
+        self._head_end_size = match.end() - match.start()
         partial.clear()
         if len(block) > self._limits.max_header_block:
             return self._refuse_head("oversized_heads", block, piece.ktime_ns)
@@ -360,6 +366,8 @@ class MessageReader(ABC, Generic[RecordT]):
         record, fields, framing, length = opened
         message = Message(record, fields, size, self._start_tgid)
         message.end_ktime_ns = record.end_ktime_ns
+        message.wire_size = size + self._head_end_size
+        self._head_end_size = 4
         if self._skipped_lines:
             self._skipped_lines = False
             fields.anomalies.append("leading_empty_line")
@@ -395,6 +403,7 @@ class MessageReader(ABC, Generic[RecordT]):
             assert self.message is not None
             self.message.fail(cause, self._limits)
         self.state = LOST
+        self._search.any_method = False
         self._partial.clear()
         self._lines.clear()
         self.loss = cause
@@ -413,7 +422,9 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
         lines = self._lines
-        found, self._at = lines.read(piece.data, self._at, message.fields)
+        start = self._at
+        found, self._at = lines.read(piece.data, start, message.fields)
+        message.wire_size += self._at - start
         if piece.ktime_ns > message.end_ktime_ns:
             message.end_ktime_ns = piece.ktime_ns
         if found is _MORE:
@@ -430,40 +441,6 @@ class MessageReader(ABC, Generic[RecordT]):
             message.fields.anomalies += trailers.anomalies
         return self._finish(message)
 
-    def _pass_gap(self, piece: Piece) -> Outcome | None:
-        state = self.state
-        if state in (IN_LENGTH, IN_CHUNK):
-            message = self.message
-            assert message is not None
-            count = min(piece.gap, self._needed)
-            message.step_over(count, piece.missing, piece.ktime_ns)
-            self._needed -= count
-            self._piece = piece._replace(gap=piece.gap - count)
-            if self._needed:
-                return None
-            if state == IN_CHUNK:
-                self.state = IN_CHUNK_LINE
-                return None
-            self.finished_by_inference = True
-            return self._finish(message)
-        self._piece = piece._replace(gap=0)
-        if state == UNTIL_END:
-            assert self.message is not None
-            self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
-            return None
-        if state in (LOST, OVER):
-            self.passed_over = True
-            return None
-        if state in (IN_CHUNK_LINE, IN_TAIL) and is_by_design(piece.missing):
-            assert self.message is not None
-            return self._pass_unseen(piece, self.message)
-        if state == IN_HEAD:
-            self._counts["lost_heads"] += 1
-        elif state != BETWEEN:
-            assert self.message is not None
-            self.message.step_over(0, piece.missing, piece.ktime_ns)
-        return self._lose(Incomplete.LOST_BYTES)
-
     def _pass_end(self, piece: Piece) -> Outcome:
         if self.is_in_message and self.state != IN_HEAD:
             message = self.message
@@ -471,7 +448,7 @@ class MessageReader(ABC, Generic[RecordT]):
             if self.state == UNTIL_END:
                 return self._finish(message)
             if self.state == IN_TAIL:
-                return self.end_tail()
+                return self.end_tail(seen=False)
             message.fail(Incomplete.CLOSED, self._limits)
             self._lines.clear()
             self.state = BETWEEN

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import Final, Generic, TypeAlias
+from typing import ClassVar, Final, Generic, TypeAlias
 
-from ebpf.http_prefixes import HTTP_PREFIXES
 from parsers.exchange import Body, HttpRequest, HttpResponse
 from parsers.http1.field_lines import is_token
 from parsers.http1.framing import Framing, decide_request_framing, decide_response_framing
@@ -41,8 +40,6 @@ _HTTP2_START_LINE = b"PRI * HTTP/2.0"
 HTTP2_PREFACE = _HTTP2_START_LINE + b"\r\n\r\n"
 """The beginning of the client's preface (RFC 9113 §3.4), which reads as the head of a request."""
 
-_KNOWN_BEGINNINGS = tuple(prefix for prefix, meaning in HTTP_PREFIXES if meaning != "INFERENCE_RESPONSE")
-
 Opened: TypeAlias = tuple[RecordT, Fields, Framing, int]
 """A message of which the head was read: its record, its fields, how its end is found, and the length of its
 body where that is declared."""
@@ -52,6 +49,8 @@ class Side(ABC, Generic[RecordT]):
     """What a reader asks when a message begins, or may begin."""
 
     __slots__ = ()
+
+    is_of_requests: ClassVar[bool]
 
     @abstractmethod
     def open(self, block: bytes, start_ktime_ns: int, ktime_ns: int) -> Opened[RecordT] | Outcome | None:
@@ -69,10 +68,6 @@ class Side(ABC, Generic[RecordT]):
         """Whether a record begins with a message, for finding the place after a loss."""
 
     @abstractmethod
-    def surely_begins_message(self, data: bytes) -> bool:
-        """Whether it does, also if the record's beginning may have been lost."""
-
-    @abstractmethod
     def is_plausible(self, start: bytes) -> bool:
         """Whether the first bytes of an unfinished head can still become one."""
 
@@ -87,6 +82,8 @@ class RequestSide(Side[HttpRequest]):
     """The side of requests."""
 
     __slots__ = ("_max_header_block",)
+
+    is_of_requests = True
 
     def __init__(self, limits: ParserLimits) -> None:
         self._max_header_block = limits.max_header_block
@@ -121,11 +118,6 @@ class RequestSide(Side[HttpRequest]):
         """Whether a record begins with a request line, or with the preface of HTTP/2."""
         return data.startswith(_HTTP2_START_LINE) or is_request_start(data, self._max_header_block)
 
-    def surely_begins_message(self, data: bytes) -> bool:
-        """Whether it does with a method that is in use."""
-        # `ET / HTTP/1.1` is a request line too, of a method that nobody uses.
-        return data.startswith(_KNOWN_BEGINNINGS) and self.begins_message(data)
-
     def is_plausible(self, start: bytes) -> bool:
         """Whether a method may begin so."""
         return 0x21 <= start[0] <= 0x7E
@@ -159,6 +151,8 @@ class ResponseSide(Side[HttpResponse]):
     """The side of responses."""
 
     __slots__ = ("interim_status", "request_method")
+
+    is_of_requests = False
 
     def __init__(self) -> None:
         self.request_method: bytes | None = None
@@ -198,10 +192,6 @@ class ResponseSide(Side[HttpResponse]):
 
     def begins_message(self, data: bytes) -> bool:
         """Whether a record begins with a status line."""
-        return is_response_start(data)
-
-    def surely_begins_message(self, data: bytes) -> bool:
-        """Whether it does: nothing else looks like a status line."""
         return is_response_start(data)
 
     def is_plausible(self, start: bytes) -> bool:

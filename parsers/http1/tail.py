@@ -18,17 +18,22 @@ Its size and its trailers stay unknown. Its time is that of the last byte known 
 
 from __future__ import annotations
 
+from typing import Final
+
 from parsers.exchange import Incomplete
 from parsers.http1.chunked import ends_like_chunked_body
+from parsers.http1.losses import LossReader
 from parsers.http1.message import Message, RecordT
 from parsers.http1.outcome import IN_TAIL, LOST, Outcome
-from parsers.http1.reader import MessageReader
 from parsers.http1.sides import Side
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
 
+END_NOT_SEEN: Final = "end_not_seen"
+"""Anomaly of a message that counts as over although nothing said so: more of it may have come."""
 
-class TailReader(MessageReader[RecordT]):
+
+class TailReader(LossReader[RecordT]):
     """A reader that goes on behind the captured part of a chunked body.
 
     Set from outside, besides what every reader has: `is_next_due` (the next message is awaited, so a tail
@@ -43,9 +48,11 @@ class TailReader(MessageReader[RecordT]):
         super().__init__(side, limits, counts, joined_late=joined_late)
         self.is_next_due = False
 
-    def end_tail(self) -> Outcome:
+    def end_tail(self, *, seen: bool) -> Outcome:
         """End the message in its tail as whole, and look for the next one."""
         assert self.message is not None
+        if not seen:
+            self.message.fields.anomalies.append(END_NOT_SEEN)
         self.message.finish(self._limits)
         self.finished_by_inference = True
         self.state = LOST
@@ -66,8 +73,11 @@ class TailReader(MessageReader[RecordT]):
         if begins or self.is_next_due:
             return self.lose_tail()
         message.step_over(0, piece.missing, piece.ktime_ns)
+        message.wire_size += len(data) - self._at
         self._at = len(data)
-        return self.end_tail() if is_record and not piece.gap and ends_like_chunked_body(data) else None
+        return (
+            self.end_tail(seen=True) if is_record and not piece.gap and ends_like_chunked_body(data) else None
+        )
 
     def _pass_unseen(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
         message.step_over(0, piece.missing, piece.ktime_ns)

@@ -6,13 +6,19 @@ it has no clock: time is that of the events.
 Contract: a message is over only by a rule below. Whoever drives both directions asks in the moments that the
 rules name.
 
-| of | is over when |
-|---|---|
-| either | the connection was closed |
-| a response | the capture ends while a further request is open: it was sent when this response was over |
-| an upload | its response is over, nothing of the upload having passed since that began |
-| a response | nothing passed for `tail_quiet_ns`; for an event stream only with a further request open |
-| an upload | nothing passed for as long, its response being over or in its own tail |
+| of | is over when | is its end seen? |
+|---|---|---|
+| either | the connection was closed | no: it may have been cut off |
+| a response | the capture ends, a further request being open | yes: by that request |
+| an upload | its response is over, nothing of the upload having passed since that began | yes |
+| a response | a further request is open, and nothing passed for `doubt_quiet_ns` | yes |
+| a response, no event stream | no request is open, nothing passed for `tail_quiet_ns` | no: it may go on |
+| an upload | nothing passed for as long, its response being over or in its own tail | no |
+
+A message whose end is not seen says so by the anomaly `END_NOT_SEEN`. Its time is that of the last byte that
+had passed by then. A pause in the middle of a body is common: reports that are computed while they are sent,
+and streams of tokens or events by whatever content type. So the wait is as long as the pause that proxies
+allow. What passes later belongs to nothing.
 """
 
 from __future__ import annotations
@@ -69,14 +75,15 @@ class TailEnds:
             return
         request = turns[-1].request
         if request is not None and request.end_ktime_ns <= response.record.start_ktime_ns:
-            self._requests.end_tail()
+            self._requests.end_tail(seen=True)
 
     def due_ktime_ns(self, last_ktime_ns: int, asked_ktime_ns: int | None) -> int:
         """Return when the quiet since `last_ktime_ns` ends a message; `NEVER_NS` when it does not.
 
         Not before the source was asked, at `asked_ktime_ns`, whether more has passed uncaptured.
         """
-        due = last_ktime_ns + self._limits.tail_quiet_ns
+        is_followed = self._responses.state == IN_TAIL and len(self._pairing.turns) > 1
+        due = last_ktime_ns + (self._limits.doubt_quiet_ns if is_followed else self._limits.tail_quiet_ns)
         if asked_ktime_ns is None or asked_ktime_ns < due:
             return NEVER_NS
         return due if self._ends_response_by_quiet() or self._ends_upload_by_quiet() else NEVER_NS
@@ -88,7 +95,7 @@ class TailEnds:
             self._end_response()
         if self._ends_upload_by_quiet():
             self._counts["unseen_tails_timed_out"] += 1
-            self._requests.end_tail()
+            self._requests.end_tail(seen=False)
             self._pairing.emit_done()
 
     def end_for_good(self, *, is_closed: bool) -> None:
@@ -96,11 +103,11 @@ class TailEnds:
         if self._responses.state == IN_TAIL and (is_closed or len(self._pairing.turns) > 1):
             self._end_response()
         if self._requests.state == IN_TAIL and is_closed:
-            self._requests.end_tail()
+            self._requests.end_tail(seen=False)
             self._pairing.emit_done()
 
     def _end_response(self) -> None:
-        self._responses.end_tail()
+        self._responses.end_tail(seen=len(self._pairing.turns) > 1)
         if self._requests.state == IN_TAIL:
             self.end_answered_upload()
         self._pairing.finish_response(inferred=True)

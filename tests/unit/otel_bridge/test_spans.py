@@ -382,6 +382,15 @@ def test_an_unknown_size_is_absent() -> None:
     assert "http.response.body.size" not in span_of(exchange(response_=response(content=unknown))).attributes
 
 
+@pytest.mark.parametrize("size", [300_047, 10**30, None])
+def test_a_message_whose_body_has_no_known_size_has_one_on_the_wire(size: int | None) -> None:
+    cut = response(content=body(b"abc", truncation=Truncation.LIMIT))
+    cut.wire_size = size
+    attributes = span_of(exchange(response_=cut)).attributes
+    assert attributes.get("http.response.size") == (300_047 if size == 300_047 else None)
+    assert "http.request.size" not in attributes
+
+
 def test_an_absurd_size_is_absent() -> None:
     absurd = body(b"abc", size=10**30, truncation=Truncation.GAP)
     assert "http.response.body.size" not in span_of(exchange(response_=response(content=absurd))).attributes

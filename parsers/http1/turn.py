@@ -1,0 +1,65 @@
+"""One request and its response on their way to be an exchange, and what is said of them in the end.
+
+Owns why an exchange is not whole, its anomalies, and whether it was answered. It must not decide which two
+belong together: `pairing` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parsers.exchange import HttpRequest, HttpResponse, Incomplete
+from parsers.http1.message import Message
+from parsers.limits import ParserLimits
+
+
+@dataclass(slots=True)
+class Turn:
+    """One request and its response while they are read."""
+
+    request: Message[HttpRequest] | None
+    response: Message[HttpResponse] | None = None
+    flag: Incomplete | None = None
+    """Why the two may not belong together, or why one is absent."""
+    interim: tuple[int, ...] = ()
+    may_be_answered: bool = False
+    """Responses were lost while it was open: its own may have been among them."""
+    cut_by_client: bool = False
+    """The direction of the requests ended inside the request, before anything answered it."""
+
+
+def close_turn(
+    turn: Turn, cause: Incomplete | None, limits: ParserLimits
+) -> tuple[Incomplete | None, tuple[str, ...], bool]:
+    """End what of a turn has not ended, for `cause`.
+
+    Return why the exchange is not whole, its anomalies, and whether the request was answered.
+    """
+    request = turn.request
+    response = turn.response
+    anomalies: list[str] | None = None
+    incomplete: Incomplete | None = None
+    if request is not None:
+        if not request.done:
+            request.fail(cause or Incomplete.CLOSED, limits)
+        incomplete = request.failure
+        anomalies = request.fields.anomalies
+    answered = False
+    if response is not None:
+        if not response.done:
+            response.fail(cause or Incomplete.CLOSED, limits)
+        answered = response.failure is None and not response.tunnel
+        if request is not None and incomplete is Incomplete.CLOSED and answered and not turn.cut_by_client:
+            # RFC 9110 §15.5.14: a server that has answered may close before it has the whole request.
+            incomplete = None
+            was_awaited = b"expect" in request.fields.framing and not request.size and not turn.interim
+            cut = "body_not_sent" if was_awaited else "request_cut_short"
+            anomalies = [*request.fields.anomalies, cut]
+        incomplete = incomplete or response.failure
+        if response.fields.anomalies:
+            anomalies = (anomalies or []) + response.fields.anomalies
+        response.record.interim = turn.interim
+    incomplete = incomplete or turn.flag
+    if response is None:
+        incomplete = incomplete or cause or Incomplete.ONE_SIDE
+    return incomplete, tuple(dict.fromkeys(anomalies)) if anomalies else (), answered
