@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebpf.events import Direction, EventKind, Role, SocketEvent
+from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.direct import DirectReader
@@ -92,6 +92,8 @@ class Http1Connection(Connection):
         self._readers: tuple[DirectReader[HttpRequest] | DirectReader[HttpResponse], ...] = ()
         self._pairing = Pairing(origin, limits, counts, joined_late=joined_late)
         self._pairing.prologue = self.prologue
+        if isinstance(origin, SocketEvent) and origin.kind is _DATA and origin.missing & Missing.RING_FULL:
+            self._pairing.doubt(Incomplete.LOST_BYTES)  # OPENED was lost as well
         self._tail_ends = TailEnds(self._requests, self._responses, self._pairing, limits, counts)
         self._ends = Ends()
         self._joining_response = joined_late

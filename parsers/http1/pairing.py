@@ -56,7 +56,7 @@ from collections import deque
 from enum import Enum
 from typing import Final
 
-from ebpf.events import EventKind, Missing, Role, SocketEvent
+from ebpf.events import Role, SocketEvent
 from parsers.connection import Connection
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
@@ -144,9 +144,6 @@ class Pairing:
         self._response_seen = False
         self._requests_apart = False
         self._requests_together = False
-        if event.kind is EventKind.DATA and event.missing & Missing.RING_FULL:
-            # OPENED was lost as well.
-            self.doubt(Incomplete.LOST_BYTES)
 
     @property
     def answered_unseen(self) -> bool:
