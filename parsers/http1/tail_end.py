@@ -10,7 +10,7 @@ rules name.
 |---|---|---|
 | either | the connection was closed | no: it may have been cut off |
 | a response | the capture ends, a further request being open | yes: by that request |
-| an upload | its response is over, nothing of the upload having passed since that began | yes |
+| an upload | its response is over, nothing of it having passed since that began | yes |
 | a response | a further request is open, and nothing passed for `doubt_quiet_ns` | yes |
 | a response, no event stream | no request is open, nothing passed for `tail_quiet_ns` | no: it may go on |
 | an upload | nothing passed for as long, its response being over or in its own tail | no |
