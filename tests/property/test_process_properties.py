@@ -127,11 +127,13 @@ IN_MEMORY = "/dev/shm"
 STEPS = st.lists(st.integers(0, 210), max_size=5)
 """Any number up to then is one of what can happen, whatever their count."""
 BATCHES = st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=8)
+LOST: st.SearchStrategy[set[int]] = st.just(set()) | st.sets(st.integers(1, 30))
+"""What is never told, by its ordinal: nothing in half of all cases."""
 NAMES = st.sampled_from([WANTED, OTHER])
 
 
 @pytest.mark.parametrize("way", RULES)
-@given(batches=BATCHES, lost=st.sets(st.integers(0, 30)), names=st.tuples(NAMES, NAMES))
+@given(batches=BATCHES, lost=LOST, names=st.tuples(NAMES, NAMES))
 def test_only_the_selected_come_out_by_their_own_name(
     way: str, batches: list[tuple[list[int], list[int]]], lost: set[int], names: tuple[str, str]
 ) -> None:
@@ -155,8 +157,8 @@ def test_only_the_selected_come_out_by_their_own_name(
             assert span.resource.attributes["process.pid"] == true.tgid
             assert span.resource.attributes.get("process.executable.name") in (true.program, None)
     missing = [each for each in host.said if is_wanted(rules, each) and each.number not in shown]
-    counted = pipeline.counters()["refused"]
-    if pipeline.selection is not None:
-        counted += pipeline.selection.counters()["refused_events"]
-    for each in missing:
-        assert host.lost or not each.was_captured or counted, f"{each} is missing"
+    assert pipeline.selection is not None
+    counted = pipeline.counters()["refused"] + pipeline.selection.counters()["refused_events"]
+    # The descent of a child that has ended is not known where its parent was not captured.
+    is_excused = host.lost or (rules.pids and rules.executables and counted)
+    assert is_excused or not missing, f"{missing} are missing"

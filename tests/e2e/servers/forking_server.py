@@ -17,6 +17,8 @@ from socketserver import ForkingMixIn
 
 BACKLOG = 600
 WORKERS = 3
+LIFETIME_SECONDS = 300
+"""Processes that the test does not know end by themselves after that."""
 PERL = "/usr/bin/perl"
 PERL_ANSWER = r"""
 sysread STDIN, $head, 65536;
@@ -138,6 +140,7 @@ def pre_fork(listener: socket.socket) -> None:
     """Workers that exist before the first connection accept and answer."""
     for _ in range(WORKERS):
         if os.fork() == 0:
+            signal.alarm(LIFETIME_SECONDS)
             while True:
                 connection, _ = listener.accept()
                 with connection:
@@ -149,6 +152,7 @@ def orphans(listener: socket.socket) -> None:
     """A daemon: the process that was started forks the server, which forks for each connection."""
     if os.fork():
         os._exit(0)
+    signal.alarm(LIFETIME_SECONDS)
     reaped(listener)
 
 
