@@ -21,6 +21,7 @@ from ebpf.events import Direction, EventKind, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.direct import DirectReader
+from parsers.http1.disputes import ENDS_DIFFERENTLY
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_LENGTH, IN_TAIL, Outcome
 from parsers.http1.pairing import Pairing, Step
@@ -340,6 +341,9 @@ class Http1Connection(Connection):
             pairing.open_turn(message, self.last_ktime_ns)
             if message.failure is not None:
                 self._lose_requests(message.failure)
+            elif message.fields.anomalies and not ENDS_DIFFERENTLY.isdisjoint(message.fields.anomalies):
+                pairing.become_unsure(Incomplete.INVALID)
+                pairing.doubt(Incomplete.INVALID)
         elif outcome is _FINISHED:
             if requests.message is not None and "body_not_sent" in requests.message.fields.anomalies:
                 pairing.become_unsure(Incomplete.INVALID)

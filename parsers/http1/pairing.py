@@ -40,6 +40,7 @@ from typing import Final
 from ebpf.events import Role, SocketInfo
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.http1.disputes import READ_DIFFERENTLY
 from parsers.http1.message import Message
 from parsers.http1.probation import Probation
 from parsers.limits import ParserLimits
@@ -345,6 +346,8 @@ class Pairing:
                 anomalies = (anomalies or []) + response.fields.anomalies
             response.record.interim = turn.interim
         incomplete = incomplete or turn.flag
+        if incomplete is None and request is not None and request.fields.anomalies:
+            incomplete = None if READ_DIFFERENTLY.isdisjoint(request.fields.anomalies) else Incomplete.INVALID
         if response is None:
             incomplete = incomplete or cause or Incomplete.ONE_SIDE
         first = request or response

@@ -24,8 +24,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Generic
 
-from parsers.exchange import Incomplete
-from parsers.http1.chunked import ChunkedLines, Found
+from parsers.exchange import HttpRequest, Incomplete
+from parsers.http1.chunked import ChunkedLines, Found, add_once
 from parsers.http1.framing import Framing
 from parsers.http1.message import Message, RecordT, is_by_design
 from parsers.http1.outcome import (
@@ -46,6 +46,9 @@ from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING, Piece
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
+_MAX_SKIPPED_KEPT = 3
+"""Bytes kept of the empty lines before a message: enough to tell one line from more."""
+_PLAIN_HEAD_END = b"\r\n\r\n"
 _NO_BODY: Final = Framing.NO_BODY
 _KNOWN_LENGTH: Final = Framing.LENGTH
 _NEED_MORE: Final = Outcome.NEED_MORE
@@ -67,6 +70,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     __slots__ = (
         "_at",
+        "_bare_end",
         "_counts",
         "_limits",
         "_lines",
@@ -103,7 +107,8 @@ class MessageReader(ABC, Generic[RecordT]):
         self._at = 0
         self._partial = bytearray()
         self._needed = 0
-        self._skipped_lines = False
+        self._skipped_lines = b""
+        self._bare_end = False
         self._start_ktime_ns = 0
         self._start_tgid = 0
         self._lines = ChunkedLines(limits)
@@ -259,9 +264,10 @@ class MessageReader(ABC, Generic[RecordT]):
         at = self._at
         if data[at] in b"\r\n":
             # RFC 9112 §2.2: a server should ignore at least one empty line before the request line.
-            self._skipped_lines = True
             while at < len(data) and data[at] in b"\r\n":
                 at += 1
+            self._skipped_lines += data[self._at : at][:_MAX_SKIPPED_KEPT]
+            self._skipped_lines = self._skipped_lines[:_MAX_SKIPPED_KEPT]
             self._at = at
             return None
         self.state = IN_HEAD
@@ -274,6 +280,7 @@ class MessageReader(ABC, Generic[RecordT]):
             if match is None:
                 return self._continue_head(piece)
             end, after = match.span()
+            self._bare_end = match[0] != _PLAIN_HEAD_END
         self._at = after
         if end - at > self._limits.max_header_block:
             return self._refuse_head("oversized_heads")
@@ -296,6 +303,7 @@ class MessageReader(ABC, Generic[RecordT]):
             ):
                 return self._refuse_head("invalid_heads")
             return None
+        self._bare_end = match[0] != _PLAIN_HEAD_END
         block = bytes(partial[: match.start()])
         self._at -= len(partial) - match.end()
         partial.clear()
@@ -316,20 +324,27 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _refuse_head(self, count: str) -> Outcome:
         self._counts[count] += 1
-        self._skipped_lines = False
+        self._skipped_lines = b""
+        self._bare_end = False
         return self._lose(Incomplete.INVALID)
 
     def _start(self, opened: Opened[RecordT] | Outcome, size: int) -> Outcome:
         """Note a head of so many bytes, whether it begins a message or not."""
         if isinstance(opened, Outcome):
+            self._bare_end = False
             self.state = OVER if opened is Outcome.HTTP2 else BETWEEN
             return opened
         record, fields, framing, length = opened
         message = Message(record, fields, size, self._start_tgid)
         message.end_ktime_ns = record.end_ktime_ns
         if self._skipped_lines:
-            self._skipped_lines = False
-            fields.anomalies.append("leading_empty_line")
+            is_usual = self._skipped_lines == b"\r\n" and self._follows_post()
+            self._skipped_lines = b""
+            if not is_usual:
+                fields.anomalies.append("leading_empty_line")
+        if self._bare_end:
+            self._bare_end = False
+            add_once(fields.anomalies, "bare_lf")
         headers = record.headers
         if len(headers) > self._limits.max_headers:
             record.dropped_headers = len(headers) - self._limits.max_headers
@@ -353,6 +368,16 @@ class MessageReader(ABC, Generic[RecordT]):
         else:
             self.state = IN_CHUNK_LINE if framing is Framing.CHUNKED else UNTIL_END
         return _STARTED
+
+    def _follows_post(self) -> bool:
+        """Whether the message before is a POST: clients of old send an empty line behind its body.
+
+        RFC 9112 §2.2; all servers pass over that one, whatever they make of others.
+        """
+        before = self.message
+        return (
+            before is not None and isinstance(before.record, HttpRequest) and before.record.method == b"POST"
+        )
 
     def _finish(self, message: Message[RecordT]) -> Outcome:
         message.finish(self._limits)
