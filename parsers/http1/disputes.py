@@ -22,6 +22,7 @@ READ_DIFFERENTLY: Final = frozenset(
     (
         "disputed_host",
         "repeated_chunked",
+        "tab_around_coding",
         "target_host_mismatch",
         "transfer_encoding_in_http10",
         "transfer_encoding_with_content_length",
@@ -30,7 +31,12 @@ READ_DIFFERENTLY: Final = frozenset(
 """Anomalies of a request that two servers may take for two different requests: its exchange is `invalid`."""
 
 ENDS_DIFFERENTLY: Final = frozenset(
-    ("repeated_chunked", "transfer_encoding_in_http10", "transfer_encoding_with_content_length")
+    (
+        "repeated_chunked",
+        "tab_around_coding",
+        "transfer_encoding_in_http10",
+        "transfer_encoding_with_content_length",
+    )
 )
 """Those behind which two servers may find the next request in different places."""
 
@@ -91,13 +97,16 @@ def find_disputes(method: bytes, target: bytes, version: str, headers: Headers) 
 
 
 def find_line_disputes(lines: Iterable[bytes]) -> Iterator[str]:
-    """Name what only the lines of the fields show: nginx takes a tab for a part of the value."""
+    """Name what only the lines of the fields show: nginx takes a tab for a part of the value.
+
+    So does Node behind Transfer-Encoding in a request with Upgrade, and leaves the body for the next request.
+    """
     for line in lines:
         name, _, value = line.partition(b":")
         if b"\t" in value and name.lower() in _TAB_SENSITIVE:
             bare = value.removesuffix(b"\r").strip(b" ")
             if bare != bare.strip(b"\t"):
-                yield "tab_around_value"
+                yield "tab_around_coding" if name.lower() == b"transfer-encoding" else "tab_around_value"
 
 
 def is_questionable(target: bytes) -> bool:

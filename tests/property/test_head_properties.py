@@ -18,7 +18,14 @@ from tests.unit.parsers.transcripts import read_transcripts
 
 DISPUTES = {
     *("invalid_host", "invalid_target", "uncommon_method", "unknown_expectation", "unusual_target_form"),
-    *("disputed_host", "duplicate_expect", "unusual_version", "tab_around_value", "target_above_root"),
+    *(
+        "disputed_host",
+        "duplicate_expect",
+        "unusual_version",
+        "tab_around_coding",
+        "tab_around_value",
+        "target_above_root",
+    ),
 }
 """What servers take differently although h11 takes it; see `parsers.http1.disputes`."""
 

@@ -166,6 +166,7 @@ def test_h11_takes_what_is_valid_but_not_plain(block: bytes) -> None:
         (request(start=b"GET http://a/ HTTP/1.0", host=False), ["target_host_mismatch"]),
         (request(b"Host:\ta", host=False), ["tab_around_value"]),
         (request(b"Content-Length: 5\t"), ["tab_around_value"]),
+        (request(b"Transfer-Encoding: chunked\t"), ["tab_around_coding"]),
         (request(b"X:\ta\t"), []),
         (request(b"Expect: 100-continue, x"), ["unknown_expectation"]),
         (request(b"Expect: 100-continue", b"Expect: 100-continue"), ["duplicate_expect"]),
