@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from parsers.exchange import Incomplete
+from parsers.exchange import HttpExchange, Incomplete
 from tests.builders import Conversation, run_events, split_bytes
 from tests.servers.corpus import Case, read_corpus
 from tests.servers.judgement import CLASSES, SAME, find_fault, show
@@ -57,6 +57,12 @@ def test_shapes_are_shown_as_the_servers_took_them(class_name: str) -> None:
     assert wrong == []
 
 
+def outline(exchange: HttpExchange) -> tuple[Incomplete | None, tuple[str, ...]]:
+    # A head that is none may be given up at its first line, before the oddities behind it have come.
+    is_invalid = exchange.incomplete is Incomplete.INVALID
+    return exchange.incomplete, () if is_invalid else exchange.anomalies
+
+
 @pytest.mark.parametrize("class_name", CLASSES)
 def test_shapes_read_the_same_byte_by_byte(class_name: str) -> None:
     cases = [case for case in CASES if case.class_name == class_name][::17]
@@ -69,7 +75,7 @@ def test_shapes_read_the_same_byte_by_byte(class_name: str) -> None:
         talk.close()
         cut = [piece for event in talk.events for piece in split_bytes(event)]
         whole, parts = talk.run(), run_events(cut)
-        assert [(e.incomplete, e.anomalies) for e in parts] == [(e.incomplete, e.anomalies) for e in whole]
+        assert [outline(exchange) for exchange in parts] == [outline(exchange) for exchange in whole]
 
 
 def test_requests_that_end_differently_leave_doubt_behind_them() -> None:
