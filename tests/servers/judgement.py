@@ -107,6 +107,9 @@ def _is_second_flagged(showing: Showing) -> bool:
 
 
 def _find_fault_of_same(showing: Showing, first: HttpExchange, verdict: Verdict) -> str:
+    if showing.word != CLEAN and verdict.follower == "misread":
+        # What stands behind is no request, which may put the pair before it in doubt.
+        return "" if is_invalid(showing) else f"flagged as {first.incomplete or first.anomalies}"
     if showing.word != CLEAN:
         return f"flagged as {first.incomplete or first.anomalies}, although all servers read it alike"
     request, read = first.request, verdict.read
