@@ -6,7 +6,7 @@ venv := .venv/bin
 packages := ebpf parsers otel_bridge agent
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup setup-develop demo test lint check fuzz-losses bench bench-kubernetes test-image test-stack test-kernels fuzz-files apiserver helm chart lock clean
+.PHONY: help setup setup-develop demo test lint check fuzz-losses bench bench-kubernetes test-image test-stack test-servers test-kernels fuzz-files apiserver helm chart lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -63,6 +63,10 @@ test-image: setup-develop ## the container image, built and run: some minutes, l
 test-stack: setup-develop ## docker-compose.yml from up to down: a minute, half an hour the first time (root or sudo, Go)
 	@scripts/setup.sh image
 	$(as_root) $(venv)/pytest -m stack -s tests/stack
+
+test-servers: setup-develop ## odd requests put to nginx, Apache, Node, gunicorn and Go: the parsers must flag what they dispute
+	@scripts/setup.sh servers
+	$(venv)/python -m tests.servers
 
 test-kernels: setup-develop ## the eBPF program under Debian's 5.10 and 6.1 kernels, in virtual machines
 	$(as_root) scripts/test-kernels.sh

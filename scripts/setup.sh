@@ -5,12 +5,13 @@
 #   scripts/setup.sh run      what `wirespan` itself needs
 #   scripts/setup.sh develop  also what the checks and tests need
 #   scripts/setup.sh image    what `make test-image` and `make test-stack` need besides
+#   scripts/setup.sh servers  what `make test-servers` needs besides
 #
 # Each step leaves a stamp named after what went into it, so that a second run takes no time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-purpose=${1:?usage: scripts/setup.sh run|develop|image}
+purpose=${1:?usage: scripts/setup.sh run|develop|image|servers}
 venv=.venv
 python=/usr/bin/python3 # Debian's bcc binding is compiled for Debian's interpreter
 
@@ -18,12 +19,14 @@ run_packages=(python3 python3-venv python3-bpfcc ca-certificates)
 develop_packages=(bpftool clang-format curl docker.io etcd-server gcc golang-go libc6-dev libgnutls30 libssl-dev
   nghttp2-client nghttp2-server nginx-light nodejs openssl tcpdump wget)
 image_packages=(debootstrap docker-compose)
+servers_packages=(apache2-bin)
 
 case $purpose in
   run) packages=("${run_packages[@]}") lock=locks/runtime.txt ;;
   develop) packages=("${run_packages[@]}" "${develop_packages[@]}") lock=locks/development.txt ;;
   image) packages=("${image_packages[@]}") ;;
-  *) echo "scripts/setup.sh: '$purpose' is none of 'run', 'develop' and 'image'" >&2; exit 2 ;;
+  servers) packages=("${servers_packages[@]}") ;;
+  *) echo "scripts/setup.sh: '$purpose' is none of 'run', 'develop', 'image' and 'servers'" >&2; exit 2 ;;
 esac
 
 as_root() {
@@ -101,6 +104,6 @@ build_environment() {
 }
 
 install_packages
-if [ "$purpose" = image ]; then exit; fi
+if [ "$purpose" = image ] || [ "$purpose" = servers ]; then exit; fi
 build_environment
 unpack_kernel_headers

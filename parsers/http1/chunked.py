@@ -10,10 +10,20 @@ import re
 from enum import Enum
 from typing import Final
 
+from parsers.http1.disputes import find_trailer_disputes
 from parsers.http1.head import Fields, parse_trailers
 from parsers.limits import ParserLimits
 
-_CHUNK_LENGTH = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_PLAIN_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_MAX_SIZE_DIGITS = 15
+"""Digits of a size that is believed, leading zeros aside: always below 2**63, the bound of common servers."""
+_MAX_ACCEPTED_DIGITS = 16
+"""Digits of a size, leading zeros included, that every server takes."""
+_SIZE_DIGITS = re.compile(rb"[0-9A-Fa-f]+")
+_TOKEN = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+# RFC 9112 §7.1.1 without the white space that its grammar calls bad, which servers take differently.
+_PLAIN_EXTENSIONS = re.compile(rb"(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*")
 _LAST_CHUNK = b"0\r\n\r\n"
 
 # Lines that may come next.
@@ -79,10 +89,10 @@ class ChunkedLines:
             self._partial.clear()
         if line.endswith(b"\r"):
             line = line[:-1]
-        elif "bare_lf" not in fields.anomalies:
-            fields.anomalies.append("bare_lf")
+        else:
+            add_once(fields.anomalies, "bare_lf")
         if expected == _SIZE:
-            return self._read_size(line), after
+            return self._read_size(line, fields), after
         if expected == _CHUNK_END:
             self._next = _SIZE
             return (_INVALID if line else _MORE), after
@@ -95,8 +105,12 @@ class ChunkedLines:
 
     def take_trailers(self) -> Fields | None:
         """Return the trailers, all of which are there; None when there were none."""
-        trailers = parse_trailers(b"\r\n".join(self._trailer_lines)) if self._trailer_lines else None
+        lines = self._trailer_lines
         self.clear()
+        if not lines:
+            return None
+        trailers = parse_trailers(b"\r\n".join(lines))
+        trailers.anomalies += find_trailer_disputes(trailers.headers)
         return trailers
 
     def clear(self) -> None:
@@ -114,9 +128,9 @@ class ChunkedLines:
             in_bounds = len(self._partial) <= self._limits.max_chunk_line
         return _MORE if in_bounds else _INVALID
 
-    def _read_size(self, line: bytes) -> Found:
-        digits = line.partition(b";")[0].strip(b" \t")
-        if _CHUNK_LENGTH.fullmatch(digits) is None or len(line) > self._limits.max_chunk_line:
+    def _read_size(self, line: bytes, fields: Fields) -> Found:
+        digits = line if _PLAIN_SIZE.fullmatch(line) is not None else self._take_digits(line, fields)
+        if digits is None:
             return _INVALID
         self.chunk_size = int(digits, 16)
         if not self.chunk_size:
@@ -124,6 +138,28 @@ class ChunkedLines:
             return _MORE
         self._next = _CHUNK_END
         return _CHUNK
+
+    def _take_digits(self, line: bytes, fields: Fields) -> bytes | None:
+        """Return the digits of a size that is not plain; None when they are none, or too many."""
+        before, semicolon, extensions = line.partition(b";")
+        padded = before.strip(b" \t")
+        digits = padded.lstrip(b"0") or padded[:1]
+        if (
+            _SIZE_DIGITS.fullmatch(padded) is None
+            or len(digits) > _MAX_SIZE_DIGITS
+            or len(line) > self._limits.max_chunk_line
+        ):
+            return None
+        is_plain = padded == before and len(before) <= _MAX_ACCEPTED_DIGITS
+        if not is_plain or _PLAIN_EXTENSIONS.fullmatch(semicolon + extensions) is None:
+            add_once(fields.anomalies, "malformed_chunk_size")
+        return digits
+
+
+def add_once(anomalies: list[str], name: str) -> None:
+    """Add a name to anomalies in which it may be already."""
+    if name not in anomalies:
+        anomalies.append(name)
 
 
 def ends_like_chunked_body(record: bytes) -> bool:

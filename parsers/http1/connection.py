@@ -21,6 +21,7 @@ from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.direct import DirectReader
+from parsers.http1.disputes import ENDS_DIFFERENTLY
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_HEAD, IN_LENGTH, IN_TAIL, UNTIL_END, Outcome
 from parsers.http1.pairing import Pairing, Step
@@ -387,6 +388,9 @@ class Http1Connection(Connection):
             pairing.open_turn(message, self.last_ktime_ns)
             if message.failure is not None:
                 self._lose_requests(message.failure)
+            elif message.fields.anomalies and not ENDS_DIFFERENTLY.isdisjoint(message.fields.anomalies):
+                pairing.become_unsure(Incomplete.INVALID)
+                pairing.doubt(Incomplete.INVALID)
         elif outcome is _FINISHED:
             finished = requests.message
             if finished is not None and finished.failure is Incomplete.CLOSED:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from parsers.http1.disputes import is_plain_announcement, is_plain_expectation, is_plain_host
+
 FieldLine: TypeAlias = tuple[tuple[bytes, bytes], bytes | None]
 """Name and value as sent; then the lower-cased name when it is one of `FRAMING_FIELDS` or Host, else None."""
 
@@ -23,11 +25,15 @@ FRAMING_FIELDS = frozenset(
         b"content-length",
         b"content-type",
         b"expect",
+        b"trailer",
         b"transfer-encoding",
         b"upgrade",
     )
 )
 """Fields that decide where a message ends or how its body reads."""
+
+SINGLE_FIELDS = frozenset((b"content-type", b"expect"))
+"""Those of which a message has one, and of which servers take a second one differently."""
 
 HOST: Final = b"host"
 """The key of a Host line: the same object for each, so that identity tells it."""
@@ -68,6 +74,15 @@ def is_token(name: bytes) -> bool:
     return not name.translate(None, _TOKEN_BYTES)
 
 
+def _is_undisputed(key: bytes, value: bytes) -> bool:
+    """Whether all servers take the value of such a field; lengths and codings are for `head` to judge."""
+    if key is HOST:
+        return is_plain_host(value)
+    if key == b"expect":
+        return is_plain_expectation(value)
+    return key != b"trailer" or is_plain_announcement(value)
+
+
 def read_field_line(line: bytes) -> FieldLine | None:
     """Read a line without its end; None when it is not plain.
 
@@ -84,7 +99,10 @@ def read_field_line(line: bytes) -> FieldLine | None:
         or key.translate(None, _TOKEN_BYTES)
     ):
         return None
-    read = ((name, value), _KEYS.get(key))
+    known = _KEYS.get(key)
+    if known is not None and not _is_undisputed(known, value):
+        return None
+    read = ((name, value), known)
     if key in RECURRING_FIELDS and len(line) <= MAX_REMEMBERED_BYTES:
         if len(remembered_lines) >= MAX_REMEMBERED_LINES:
             remembered_lines.clear()

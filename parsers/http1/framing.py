@@ -13,7 +13,8 @@ from parsers.content_codings import split_content_codings
 from parsers.http1.head import Fields, RequestHead, ResponseHead
 
 _MAX_LENGTH_DIGITS = 18
-"""Digits of a Content-Length that is believed: always below 2**63, the bound of common servers."""
+"""Digits of a Content-Length that is believed, leading zeros aside: always below 2**63, the bound of common
+servers."""
 
 
 class Framing(Enum):
@@ -43,8 +44,12 @@ def decide_request_framing(head: RequestHead) -> tuple[Framing, int]:
     if b"transfer-encoding" in framing:
         # Rule 4: in a request a final coding other than chunked leaves the length unknown, and the server
         # says 400.
-        chunked = _is_chunked(fields, head.version)
-        return (Framing.CHUNKED, 0) if chunked else (Framing.AMBIGUOUS, 0)
+        if not _is_chunked(fields, head.version):
+            return Framing.AMBIGUOUS, 0
+        if framing[b"transfer-encoding"].lower() != b"chunked" and "repeated_chunked" not in fields.anomalies:
+            # §7: servers take `gzip, chunked`, refuse it with 501, or take it for chunked alone.
+            fields.anomalies.append("unsupported_transfer_coding")
+        return Framing.CHUNKED, 0
     if b"content-length" not in framing:
         # Rule 7: a request without either field has no body.
         return _NO_BODY, 0
@@ -102,22 +107,29 @@ def _is_chunked(fields: Fields, version: str) -> bool:
 
 def _decide_by_length(fields: Fields) -> tuple[Framing, int]:
     value = fields.framing[b"content-length"]
-    if value.isdigit() and len(value) <= _MAX_LENGTH_DIGITS:
+    if _is_length(value):
         # Rule 6: a valid Content-Length is the length of the body.
-        length = int(value)
+        length = int(value.lstrip(b"0") or b"0")
         return (_LENGTH, length) if length else (_NO_BODY, 0)
     members = _split_list(value)
     # Rule 5: an invalid Content-Length is unrecoverable unless all members of a list are the same valid
     # number.
-    if not all(member.isdigit() and len(member) <= _MAX_LENGTH_DIGITS for member in members) or not members:
+    if not all(map(_is_length, members)) or not members:
         fields.anomalies.append("invalid_content_length")
         return Framing.AMBIGUOUS, 0
-    if len(set(members)) > 1:
+    if len({member.lstrip(b"0") for member in members}) > 1:
         fields.anomalies.append("conflicting_content_length")
         return Framing.AMBIGUOUS, 0
     fields.anomalies.append("duplicate_content_length")
-    length = int(members[0])
+    length = int(members[0].lstrip(b"0") or b"0")
     return (_LENGTH, length) if length else (_NO_BODY, 0)
+
+
+def _is_length(value: bytes) -> bool:
+    # The number counts: servers take any number of leading zeros.
+    return value.isdigit() and (
+        len(value) <= _MAX_LENGTH_DIGITS or len(value.lstrip(b"0")) <= _MAX_LENGTH_DIGITS
+    )
 
 
 def _split_list(value: bytes) -> list[bytes]:

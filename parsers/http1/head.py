@@ -25,9 +25,31 @@ from typing import TypeAlias
 import h11
 
 from parsers.exchange import HeaderList, Headers
-from parsers.http1.field_lines import FRAMING_FIELDS, HOST, is_token, read_field_line, remembered_lines
+from parsers.http1.disputes import (
+    COMMON_METHODS,
+    find_disputes,
+    find_line_disputes,
+    holds_control,
+    is_plain_target_host,
+    is_questionable,
+)
+from parsers.http1.field_lines import (
+    FRAMING_FIELDS,
+    HOST,
+    SINGLE_FIELDS,
+    is_token,
+    read_field_line,
+    remembered_lines,
+)
 
-_PLAIN_REQUEST_LINE = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/1\.([01])")
+# The methods that are used most stand first: alternatives are tried in turn.
+_METHODS = b"|".join(
+    sorted(COMMON_METHODS, key=(b"PATCH OPTIONS DELETE HEAD PUT POST GET").find, reverse=True)
+)
+_PLAIN_REQUEST_LINE = re.compile(rb"(" + _METHODS + rb") (/[\x21\x22\x24-\x7e]*) HTTP/1\.([01])")
+_PLAIN_ABSOLUTE_LINE = re.compile(
+    rb"(" + _METHODS + rb") (https?://([^/?#@\s]+)((?:[/?][\x21\x22\x24-\x7e]*)?)) HTTP/1\.([01])"
+)
 _PLAIN_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9]) ([\x20-\x7e]*)")
 _VERSION = re.compile(rb"HTTP/(1\.[0-9])")
 _LENIENT_STATUS_LINE = re.compile(rb"HTTP/(1\.[0-9])[ \t]+([1-9][0-9][0-9])(?:[ \t]([^\x00]*))?")
@@ -46,6 +68,8 @@ MAX_SECTION_BYTES = 1_024
 """Longest field section remembered; few are longer. Sharing their fields with the remembered lines, all take
 about 1 MiB; the worst that can be sent, 10 MiB."""
 
+_MAX_H11_LENGTH_DIGITS = 20
+"""Digits of a Content-Length that h11 takes, leading zeros included."""
 _MAX_BLANKS = 64
 """White space in a row that h11 is given; nobody aligns fields further than that."""
 _TABS_TO_SPACES = bytes.maketrans(b"\t", b" ")
@@ -125,14 +149,30 @@ def parse_plain_request(block: bytes) -> RequestHead | None:
     line, _, section = block.partition(b"\r\n")
     match = _PLAIN_REQUEST_LINE.fullmatch(line)
     if match is None:
-        return None
+        return _parse_plain_absolute_request(line, section)
     method, target, minor = match.groups()
+    # 0x25 is a percent sign, and 0x2E a dot.
+    if (0x25 in target or (0x2E in target and b".." in target)) and is_questionable(target):
+        return None
     is_http11 = minor == b"1"
     # RFC 9112 §3.2: exactly one Host in HTTP/1.1; anything else is not plain.
     fields = _read_plain_fields(section, hosts=is_http11)
     if fields is None:
         return None
     return RequestHead(method, target, "1.1" if is_http11 else "1.0", fields)
+
+
+def _parse_plain_absolute_request(line: bytes, section: bytes) -> RequestHead | None:
+    """Fast lane of a request to a proxy: its target names the host that Host names too."""
+    match = _PLAIN_ABSOLUTE_LINE.fullmatch(line)
+    fields = _read_plain_fields(section, hosts=True) if match is not None else None
+    if match is None or fields is None:
+        return None
+    method, target, authority, path, minor = match.groups()
+    host = next(value for name, value in fields.headers if name.lower() == b"host")
+    if is_questionable(path) or not is_plain_target_host(authority, host):
+        return None
+    return RequestHead(method, target, "1.1" if minor == b"1" else "1.0", fields)
 
 
 def parse_plain_response(block: bytes) -> ResponseHead | None:
@@ -188,6 +228,8 @@ def _read_plain_section(section: bytes) -> _Section | None:
         if key is HOST:
             host_count += 1
         elif key in framing:
+            if key in SINGLE_FIELDS:
+                return None
             framing[key] += b", " + field_as_sent[1]
         else:
             framing[key] = field_as_sent[1]
@@ -227,7 +269,19 @@ def _parse_h11_request(block: bytes) -> RequestHead | None:
     fields = _take_h11_fields(block, event)
     if fields is None:
         return None
-    return RequestHead(event.method, event.target, event.http_version.decode(), fields)
+    head = RequestHead(event.method, event.target, event.http_version.decode(), fields)
+    _add_disputes(head, block)
+    return head
+
+
+def _add_disputes(head: RequestHead, block: bytes) -> None:
+    fields = head.fields
+    found = [
+        *fields.anomalies,
+        *find_disputes(head.method, head.target, head.version, fields.headers),
+        *find_line_disputes(block.split(b"\n")[1:]),
+    ]
+    fields.anomalies = list(dict.fromkeys(found))
 
 
 def _parse_h11_response(block: bytes) -> ResponseHead | None:
@@ -271,6 +325,8 @@ def _take_h11_fields(
     anomalies = _find_line_anomalies(block)
     if folds:
         anomalies.append("obs_fold")
+    if any(holds_control(value) for _, value in headers):
+        anomalies.append("invalid_field_value")
     return Fields(headers, framing, anomalies)
 
 
@@ -296,8 +352,11 @@ def _parse_lenient_request(block: bytes) -> RequestHead | None:
         anomalies.append("duplicate_host")
     elif not hosts and version != "1.0":
         anomalies.append("missing_host")
-    fields.anomalies = _name_refusal(anomalies, fields)
-    return RequestHead(method, target, version, fields)
+    head = RequestHead(method, target, version, fields)
+    fields.anomalies = anomalies + fields.anomalies
+    _add_disputes(head, block)
+    _name_refusal(fields)
+    return head
 
 
 def _parse_lenient_response(block: bytes) -> ResponseHead | None:
@@ -306,16 +365,22 @@ def _parse_lenient_response(block: bytes) -> ResponseHead | None:
     if match is None:
         return None
     fields = _read_lenient_fields(rest)
-    fields.anomalies = _name_refusal(_find_line_anomalies(block), fields)
+    fields.anomalies = _find_line_anomalies(block) + fields.anomalies
+    _name_refusal(fields)
     return ResponseHead(int(match[2]), (match[3] or b"").strip(b" \t"), match[1].decode(), fields)
 
 
-def _name_refusal(anomalies: list[str], fields: Fields) -> list[str]:
-    """Return all anomalies; what h11 refused always has one, unless framing (`framing`) names it."""
-    found = list(dict.fromkeys(anomalies + fields.anomalies))
-    if not found and not fields.framing.keys() & {b"content-length", b"transfer-encoding"}:
-        found.append("not_strict")
-    return found
+def _name_refusal(fields: Fields) -> None:
+    """Add `not_strict` when nothing names why h11 refused the head, nor will its framing (`framing`)."""
+    framing = fields.framing
+    length = framing.get(b"content-length", b"0")
+    is_framing_plain = (
+        length.isdigit()
+        and len(length) <= _MAX_H11_LENGTH_DIGITS
+        and framing.get(b"transfer-encoding", b"chunked").lower() == b"chunked"
+    )
+    if not fields.anomalies and is_framing_plain:
+        fields.anomalies.append("not_strict")
 
 
 def _split_request_line(line: bytes) -> tuple[bytes, bytes, str] | None:
@@ -351,7 +416,7 @@ def _read_lenient_fields(rest: bytes) -> Fields:
             anomalies["space_before_colon"] = None
         if not stripped or not is_token(stripped):
             anomalies["invalid_field_name"] = None
-        if b"\x00" in value or b"\r" in value:
+        if holds_control(value):
             anomalies["invalid_field_value"] = None
         names.append(stripped)
         values.append([value.strip(b" \t")])

@@ -16,9 +16,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Generic
 
-from parsers.exchange import Incomplete
+from parsers.exchange import HttpRequest, Incomplete
 from parsers.http1.beginnings import Search, may_begin_message
-from parsers.http1.chunked import ChunkedLines, Found
+from parsers.http1.chunked import ChunkedLines, Found, add_once
 from parsers.http1.framing import Framing
 from parsers.http1.message import Message, RecordT
 from parsers.http1.outcome import (
@@ -39,6 +39,9 @@ from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING, Piece
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
+_MAX_SKIPPED_KEPT = 3
+"""Bytes kept of the empty lines before a message: enough to tell one line from more."""
+_PLAIN_HEAD_END = b"\r\n\r\n"
 _NO_BODY: Final = Framing.NO_BODY
 _KNOWN_LENGTH: Final = Framing.LENGTH
 _NEED_MORE: Final = Outcome.NEED_MORE
@@ -60,6 +63,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     __slots__ = (
         "_at",
+        "_bare_end",
         "_counts",
         "_head_end_size",
         "_limits",
@@ -101,7 +105,8 @@ class MessageReader(ABC, Generic[RecordT]):
         self._at = 0
         self._partial = bytearray()
         self._needed = 0
-        self._skipped_lines = False
+        self._skipped_lines = b""
+        self._bare_end = False
         self._head_end_size = 4
         self._start_ktime_ns = 0
         self._start_tgid = 0
@@ -271,9 +276,10 @@ class MessageReader(ABC, Generic[RecordT]):
         at = self._at
         if data[at] in b"\r\n":
             # RFC 9112 §2.2: a server should ignore at least one empty line before the request line.
-            self._skipped_lines = True
             while at < len(data) and data[at] in b"\r\n":
                 at += 1
+            self._skipped_lines += data[self._at : at][:_MAX_SKIPPED_KEPT]
+            self._skipped_lines = self._skipped_lines[:_MAX_SKIPPED_KEPT]
             self._at = at
             return None
         self.state = IN_HEAD
@@ -286,6 +292,7 @@ class MessageReader(ABC, Generic[RecordT]):
             if match is None:
                 return self._continue_head(piece)
             end, after = match.span()
+            self._bare_end = match[0] != _PLAIN_HEAD_END
         self._at = after
         self._head_end_size = after - end
         if end - at > self._limits.max_header_block:
@@ -309,6 +316,7 @@ class MessageReader(ABC, Generic[RecordT]):
             ):
                 return self._refuse_head("invalid_heads", bytes(partial), piece.ktime_ns)
             return None
+        self._bare_end = match[0] != _PLAIN_HEAD_END
         block = bytes(partial[: match.start()])
         self._at -= len(partial) - match.end()
         self._head_end_size = match.end() - match.start()
@@ -334,7 +342,8 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _refuse_head(self, count: str, block: bytes, ktime_ns: int) -> Outcome:
         self._counts[count] += 1
-        self._skipped_lines = False
+        self._skipped_lines = b""
+        self._bare_end = False
         self._note_refused(block, ktime_ns)
         return self._lose(Incomplete.INVALID)
 
@@ -361,6 +370,7 @@ class MessageReader(ABC, Generic[RecordT]):
     def _start(self, opened: Opened[RecordT] | Outcome, size: int) -> Outcome:
         """Note a head of so many bytes, whether it begins a message or not."""
         if isinstance(opened, Outcome):
+            self._bare_end = False
             self.state = OVER if opened is Outcome.HTTP2 else BETWEEN
             return opened
         record, fields, framing, length = opened
@@ -369,8 +379,13 @@ class MessageReader(ABC, Generic[RecordT]):
         message.wire_size = size + self._head_end_size
         self._head_end_size = 4
         if self._skipped_lines:
-            self._skipped_lines = False
-            fields.anomalies.append("leading_empty_line")
+            is_usual = self._skipped_lines == b"\r\n" and self._follows_post()
+            self._skipped_lines = b""
+            if not is_usual:
+                fields.anomalies.append("leading_empty_line")
+        if self._bare_end:
+            self._bare_end = False
+            add_once(fields.anomalies, "bare_lf")
         if len(record.headers) > self._limits.max_headers:
             self._drop_fields_beyond_bound(record)
         self.message = message
@@ -392,6 +407,16 @@ class MessageReader(ABC, Generic[RecordT]):
         else:
             self.state = IN_CHUNK_LINE if framing is Framing.CHUNKED else UNTIL_END
         return _STARTED
+
+    def _follows_post(self) -> bool:
+        """Whether the message before is a POST: clients of old send an empty line behind its body.
+
+        RFC 9112 §2.2; all servers pass over that one, whatever they make of others.
+        """
+        before = self.message
+        return (
+            before is not None and isinstance(before.record, HttpRequest) and before.record.method == b"POST"
+        )
 
     def _finish(self, message: Message[RecordT]) -> Outcome:
         message.finish(self._limits)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parsers.exchange import HttpRequest, HttpResponse, Incomplete
+from parsers.http1.disputes import READ_DIFFERENTLY
 from parsers.http1.message import Message
 from parsers.limits import ParserLimits
 
@@ -60,6 +61,8 @@ def close_turn(
             anomalies = (anomalies or []) + response.fields.anomalies
         response.record.interim = turn.interim
     incomplete = incomplete or turn.flag
+    if incomplete is None and request is not None and request.fields.anomalies:
+        incomplete = None if READ_DIFFERENTLY.isdisjoint(request.fields.anomalies) else Incomplete.INVALID
     if response is None:
         incomplete = incomplete or cause or Incomplete.ONE_SIDE
     return incomplete, tuple(dict.fromkeys(anomalies)) if anomalies else (), answered

@@ -12,7 +12,22 @@ from parsers.http1.head import (
     parse_request_head,
     parse_response_head,
 )
+from tests.builders import Conversation, describe, run_events, split_bytes
+from tests.servers.shapes import Shape, generate_shapes
 from tests.unit.parsers.transcripts import read_transcripts
+
+DISPUTES = {
+    *("invalid_host", "invalid_target", "uncommon_method", "unknown_expectation", "unusual_target_form"),
+    *(
+        "disputed_host",
+        "duplicate_expect",
+        "unusual_version",
+        "tab_around_coding",
+        "tab_around_value",
+        "target_above_root",
+    ),
+}
+"""What servers take differently although h11 takes it; see `parsers.http1.disputes`."""
 
 # Plausible heads, most of them slightly wrong: far better at finding a difference than random bytes.
 names = st.one_of(
@@ -93,7 +108,7 @@ def test_the_fast_lane_and_h11_agree_on_requests(block: bytes) -> None:
     if judged is not None and judged.http_version.startswith(b"1."):  # type: ignore[attr-defined]  # as above
         assert head is not None, "h11 takes what we refuse"
         named = set(head.fields.anomalies)
-        assert named <= {"bare_lf", "obs_fold"}
+        assert named <= {"bare_lf", "obs_fold", "invalid_field_value", *DISPUTES}
 
 
 @given(heads(status_lines, b""))
@@ -134,6 +149,33 @@ def test_the_fast_lane_and_h11_agree_on_the_corpus() -> None:
                 assert lower_transfer_encoding(plain.fields.headers) == wire_fields(judged)
                 agreed += 1
     assert agreed > 30
+
+
+shapes = list(generate_shapes(3_000))
+
+
+@given(
+    st.sampled_from(shapes),
+    st.sampled_from(shapes),
+    st.integers(0, 200),
+    st.integers(0, 200),
+    st.binary(max_size=4),
+    st.sampled_from(
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b""]
+    ),
+)
+def test_spliced_requests_never_raise(
+    one: Shape, other: Shape, end: int, start: int, between: bytes, answer: bytes
+) -> None:
+    talk = Conversation()
+    talk.request(one.data[:end] + between + other.data[start:])
+    talk.response(answer * 2)
+    talk.close()
+    whole = talk.run()
+    cut = run_events([piece for event in talk.events for piece in split_bytes(event)])
+    assert [describe(exchange) for exchange in cut if exchange.request] == [
+        describe(exchange) for exchange in whole if exchange.request
+    ]
 
 
 @given(st.binary(max_size=200))

@@ -29,8 +29,12 @@ def anomalies(block: bytes) -> list[str]:
 PLAIN_REQUESTS = [
     request(b"Accept: */*", b"Content-Length: 5", b"Connection: close", b"connection: TE"),
     request(start=b"GET /a?b=c HTTP/1.0", host=False),
-    request(start=b"M-SEARCH * HTTP/1.1"),
+    request(start=b"M-SEARCH / HTTP/1.1"),
+    request(start=b"GET /a.b/.c?%zz/../c%20d HTTP/1.1"),
+    request(start=b"GET /%41%2f.%2F?a=b HTTP/1.1"),
+    request(start=b"GET http://A:81?b HTTP/1.1"),
     request(b"Transfer-Encoding: Chunked", start=b"POST http://a/b HTTP/1.1"),
+    request(b"Expect: 100-Continue", b"Trailer: X-Sum"),
 ]
 NOT_PLAIN_REQUESTS = [
     request(b"X:no-space"),
@@ -52,6 +56,26 @@ NOT_PLAIN_REQUESTS = [
     request(b": x"),
     request(start=b"GET  / HTTP/1.1"),
     request(start=b"GET / HTTP/1.7"),
+    request(start=b"FROB / HTTP/1.1"),
+    request(start=b"get / HTTP/1.1"),
+    request(start=b"OPTIONS * HTTP/1.1"),
+    request(start=b"GET a HTTP/1.1"),
+    request(start=b"GET /a#b HTTP/1.1"),
+    request(start=b"GET /a?b#c HTTP/1.1"),
+    request(start=b"GET /../a HTTP/1.1"),
+    request(start=b"GET /%2e%2E/a HTTP/1.1"),
+    request(start=b"GET /%zz HTTP/1.1"),
+    request(start=b"GET /%00 HTTP/1.1"),
+    request(start=b"GET http://b/ HTTP/1.1"),
+    request(start=b"GET http://a@b/ HTTP/1.1"),
+    request(start=b"GET http:/// HTTP/1.1"),
+    request(start=b"GET ftp://a/ HTTP/1.1"),
+    request(b"Host: a b", host=False),
+    request(b"Host: a:99999", host=False),
+    request(b"Expect: x"),
+    request(b"Expect: 100-continue", b"Expect: 100-continue"),
+    request(b"Content-Type: a/b", b"Content-Type: a/b"),
+    request(b"Trailer: Content-Length"),
 ]
 
 
@@ -83,7 +107,7 @@ def test_fields_are_kept_as_sent() -> None:
     "block",
     [
         request(b"X:no-space", b"Y:\ttab\t", b"Empty:"),
-        request(b"X: \xff\x01"),
+        request(b"X: \xff\x80"),
         request(b"Transfer-Encoding: chunked", b"X:y"),
     ],
 )
@@ -113,12 +137,75 @@ def test_h11_takes_what_is_valid_but_not_plain(block: bytes) -> None:
         (request(start=b"GET /a b HTTP/1.1"), ["space_in_target"]),
         (request(start=b"GET /\xc3\xa4 HTTP/1.1"), ["non_ascii_target"]),
         (request(start=b"GET / HTTP/1.1 "), ["not_strict"]),
+        (request(b"Content-Length: 5", start=b"POST / HTTP/1.1 "), ["not_strict"]),
+        (request(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.1 "), ["not_strict"]),
+        (request(b"Content-Length: " + b"0" * 40 + b"5", start=b"POST / HTTP/1.1"), []),
+        (request(b"X: a\x01b"), ["invalid_field_value"]),
+        (request(b"X: a\x7f", b"Y : 1"), ["invalid_field_value", "space_before_colon"]),
+        (request(start=b"FROB / HTTP/1.1"), ["uncommon_method"]),
+        (request(start=b"Get / HTTP/1.1"), ["uncommon_method"]),
+        (request(start=b"GET / HTTP/1.2"), ["unusual_version"]),
+        (request(b"Content-Length: 5", start=b"POST /\x01 HTTP/1.1"), ["invalid_target"]),
+        (request(start=b"GET /a#b HTTP/1.1"), ["invalid_target"]),
+        (request(start=b"GET /%4 HTTP/1.1"), ["invalid_target"]),
+        (request(start=b"GET /a%00 HTTP/1.1"), ["invalid_target"]),
+        (request(start=b"GET /a?%zz%00/../.. HTTP/1.1"), []),
+        (request(start=b"GET /a/../../b HTTP/1.1"), ["target_above_root"]),
+        (request(start=b"GET /.%2e/b HTTP/1.1"), ["target_above_root"]),
+        (request(start=b"GET /a/../b HTTP/1.1"), []),
+        (request(start=b"GET /..a HTTP/1.1"), []),
+        (request(start=b"OPTIONS * HTTP/1.1"), ["unusual_target_form"]),
+        (request(start=b"GET a HTTP/1.1"), ["unusual_target_form"]),
+        (request(start=b"CONNECT b:443 HTTP/1.1"), []),
+        (request(start=b"GET x://a/ HTTP/1.1"), ["unusual_target_form"]),
+        (request(start=b"GET http://b/ HTTP/1.1"), ["target_host_mismatch"]),
+        (request(start=b"GET https://a.:99999/ HTTP/1.1"), []),
+        (request(start=b"GET http://u@a/ HTTP/1.1"), ["invalid_target"]),
+        (request(start=b"GET http://a@b/ HTTP/1.1"), ["target_host_mismatch"]),
+        (request(start=b"GET http:///b HTTP/1.1"), ["target_host_mismatch"]),
+        (request(start=b"GET http://a/ HTTP/1.0", host=False), ["target_host_mismatch"]),
+        (request(b"Host:\ta", host=False), ["tab_around_value"]),
+        (request(b"Content-Length: 5\t"), ["tab_around_value"]),
+        (request(b"Transfer-Encoding: chunked\t"), ["tab_around_coding"]),
+        (request(b"X:\ta\t"), []),
+        (request(b"Expect: 100-continue, x"), ["unknown_expectation"]),
+        (request(b"Expect: 100-continue", b"Expect: 100-continue"), ["duplicate_expect"]),
+        (request(b"Content-Type: a/b", b"Content-Type: a/b"), ["duplicate_content_type"]),
+        (request(b"Trailer: a, Content-Length", b"Transfer-Encoding: chunked"), ["forbidden_trailer"]),
+        (request(b"Trailer: Content-Length"), []),
         # Framing names what is wrong with these (test_http1_framing).
         (request(b"Content-Length: 5", b"Content-Length: 6"), []),
     ],
 )
 def test_what_servers_accept_against_the_grammar_is_named(block: bytes, expected: list[str]) -> None:
     assert anomalies(block) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((value, []) for value in (b"a", b"A.b.", b"a_b", b"-a", b".a", b"a:80", b"a:00080", b"1.2.3.4:1")),
+        *((value, []) for value in (b"256.1.1.1", b"[::1]", b"[2001:DB8::1]:8080", b"[::ffff:1.2.3.4]")),
+        *(
+            (value, ["invalid_host"])
+            for value in (b"", b".", b"a..b", b"a/b", b"a,b", b"<a>", b"\xe4", b"a%20b")
+        ),
+        *(
+            (value, ["invalid_host"])
+            for value in (b"1", b"1.2.3", b"01.2.3.4", b"0x7f.1", b"a.1b", b"[]", b"[::g]")
+        ),
+        *(
+            (value, ["invalid_host"])
+            for value in (b"a:", b"a:0", b"a:65536", b":80", b"[::1", b"[fe80::1%25a]")
+        ),
+        *(
+            (value, ["disputed_host"])
+            for value in (b"a:b", b"u@a", b"u:p@a", b"a:1:2", b"[::1]x", b"[::1]:x")
+        ),
+    ],
+)
+def test_hosts_that_servers_take_differently_are_named(value: bytes, expected: list[str]) -> None:
+    assert anomalies(request(b"Host: " + value, host=False)) == expected
 
 
 def test_folded_values_are_joined_by_single_spaces() -> None:
@@ -201,6 +288,17 @@ def test_message_starts_are_told() -> None:
         b"HTTP/1.1 200 " + b" \t" * 30_000 + b"\x00",
         b"HTTP/1.1 200 OK\r\nA: " + b" \t" * 30_000 + b"\x00",
         b"GET / HTTP/1.1\r\nA: b" + b"\r\n c" * 15_000 + b"\r\nX : 1",
+        b"GET /" + b"%2e%2e/" * 9_000 + b" HTTP/1.1\r\nHost: a",
+        b"GET /" + b"%41" * 20_000 + b"% HTTP/1.1\r\nHost: a",
+        b"GET /" + b"a/../" * 12_000 + b" HTTP/1.1\r\nHost: a",
+        b"GET http://" + b"a:" * 30_000 + b"/ HTTP/1.1\r\nHost: a",
+        b"GET http://" + b"@" * 60_000 + b" HTTP/1.1\r\nHost: " + b"[" * 60_000,
+        b"GET / HTTP/1.1\r\nHost: " + b"0." * 30_000,
+        b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: " + b"," * 60_000,
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"0" * 60_000,
+        b"GET / HTTP/1.1\r\nHost:" + b"\t" * 60_000 + b"a",
+        b"GET / HTTP/1.1\r\n" + b"Host: a\r\n" * 9_000,
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + b"Trailer: a\r\n" * 6_000,
     ],
 )
 def test_hostile_heads_take_linear_time(block: bytes) -> None:
