@@ -312,7 +312,7 @@ class Pairing:
             if self.role is Role.CLIENT or self.is_holding:
                 self.doubt(self._cause)
             return turn
-        if self._owes_response:
+        if self._owes_response and not turn.precedes_loss:
             # Nothing of the responses is missing since, so this one answers a request that was lost.
             self._owes_response = False
             self.doubt(self._cause)
@@ -358,10 +358,14 @@ class Pairing:
         turns = self.turns
         unanswered = sum(turn.response is None for turn in turns)
         cut = bool(turns) and (request := turns[-1].request) is not None and request.failure is not None
+        was_certain = self.step is _CERTAIN
         self.become_unsure(cause)
         if unanswered > cut or not self._is_proven or cause is Incomplete.INVALID:
             self.doubt(cause)
         self._owes_response = not cut
+        if was_certain:
+            for turn in turns:
+                turn.precedes_loss = True
         self._next_is_behind_loss = True
         self.emit_done()
 
@@ -412,7 +416,7 @@ class Pairing:
         for turn in unanswered:
             turn.flag = turn.flag or self._cause
             turn.may_be_answered = True
-        if len(unanswered) > 1:
+        if len(unanswered) > 1 or (unanswered and not self._is_proven):
             self.doubt(self._cause)
 
     def become_unsure(self, cause: Incomplete) -> None:
@@ -472,7 +476,8 @@ class Pairing:
             self.step = _DOUBTFUL
             self._doubt_may_end = False
             for turn in self.turns:
-                turn.flag = turn.flag or self._cause
+                if not turn.precedes_loss:
+                    turn.flag = turn.flag or self._cause
 
     def _emit(self, turn: Turn, cause: Incomplete | None) -> None:
         request = turn.request

@@ -25,6 +25,9 @@ class Turn:
     interim: tuple[int, ...] = ()
     may_be_answered: bool = False
     """Responses were lost while it was open: its own may have been among them."""
+    precedes_loss: bool = False
+    """It was open when requests were lost, and until then every byte was accounted for: by order its response
+    comes before theirs."""
     cut_by_client: bool = False
     """The direction of the requests ended inside the request, before anything answered it."""
 
