@@ -63,6 +63,7 @@ from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.message import Message
 from parsers.http1.probation import Probation
 from parsers.http1.turn import Turn, close_turn
+from parsers.http1.unanswered import RequestCalls
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 
@@ -100,12 +101,11 @@ class Pairing:
         "_pipelining_seen",
         "_probation",
         "_refused",
-        "_requests_apart",
-        "_requests_together",
         "_response_came_ahead",
         "_response_seen",
         "_socket",
         "_turns_alone",
+        "calls",
         "prologue",
         "role",
         "step",
@@ -142,16 +142,7 @@ class Pairing:
         self._refused: Message[HttpRequest] | None = None
         """A head that is none and awaits the response that refuses it."""
         self._response_seen = False
-        self._requests_apart = False
-        self._requests_together = False
-
-    @property
-    def answered_unseen(self) -> bool:
-        """Whether a request came in a later call than an open one, and never one in the same call.
-
-        The client sends one request at a time then, as far as it was seen: it had its answer.
-        """
-        return self._requests_apart and not self._requests_together
+        self.calls = RequestCalls()
 
     @property
     def alternates_since_late_join(self) -> bool:
@@ -257,7 +248,7 @@ class Pairing:
             self._refused = None
             self.doubt(Incomplete.INVALID)
         if turns:
-            self._compare_calls(turns[-1], message)
+            self.calls.compare(turns[-1], message)
         turn = Turn(message, None, self._cause if self.step is _DOUBTFUL else None)
         turns.append(turn)
         if self._next_is_behind_loss:
@@ -272,7 +263,7 @@ class Pairing:
             # Giving up only the oldest would shift every later pair by one.
             self._counts["pending_overflows"] += 1
             is_one_sided = (
-                self.answered_unseen
+                self.calls.answered_unseen
                 and not self._response_seen
                 and (not self._pipelining_seen or self._cause is Incomplete.ONE_SIDE)
             )
@@ -435,6 +426,15 @@ class Pairing:
             self._doubt_may_end = not self._pipelining_seen
             self._cause = cause
 
+    def dispute_from(self, turn: Turn) -> None:
+        """Note that what was read as the body of this request may have been the requests behind it."""
+        self.dispute()
+        is_behind = False
+        for each in self.turns:
+            is_behind = is_behind or each is turn
+            if is_behind:
+                each.flag = each.flag or Incomplete.INVALID
+
     def dispute(self) -> None:
         """Note that bytes read as a body may have been a request, or the other way round."""
         self.become_unsure(Incomplete.INVALID)
@@ -458,16 +458,6 @@ class Pairing:
             turn = self.turns.popleft()
             is_unanswered = turn.response is None and turn.request is not None and turn.request.done
             self._emit(turn, (unanswered or cause) if is_unanswered else cause)
-
-    def _compare_calls(self, turn: Turn, message: Message[HttpRequest]) -> None:
-        """Note what a request says of the open one before it: answered unseen, or a client that pipelines."""
-        before = turn.request
-        if before is None or turn.response is not None:
-            return
-        if message.record.start_ktime_ns > before.end_ktime_ns:
-            self._requests_apart = True
-        else:
-            self._requests_together = True
 
     def _see_pipelining(self) -> None:
         """Note that a request was there before the previous response was over."""

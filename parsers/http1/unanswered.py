@@ -26,7 +26,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsers.exchange import Incomplete
+from parsers.exchange import HttpRequest, Incomplete
+from parsers.http1.message import Message
+from parsers.http1.turn import Turn
 
 
 @dataclass(slots=True)
@@ -47,6 +49,34 @@ class Ends:
         if not self.responses:
             self.responses = True
             self.responses_first = not self.requests
+
+
+@dataclass(slots=True)
+class RequestCalls:
+    """Whether requests came in calls of their own, while an earlier one was open."""
+
+    apart: bool = False
+    """One did."""
+    together: bool = False
+    """One came in the same call as the one before it."""
+
+    @property
+    def answered_unseen(self) -> bool:
+        """Whether a request came in a later call than an open one, and never one in the same call.
+
+        The client sends one request at a time then, as far as it was seen: it had its answer.
+        """
+        return self.apart and not self.together
+
+    def compare(self, turn: Turn, message: Message[HttpRequest]) -> None:
+        """Note what a request says of the open one before it: answered unseen, or a client that pipelines."""
+        before = turn.request
+        if before is None or turn.response is not None:
+            return
+        if message.record.start_ktime_ns > before.end_ktime_ns:
+            self.apart = True
+        else:
+            self.together = True
 
 
 def judge_unanswered(
