@@ -12,8 +12,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from tests.nginx import wait_for_port
+
 COMMAND = Path(sys.executable).with_name("wirespan")
 END_SECONDS = 30
+SERVERS = Path(__file__).parent / "servers"
 
 Attributes: TypeAlias = dict[str, Any]
 
@@ -95,6 +98,26 @@ class Server:
     def url(self) -> str:
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"http://{host}:{self.port}"
+
+
+@contextlib.contextmanager
+def running(command: list[str], port: int) -> Iterator[int]:
+    """Run a server until the block ends; yield its port once it listens."""
+    with subprocess.Popen(command) as process:
+        try:
+            wait_for_port(port)
+            yield port
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def go_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the server in Go that takes small uploads."""
+    program = tmp_path_factory.mktemp("go") / "early"
+    command = ["go", "build", "-buildvcs=false", "-o", str(program), "."]
+    subprocess.run(command, cwd=SERVERS / "go_early", check=True)
+    return program
 
 
 @pytest.fixture

@@ -6,40 +6,29 @@ import contextlib
 import select
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, END_SECONDS, SERVER, Agent, ExportedSpan, Server, read_spans
-from tests.nginx import free_port, running_nginx, wait_for_port
+from tests.e2e.conftest import (
+    CLIENT,
+    END_SECONDS,
+    SERVER,
+    SERVERS,
+    Agent,
+    ExportedSpan,
+    Server,
+    read_spans,
+    running,
+)
+from tests.nginx import free_port, running_nginx
 
 pytestmark = pytest.mark.e2e
 
-SERVERS = Path(__file__).parent / "servers"
 UPLOAD_BYTES = 4_000_000
 LISTEN, TIME_WAIT = "0A", "06"
-
-
-@contextlib.contextmanager
-def running(command: list[str], port: int) -> Iterator[int]:
-    with subprocess.Popen(command) as process:
-        try:
-            wait_for_port(port)
-            yield port
-        finally:
-            process.kill()
-
-
-@pytest.fixture(scope="module")
-def go_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the server in Go."""
-    program = tmp_path_factory.mktemp("go") / "early"
-    command = ["go", "build", "-buildvcs=false", "-o", str(program), "."]
-    subprocess.run(command, cwd=SERVERS / "go_early", check=True)
-    return program
 
 
 @pytest.fixture(params=["nginx", "go", "node"])
