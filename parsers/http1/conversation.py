@@ -201,10 +201,14 @@ class Http1Conversation(Connection):
         undecided = self._undecided
         if undecided is None:
             reader = self._readers[direction]
+            if reader is self._responses:
+                self._requests.passed_over = False
             for piece in pieces:
                 reader.add(piece)
             return
         is_sure = self._pairing.step is _CERTAIN
+        if not is_sure and any(piece.gap for piece in pieces):
+            self._pairing.pass_over_requests(Incomplete.LOST_BYTES)
         side = undecided.add(direction, pieces, is_sure=is_sure)
         if side is not None:
             self._take_role(_CLIENT if side == (direction is _EGRESS) else Role.SERVER)
@@ -234,7 +238,7 @@ class Http1Conversation(Connection):
                 outcome = requests.advance()
                 if requests.is_ambiguous:
                     requests.is_ambiguous = False
-                    self._pairing.dispute()
+                    self._pairing.dispute_newest()
                 if requests.passed_gap:
                     requests.passed_gap = False
                     self._pairing.pass_over_requests(requests.loss)
@@ -314,6 +318,10 @@ class Http1Conversation(Connection):
             message = requests.message
             assert message is not None
             self._stalled_since_ktime_ns = None
+            if requests.passed_over:
+                # A request may be among the bytes before this one, for nothing answered them.
+                requests.passed_over = False
+                pairing.doubt_for_cause()
             pairing.open_turn(message, self.last_ktime_ns)
             if message.failure is not None:
                 self._lose_requests(message.failure)

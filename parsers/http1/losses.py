@@ -43,6 +43,8 @@ class LossReader(MessageReader[RecordT]):
             message = self.message
             assert message is not None
             count = min(piece.gap, self._needed)
+            if self.may_lack_body and not message.size:
+                self.is_ambiguous = True  # the next message may have begun in what is missing
             message.step_over(count, piece.missing, piece.ktime_ns)
             message.wire_size += count
             self._needed -= count

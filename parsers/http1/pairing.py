@@ -94,8 +94,8 @@ class Pairing:
         "_connection_id",
         "_counts",
         "_doubt_may_end",
+        "_is_behind_loss",
         "_limits",
-        "_next_is_behind_loss",
         "_out",
         "_owes_response",
         "_pipelining_seen",
@@ -130,7 +130,8 @@ class Pairing:
         self._doubt_may_end = False
         self._owes_response = False
         self._response_came_ahead = False
-        self._next_is_behind_loss = False
+        self._is_behind_loss = False
+        """Messages were lost, and nothing was open for `reorder_ns` since: reports may be one behind."""
         self._turns_alone = 0
         self._out: list[HttpExchange] = []
         self.prologue: Prologue | None = None
@@ -237,8 +238,8 @@ class Pairing:
             # went.
             while turns and turns[0].may_be_answered and turns[0].response is None:
                 self._emit(turns.popleft(), Incomplete.LOST_BYTES)
-                # Unless its report is late: then it comes next.
-                self._next_is_behind_loss = True
+                # Unless its report is late: then it comes next, and every response may be one behind.
+                self._is_behind_loss = True
         if not turns:
             self._turns_alone += self.step is not _DOUBTFUL
             if self._probation is not None:
@@ -249,13 +250,19 @@ class Pairing:
             self.doubt(Incomplete.INVALID)
         if turns:
             self.calls.compare(turns[-1], message)
+        if (
+            self._is_behind_loss
+            and not turns
+            and message.record.start_ktime_ns - last_ktime_ns >= self._limits.reorder_ns
+        ):
+            self._is_behind_loss = False
         turn = Turn(message, None, self._cause if self.step is _DOUBTFUL else None)
         turns.append(turn)
-        if self._next_is_behind_loss:
-            self._next_is_behind_loss = False
+        if self._is_behind_loss:
             turn.flag = turn.flag or self._cause
         if self._response_came_ahead:
             self._response_came_ahead = False
+            self._is_behind_loss = True
             turn.flag = turn.flag or self._cause
             turn.may_be_answered = True
         self._counts["requests"] += 1
@@ -353,11 +360,11 @@ class Pairing:
         self.become_unsure(cause)
         if unanswered > cut or not self._is_proven or cause is Incomplete.INVALID:
             self.doubt(cause)
-        self._owes_response = not cut
+        self._owes_response = True
         if was_certain:
             for turn in turns:
                 turn.precedes_loss = True
-        self._next_is_behind_loss = True
+        self._is_behind_loss = True
         self.emit_done()
 
     def pass_over_requests(self, cause: Incomplete) -> None:
@@ -426,6 +433,10 @@ class Pairing:
             self._doubt_may_end = not self._pipelining_seen
             self._cause = cause
 
+    def doubt_for_cause(self) -> None:
+        """Flag pairs from here on for the cause that made the order unsure."""
+        self.doubt(self._cause)
+
     def dispute_from(self, turn: Turn) -> None:
         """Note that what was read as the body of this request may have been the requests behind it."""
         self.dispute()
@@ -434,6 +445,13 @@ class Pairing:
             is_behind = is_behind or each is turn
             if is_behind:
                 each.flag = each.flag or Incomplete.INVALID
+
+    def dispute_newest(self) -> None:
+        """Note the same of the request that is being read."""
+        if self.turns:
+            self.dispute_from(self.turns[-1])
+        else:
+            self.dispute()
 
     def dispute(self) -> None:
         """Note that bytes read as a body may have been a request, or the other way round."""

@@ -17,7 +17,7 @@ from collections import deque
 from typing import Final, Generic
 
 from parsers.exchange import HttpRequest, Incomplete
-from parsers.http1.beginnings import Search, may_begin_message
+from parsers.http1.beginnings import Search, may_be_method, may_begin_message
 from parsers.http1.chunked import ChunkedLines, Found, add_once
 from parsers.http1.framing import Framing
 from parsers.http1.message import Message, RecordT
@@ -247,7 +247,10 @@ class MessageReader(ABC, Generic[RecordT]):
                 message.fields.anomalies.append("body_not_sent")
                 self.finished_by_inference = True
                 return self._finish(message)
-            self.is_ambiguous = may_begin_message(piece.data, self._limits.max_header_block)
+            start = piece.data
+            self.is_ambiguous = may_be_method(start) or may_begin_message(
+                start, self._limits.max_header_block
+            )
         if state == IN_LENGTH:
             return self._read_length(piece, message)
         if state == IN_CHUNK:

@@ -137,10 +137,11 @@ def test_what_waits_for_its_line_end_is_bounded_and_given_back() -> None:
         talk.request(b"q" * 900)
     talk.request(ask())
     talk.response(OK)
+    exchanges: list[HttpExchange] = []
     for event in talk.events:
-        tracker.feed(event)
+        exchanges += tracker.feed(event)
         assert tracker.buffered_bytes <= limits.max_header_block + 1_000
-    assert methods(tracker.flush()) == [b"GET"]
+    assert methods(exchanges + tracker.flush()) == [b"GET"]
     assert tracker.buffered_bytes == 0
     assert tracker.last_bug is None
     assert tracker.counters()["discarded_bytes"] > 60_000

@@ -84,14 +84,30 @@ def test_held_responses_are_bounded() -> None:
     assert tell(talk.run(ParserLimits(max_stream_buffer=100), finish=False)) == ["?-1 one_side"] * 3
 
 
-def test_a_lost_response_costs_its_own_exchange_and_a_flag_on_the_next() -> None:
+def test_a_lost_response_costs_its_own_exchange_and_flags_until_a_quiet_second() -> None:
     talk = Conversation()
     turn(talk, 1)
     talk.request(ask(2))
     talk.response(b"", length=len(answer(2)), missing=Missing.RING_FULL)
     turn(talk, 3)
     turn(talk, 4)
-    assert tell(talk.run()) == ["1-1", "2-? lost_bytes", "3-3 lost_bytes", "4-4"]
+    talk.wait(SECOND_NS)
+    turn(talk, 5)
+    assert tell(talk.run()) == ["1-1", "2-? lost_bytes", "3-3 lost_bytes", "4-4 lost_bytes", "5-5"]
+
+
+def test_responses_that_are_reported_one_request_late_after_a_loss_are_flagged() -> None:
+    talk = Conversation()
+    for number in range(1, 1 + PROVEN_TURNS):
+        turn(talk, number)
+    talk.request(ask(4))
+    talk.response(b"", length=25, missing=Missing.RING_FULL)  # 100 Continue
+    for number in (5, 6, 7):
+        talk.request(ask(number))
+        talk.response(answer(number - 1))
+    told = tell(talk.run())[PROVEN_TURNS:]
+    assert "5-4 lost_bytes" in told
+    assert all(line.endswith(" lost_bytes") for line in told)
 
 
 def test_a_response_lost_until_the_next_one_makes_doubt_that_a_quiet_spell_ends() -> None:
@@ -132,7 +148,7 @@ def test_a_lost_request_leaves_its_response_alone() -> None:
     assert tell(talk.run()) == ["1-1", "?-2 lost_bytes", *flagged, "5-5"]
 
 
-def test_a_client_that_has_shown_itself_loses_one_pair_with_a_lost_request() -> None:
+def test_a_client_that_has_shown_itself_is_believed_after_a_quiet_second() -> None:
     talk = Conversation()
     for number in range(1, 1 + PROVEN_TURNS):
         turn(talk, number)
@@ -141,8 +157,11 @@ def test_a_client_that_has_shown_itself_loses_one_pair_with_a_lost_request() -> 
     talk.request(ask(8), missing=Missing.RING_FULL)
     talk.response(answer(8))
     turn(talk, 9)
+    talk.wait(SECOND_NS)
+    turn(talk, 10)
     right = [f"{number}-{number}" for number in range(1, 1 + PROVEN_TURNS)]
-    assert tell(talk.run()) == [*right, "?-7 lost_bytes", "8-8 lost_bytes", "9-9"]
+    flagged = ["?-7 lost_bytes", "8-8 lost_bytes", "9-9 lost_bytes"]
+    assert tell(talk.run()) == [*right, *flagged, "10-10"]
 
 
 @pytest.mark.parametrize("opened", [True, False])
@@ -306,6 +325,7 @@ def test_responses_that_are_not_http_are_invalid() -> None:
     talk.request(ask(1))
     talk.response(b"SSH-2.0-OpenSSH_9.2\r\n")
     turn(talk, 2)
+    talk.wait(SECOND_NS)
     turn(talk, 3)
     assert tell(talk.run()) == ["1-? invalid", "2-2 invalid", "3-3"]
 
