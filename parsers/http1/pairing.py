@@ -32,9 +32,9 @@ A client is proven after `PROVEN_TURNS` requests that were sent one at a time wh
 then a loss may hide that it pipelines. Each lost request has a response, seen or lost; so with nothing of the
 responses missing, the next one answers a lost request. Likewise a response that a client lost with nothing
 open answers the request that is reported next. Requests behind a loss are flagged until one comes after
-`reorder_ns` with nothing open: calls of other threads are reported late, and then each response may be that of
-the request before. A client's response without request may be reported before its own, which then
-looks like the request of the next one.
+`reorder_ns` with nothing open: calls of other threads are reported late, and then each response may be that
+of the request before. A client's response without request may be reported before its own, which then looks
+like the request of the next one.
 
 After a late join pairs are held at first, to be flagged should doubt come up (`probation`).
 
