@@ -238,7 +238,8 @@ class Http1Conversation(Connection):
                 outcome = requests.advance()
                 if requests.is_ambiguous:
                     requests.is_ambiguous = False
-                    self._pairing.dispute_newest()
+                    turns = self._pairing.turns
+                    self._pairing.dispute(turns[-1] if turns else None)
                 if requests.passed_gap:
                     requests.passed_gap = False
                     self._pairing.pass_over_requests(requests.loss)
@@ -321,7 +322,7 @@ class Http1Conversation(Connection):
             if requests.passed_over:
                 # A request may be among the bytes before this one, for nothing answered them.
                 requests.passed_over = False
-                pairing.doubt_for_cause()
+                pairing.doubt()
             pairing.open_turn(message, self.last_ktime_ns)
             if message.failure is not None:
                 self._lose_requests(message.failure)
@@ -413,7 +414,7 @@ class Http1Conversation(Connection):
         if request is not None and not turn.interim and b"expect" in request.fields.framing:
             # RFC 9110 §10.1.1: a client that waits for 100 may leave out the body after a final status.
             if request.size and message.record.start_ktime_ns < request.end_ktime_ns:
-                pairing.dispute_from(turn)
+                pairing.dispute(turn)
             elif not request.done:
                 self._requests.may_lack_body = True
         if message.failure is not None:

@@ -38,17 +38,7 @@ like the request of the next one.
 
 After a late join pairs are held at first, to be flagged should doubt come up (`probation`).
 
-What is no pair of two whole messages:
-
-| what | becomes |
-|---|---|
-| a whole response, its request cut by the end of the connection later | whole, with `request_cut_short` |
-| the same, the client having waited for 100 and sent nothing of the body | whole, with `body_not_sent` |
-| a whole response, its request cut before the response began | closed, and `answered` |
-| a head that is none (`refuse`), answered by the next response | one exchange, invalid |
-| the same, not answered, or followed by a request first | nothing: it may not have been HTTP at all |
-| a response that no request asked for, by which a server closes an idle connection | unsolicited |
-| requests that nothing answered when the connection ends | see `unanswered` |
+`turn` has what becomes of what is no pair of two whole messages.
 """
 
 from __future__ import annotations
@@ -427,37 +417,25 @@ class Pairing:
             self.step = _DOUBTFUL
             self._doubt_may_end = False
 
-    def doubt(self, cause: Incomplete) -> None:
-        """Flag pairs from here on, until a quiet spell shows that nothing is due."""
+    def doubt(self, cause: Incomplete | None = None) -> None:
+        """Flag pairs from here on, for `cause` or what made the order unsure, until a quiet spell ends it."""
         if self.step is not _DOUBTFUL:
             self.step = _DOUBTFUL
             self._doubt_may_end = not self._pipelining_seen
-            self._cause = cause
+            self._cause = cause or self._cause
 
-    def doubt_for_cause(self) -> None:
-        """Flag pairs from here on for the cause that made the order unsure."""
-        self.doubt(self._cause)
+    def dispute(self, turn: Turn | None = None) -> None:
+        """Note that bytes read as a body may have been requests, or the other way round.
 
-    def dispute_from(self, turn: Turn) -> None:
-        """Note that what was read as the body of this request may have been the requests behind it."""
-        self.dispute()
-        is_behind = False
-        for each in self.turns:
-            is_behind = is_behind or each is turn
-            if is_behind:
-                each.flag = each.flag or Incomplete.INVALID
-
-    def dispute_newest(self) -> None:
-        """Note the same of the request that is being read."""
-        if self.turns:
-            self.dispute_from(self.turns[-1])
-        else:
-            self.dispute()
-
-    def dispute(self) -> None:
-        """Note that bytes read as a body may have been a request, or the other way round."""
+        `turn` is the first whose request may be concerned, where it is open.
+        """
         self.become_unsure(Incomplete.INVALID)
         self.doubt(Incomplete.INVALID)
+        is_concerned = False
+        for each in self.turns:
+            is_concerned = is_concerned or each is turn
+            if is_concerned:
+                each.flag = each.flag or Incomplete.INVALID
 
     def emit_done(self) -> None:
         """Emit the exchanges that are read to their end, in order."""

@@ -2,6 +2,16 @@
 
 Owns why an exchange is not whole, its anomalies, and whether it was answered. It must not decide which two
 belong together: `pairing` does.
+
+| what | becomes |
+|---|---|
+| a whole response, its request cut by the end of the connection later | whole, with `request_cut_short` |
+| the same, the client having waited for 100 and sent nothing of the body | whole, with `body_not_sent` |
+| a whole response, its request cut before the response began | closed, and `answered` |
+| a head that is none (`refuse`), answered by the next response | one exchange, invalid |
+| the same, not answered, or followed by a request first | nothing: it may not have been HTTP at all |
+| a response that no request asked for, by which a server closes an idle connection | unsolicited |
+| requests that nothing answered when the connection ends | see `unanswered` |
 """
 
 from __future__ import annotations
