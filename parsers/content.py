@@ -99,7 +99,10 @@ def cut_on_boundary(content: bytes, charset: str) -> bytes:
                 return content[:-back] if back < wanted else content
         return content
     decoder = codecs.getincrementaldecoder(charset)("replace")
-    decoder.decode(content)
+    try:
+        decoder.decode(content)
+    except UnicodeError:
+        return content  # UTF-16 or UTF-32 without the mark of its byte order
     pending = decoder.getstate()[0]
     return content[: len(content) - len(pending)] if pending else content
 

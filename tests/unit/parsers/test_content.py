@@ -301,4 +301,9 @@ def test_bytes_that_are_no_text_are_not_eaten() -> None:
     assert cut_on_boundary(b"\x80\x80\x80\x80\x80", "utf-8") == b"\x80\x80\x80\x80\x80"
     assert cut_on_boundary("😀".encode()[:3], "utf-8") == b""
     assert cut_on_boundary("a😀".encode(), "utf-8") == "a😀".encode()
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32"])
+def test_content_without_the_mark_of_its_byte_order_is_kept(charset: str) -> None:
+    assert cut_on_boundary(b"\x10P\x10P\x10P", charset) == b"\x10P\x10P\x10P"
     assert cut_on_boundary(b"", "utf-8") == b""
