@@ -38,7 +38,7 @@ class ParserLimits:
     max_total_buffer: int = 33_554_432
     """Bytes held by all connections together; beyond it the least recently active are evicted."""
     max_unjudged_connections: int = 1_024
-    """Connections of which bytes wait until the answer shows whether they are HTTP; the oldest is given up.
+    """Connections whose bytes wait until the answer shows whether they are HTTP; the oldest is given up.
     An answer takes milliseconds, so this many requests of unlisted methods may be in flight."""
     max_unjudged_buffer: int = 4_194_304
     """Bytes that wait so, of all connections together: 4 KiB for each."""

@@ -230,7 +230,7 @@ struct connection {
     __u8 turns;    /* changes of direction while undecided */
     __u8 ended;    /* directions whose end was delivered, one bit each */
     __u8 missed;   /* bytes went by that were neither captured nor counted */
-    __u8 unjudged; /* directions of which bytes were delivered as RECORD_UNJUDGED, one bit each */
+    __u8 unjudged; /* directions whose bytes were delivered as RECORD_UNJUDGED, one bit each */
     __u8 reserved[6];
     __u64 session; /* cookie of the TLS session that this connection carries, 0 while none is known */
     struct stream_state streams[2]; /* by enum direction */

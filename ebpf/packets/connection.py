@@ -86,7 +86,7 @@ class PacketConnection:
         self._turn: int | None = None
         self._turns = 0
         self._unjudged: int | None = None
-        """Direction of which bytes were emitted before the connection is judged."""
+        """Direction whose bytes were emitted before the connection is judged."""
         self._unjudged_bytes = 0
         """Length of those bytes."""
         self._unknown = [False, False]

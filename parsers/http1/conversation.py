@@ -1,4 +1,4 @@
-"""Both directions of a conversation over HTTP/1: who is who, and what is read when.
+"""Both directions of a conversation over HTTP/1: which one carries requests, and what is read when.
 
 Owns the readers, the role, and the order in which both directions are read. It must not pair
 (`pairing`) or look into bytes beyond telling a request from a response, and it has no clock: time is that

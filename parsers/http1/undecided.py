@@ -1,4 +1,4 @@
-"""Bytes of a connection of which it is not known yet which direction carries requests.
+"""Bytes of a connection as long as the direction of its requests is unknown.
 
 Owns what is kept until then. Contract: seen from birth, the first bytes tell soon. Joined late, or behind a
 loss, only the whole beginning of a message tells: what can't become one is passed over.

@@ -48,7 +48,7 @@ def any_server(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def read_response(connection: socket.socket) -> bytes:
-    """Return the head of a response of which a Content-Length, a chunk or the end delimits the body."""
+    """Return the head of a response whose body a Content-Length, a chunk or the end delimits."""
     received = b""
     while part := connection.recv(65_536):
         received += part

@@ -34,7 +34,7 @@ def send(sender: socket.socket, receiver: socket.socket, data: bytes) -> None:
 
 
 def methods() -> Iterator[bytes]:
-    """Methods of registries, of nobody, and drawn from every byte that a token may hold."""
+    """Yield registered methods, invented ones, and some drawn from every byte that a token may hold."""
     yield from (b"PROPFIND", b"REPORT", b"QUERY", b"BASELINE-CONTROL", b"UPDATEREDIRECTREF", b"get", b"Post")
     yield from (b"G", b"GETS", b"PRI", b"HTTP", b"PROXY", b"M-SEARCH", b"x" * 40)
     chance = random.Random(9110)
