@@ -62,6 +62,10 @@ class Http1Connection(Http1Conversation):
             return
         state = reader.state
         if state == IN_LENGTH:
+            message = reader.message
+            assert message is not None
+            if message.awaits_continue:
+                self._expected = None  # the body may be left out
             self.needs_attention = True
             self.held_bytes = self._pairing.buffered_bytes
         elif state != BETWEEN:
@@ -95,7 +99,7 @@ class Http1Connection(Http1Conversation):
             return
         if turn.response is None and responses.state == BETWEEN:
             if requests.state == IN_LENGTH:
-                self._expected = requests_come
+                self._expected = None if request.awaits_continue else requests_come
             elif requests.state == BETWEEN and request.done:
                 self._expect_response(request)
         elif requests.state == BETWEEN and responses.state == IN_LENGTH:

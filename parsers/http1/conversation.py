@@ -273,7 +273,8 @@ class Http1Conversation(Connection):
         outcome = responses.advance()
         if responses.passed_over:
             responses.passed_over = False
-            self._pairing.pass_over_responses()
+            self._pairing.pass_over_responses(came_ahead=responses.passed_message)
+            responses.passed_message = False
         return outcome
 
     def _awaits_switch(self) -> bool:
@@ -411,9 +412,9 @@ class Http1Conversation(Connection):
             and self._may_be_unsolicited(message, requests_seen=requests_seen),
         )
         request = turn.request
-        if request is not None and not turn.interim and b"expect" in request.fields.framing:
+        if request is not None and not turn.interim and request.awaits_continue:
             # RFC 9110 §10.1.1: a client that waits for 100 may leave out the body after a final status.
-            if request.size and message.record.start_ktime_ns < request.end_ktime_ns:
+            if request.may_be_next or (request.size and message.record.start_ktime_ns < request.end_ktime_ns):
                 pairing.dispute(turn)
             elif not request.done:
                 self._requests.may_lack_body = True

@@ -43,8 +43,10 @@ class LossReader(MessageReader[RecordT]):
             message = self.message
             assert message is not None
             count = min(piece.gap, self._needed)
-            if self.may_lack_body and not message.size:
-                self.is_ambiguous = True  # the next message may have begun in what is missing
+            if not message.size and message.awaits_continue:
+                # The next message may have begun in what is missing.
+                self.is_ambiguous = self.may_lack_body
+                message.may_be_next = True
             message.step_over(count, piece.missing, piece.ktime_ns)
             message.wire_size += count
             self._needed -= count
@@ -80,6 +82,8 @@ class LossReader(MessageReader[RecordT]):
     def _look_for_message(self, piece: Piece) -> None:
         search = self._search
         data = piece.data
+        if self._at == 0 and piece.starts_record and not self.may_resynchronise:
+            self.passed_message = self.passed_message or search.judge(data) is not False
         if self._at == 0 and piece.starts_record and self.may_resynchronise:
             verdict = search.judge(data)
             if not verdict and search.held:

@@ -50,6 +50,9 @@ class Message(Generic[RecordT]):
     mislead."""
     wire_size: int = 0
     """Bytes of a message with a chunked body that passed, its head and its coding included."""
+    may_be_next: bool = False
+    """It may wait for 100 (RFC 9110 §10.1.1), and its body begins as the next message would, or is missing
+    there: the client may have left the body out."""
     in_tail: bool = False
     """The rest of its chunked body passes unseen: what is content and what is coding, nobody can tell."""
 
@@ -57,6 +60,11 @@ class Message(Generic[RecordT]):
     def buffered_bytes(self) -> int:
         """Bytes held on behalf of this message."""
         return self.head_size + (len(self.record.body.content) if self.done else len(self.kept))
+
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether its sender may wait for 100 before it sends the body."""
+        return b"expect" in self.fields.framing
 
     @property
     def is_event_stream(self) -> bool:

@@ -36,9 +36,8 @@ open answers the request that is reported next. Requests behind a loss are flagg
 of the request before. A client's response without request may be reported before its own, which then looks
 like the request of the next one.
 
-After a late join pairs are held at first, to be flagged should doubt come up (`probation`).
-
-`turn` has what becomes of what is no pair of two whole messages.
+After a late join pairs are held at first, to be flagged should doubt come up (`probation`). What is no pair
+of two whole messages is in `turn`.
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ class Pairing:
 
     @property
     def alternates_since_late_join(self) -> bool:
-        """Whether one request at a time was seen since the connection was joined, and no loss."""
+        """Whether one request at a time was seen since a late join, and no loss."""
         return self.step is _ALTERNATING and self._cause is Incomplete.JOINED_LATE
 
     @property
@@ -398,8 +397,13 @@ class Pairing:
             newest.flag = newest.flag or cause
             newest.may_be_answered = True
 
-    def pass_over_responses(self) -> None:
-        """Note that bytes were passed over in which an open request may have been answered."""
+    def pass_over_responses(self, *, came_ahead: bool) -> None:
+        """Note that bytes were passed over in which an open request may have been answered.
+
+        `came_ahead` says that a response began there when none was due.
+        """
+        if came_ahead and self.role is Role.CLIENT and not self.turns:
+            self._response_came_ahead = True
         self._owes_response = False
         unanswered = [turn for turn in self.turns if turn.response is None]
         for turn in unanswered:

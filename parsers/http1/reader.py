@@ -87,6 +87,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "may_resynchronise",
         "message",
         "passed_gap",
+        "passed_message",
         "passed_over",
         "refused",
         "state",
@@ -123,6 +124,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self.finished_by_inference = False
         self.passed_over = False
         self.passed_gap = False
+        self.passed_message = False
         self.is_ambiguous = False
         self.refused: Message[RecordT] | None = None
 
@@ -247,10 +249,9 @@ class MessageReader(ABC, Generic[RecordT]):
                 message.fields.anomalies.append("body_not_sent")
                 self.finished_by_inference = True
                 return self._finish(message)
-            start = piece.data
-            self.is_ambiguous = may_be_method(start) or may_begin_message(
-                start, self._limits.max_header_block
-            )
+            self.is_ambiguous = self._may_begin(piece.data)
+        elif not message.size and self._at == 0 and piece.starts_record and message.awaits_continue:
+            message.may_be_next = message.may_be_next or self._may_begin(piece.data)
         if state == IN_LENGTH:
             return self._read_length(piece, message)
         if state == IN_CHUNK:
@@ -267,6 +268,9 @@ class MessageReader(ABC, Generic[RecordT]):
         if state == IN_TAIL:
             return self._read_tail(piece, message)
         return self._read_chunk_line(piece, message)
+
+    def _may_begin(self, start: bytes) -> bool:
+        return may_be_method(start) or may_begin_message(start, self._limits.max_header_block)
 
     def _discard(self, piece: Piece) -> None:
         self._counts["discarded_bytes"] += len(piece.data) - self._at

@@ -68,6 +68,8 @@ def test_shapes_read_the_same_byte_by_byte(class_name: str) -> None:
     cases = [case for case in CASES if case.class_name == class_name][::17]
     assert len(cases) > 3
     for case in cases:
+        if b"expect" in case.data.lower():
+            continue  # the first byte of a body that may be left out may be that of the next request
         talk = Conversation()
         talk.request(case.data + FOLLOWER)
         talk.response(REFUSAL)
