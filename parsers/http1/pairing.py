@@ -19,8 +19,7 @@ so is every message that is not whole. How sure the order is, is the `step`:
 | CERTAIN | a loss that could not be stepped over, or an unseen tail, one request open at most | ALTERNATING |
 | any | such a loss, more requests open | DOUBTFUL, may end |
 | any | a loss of requests, or at a client of responses, the client not being proven yet | DOUBTFUL, may end |
-| any | two readings of the same bytes: `invalid` requests, or a body that may have been left out | \
-DOUBTFUL, may end |
+| any | the same bytes read in two ways: `invalid`, or a body perhaps left out | DOUBTFUL, may end |
 | any | such a loss, and this client has pipelined before | DOUBTFUL for good |
 | ALTERNATING | a request was there before the previous response was over (pipelining) | DOUBTFUL for good |
 | ALTERNATING | a client's socket shows a response without request | DOUBTFUL, may end |
