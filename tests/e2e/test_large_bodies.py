@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from parsers.limits import ParserLimits
 from tests.e2e.conftest import CLIENT, SERVER, Agent, Server, curl, read_spans
 from tests.e2e.servers.chunked_server import CHUNK_BYTES, PAUSE_SECONDS, build_array
 from tests.nginx import free_port, running_nginx
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.e2e
 MEBIBYTE = 1_048_576
 LIMIT = 131_072
 DOWNLOAD_BYTES = 300_000_000
+QUIET_SECONDS = ParserLimits().tail_quiet_ns / 1e9
 
 
 @pytest.fixture
@@ -150,10 +152,12 @@ def test_the_last_long_answer_of_an_open_connection_is_over_after_a_quiet_time(
         with closing(HTTPConnection("127.0.0.1", api.port, timeout=30)) as connection:
             connection.request("GET", "/60000")
             connection.getresponse().read()
-            spans = receiver.wait_for_spans(2)
+            spans = receiver.wait_for_spans(2, QUIET_SECONDS + 30)
         running.stop()
     for span in spans:
         said = {attribute.key: attribute.value for attribute in span.attributes}
+        assert "end_not_seen" in [name.string_value for name in said["wirespan.anomalies"].array_value.values]
+        assert said["http.response.size"].int_value > len(build_array(60_000))
         assert said["wirespan.response.body.truncated"].string_value == "limit"
         assert "wirespan.incomplete" not in said
         assert PAUSE_SECONDS * 1e9 <= span.end_time_unix_nano - span.start_time_unix_nano < 5e9
