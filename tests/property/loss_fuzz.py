@@ -26,7 +26,7 @@ from tests.property.lossy_ring import LOSS_KINDS, Delivery, deliver
 from tests.property.talks import Talk, draw_talk
 
 LIMITS = ParserLimits(max_body=64)
-PROGRESS_EVERY = 500_000
+PROGRESS_EVERY = 200_000
 """Pairs between two tables of a long run."""
 
 
@@ -147,7 +147,10 @@ def try_pairs(pairs: int, seed: int, *, report_every: int = 0) -> Results:
         done += try_conversation(number, results)
         if report_every and done >= next_report:
             next_report += report_every
-            print(f"seed {seed}\n{table(results)}", flush=True)
+            print(f"seed {seed}\n{table(results)}")
+            for wrong in dict.fromkeys(results.wrong):
+                print(f"wrong without a flag: --only {wrong}")
+            print(flush=True)
         if done >= pairs:
             return results
     raise AssertionError("the numbers do not end")
@@ -197,7 +200,7 @@ def main() -> int:
         return 0
     results = try_pairs(arguments.pairs, arguments.seed, report_every=PROGRESS_EVERY)
     print(f"seed {arguments.seed}\n{table(results)}")
-    for number in results.wrong[:20]:
+    for number in dict.fromkeys(results.wrong):
         print(f"wrong without a flag: --only {number}")
     return 1 if results.wrong else 0
 
