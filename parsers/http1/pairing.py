@@ -215,13 +215,12 @@ class Pairing:
     def open_turn(self, message: Message[HttpRequest], last_ktime_ns: int) -> None:
         """Take a request whose head was read; `last_ktime_ns` is the time of the event before it."""
         turns = self.turns
-        if (
-            self.step is _DOUBTFUL
-            and self._doubt_may_end
-            and not turns
-            and message.record.start_ktime_ns - last_ktime_ns >= self._limits.doubt_quiet_ns
-        ):
-            self.step = _ALTERNATING
+        if not turns:
+            quiet_ns = message.record.start_ktime_ns - last_ktime_ns
+            if self.step is _DOUBTFUL and self._doubt_may_end and quiet_ns >= self._limits.doubt_quiet_ns:
+                self.step = _ALTERNATING
+            if quiet_ns >= self._limits.reorder_ns:
+                self._is_behind_loss = False
         if not self._pipelining_seen:
             # One request at a time: this one says that the response to the one before is over, wherever it
             # went.
@@ -239,12 +238,6 @@ class Pairing:
             self.doubt(Incomplete.INVALID)
         if turns:
             self.calls.compare(turns[-1], message)
-        if (
-            self._is_behind_loss
-            and not turns
-            and message.record.start_ktime_ns - last_ktime_ns >= self._limits.reorder_ns
-        ):
-            self._is_behind_loss = False
         turn = Turn(message, None, self._cause if self.step is _DOUBTFUL else None)
         turns.append(turn)
         if self._is_behind_loss:
