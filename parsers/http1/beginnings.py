@@ -32,7 +32,7 @@ KNOWN_BEGINNINGS: Final = tuple(
 )
 
 _TOKEN = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]"
-_ONLY_TOKEN = re.compile(_TOKEN + rb"+")
+_PART_OF_METHOD = re.compile(_TOKEN + rb"+(?: [\x21-\x7e\x80-\xff]*)?")
 _ENDS_IN_TOKEN = re.compile(_TOKEN + rb"\Z")
 _STRICT_REQUEST_LINE = re.compile(_TOKEN + rb"+ [\x21-\x7e\x80-\xff]+ HTTP/1\.[01]\r?\n")
 _TARGET_BEGINS = re.compile(_TOKEN + rb"+ (?:[/*]|https?://)")
@@ -77,8 +77,8 @@ def may_begin_message(start: bytes, limit: int) -> bool:
 
 
 def may_be_method(start: bytes) -> bool:
-    """Whether bytes may be the first part of a method, or all of it."""
-    return _ONLY_TOKEN.fullmatch(start) is not None
+    """Whether bytes may be a method or its first part, with or without what a target may begin with."""
+    return _PART_OF_METHOD.fullmatch(start) is not None
 
 
 def ends_in_token(data: bytes) -> bool:

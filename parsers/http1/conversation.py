@@ -225,6 +225,7 @@ class Http1Conversation(Connection):
         if undecided is not None:
             for direction in (_INGRESS, _EGRESS):
                 self._add(direction, undecided.pieces[direction])
+            self._requests.passed_over = undecided.passed_over is (_EGRESS if role is _CLIENT else _INGRESS)
 
     def _pump(self, ktime_ns: int) -> None:
         """Read both directions until neither gets on without the other."""

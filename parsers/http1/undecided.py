@@ -16,12 +16,14 @@ from parsers.stream import Piece
 class UndecidedSides:
     """What both directions of one connection carried so far."""
 
-    __slots__ = ("_limits", "pieces")
+    __slots__ = ("_limits", "passed_over", "pieces")
 
     def __init__(self, limits: ParserLimits) -> None:
         self._limits = limits
         self.pieces: tuple[list[Piece], list[Piece]] = ([], [])
         """By direction."""
+        self.passed_over: Direction | None = None
+        """Direction in which bytes were passed over since the other one carried any."""
 
     @property
     def held_bytes(self) -> int:
@@ -39,6 +41,8 @@ class UndecidedSides:
         """
         kept = self.pieces[direction]
         kept += pieces
+        if self.passed_over is not direction:
+            self.passed_over = None
         start = b"".join([piece.data for piece in kept])
         side = detect_side(start, joined_late=not is_sure)
         if side is not None or is_sure:
@@ -47,9 +51,12 @@ class UndecidedSides:
         has_gap = any(piece.gap for piece in kept[:-1])
         if has_gap or self.is_full(direction) or not may_begin_message(start, limit):
             # Not from the first record that is kept on; from the newest one, perhaps.
+            if len(kept) > 1:
+                self.passed_over = direction
             del kept[:-1]
             start = kept[0].data if kept else b""
             side = detect_side(start, joined_late=True)
             if side is None and not may_begin_message(start, limit):
+                self.passed_over = direction
                 kept.clear()
         return side
