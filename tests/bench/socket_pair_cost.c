@@ -2,6 +2,7 @@
  * Nanoseconds per operation, for the table of docs/performance.md.
  *
  *   socket_pair_cost pair N     a 512-byte write and the read of it, over a Unix stream socket pair
+ *   socket_pair_cost plain N    the same of bytes that are not HTTP, once the connection is judged
  *   socket_pair_cost other N    getppid, a call that no tracer of sockets is interested in
  *
  * N bursts, of which the quickest is printed. A burst of pairs fits into the ring buffer, is over before the
@@ -44,12 +45,17 @@ int main(int argc, char **argv) {
     int ends[2];
     char request[message_bytes + 64], response[message_bytes + 64];
     if (argc != 3 || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) {
-        fprintf(stderr, "usage: socket_pair_cost pair|other N\n");
+        fprintf(stderr, "usage: socket_pair_cost pair|plain|other N\n");
         return 2;
     }
     fill(request, "POST /bench HTTP/1.1\r\nHost: bench");
     fill(response, "HTTP/1.1 200 OK");
-    int is_pair = strcmp(argv[1], "pair") == 0;
+    int is_plain = strcmp(argv[1], "plain") == 0;
+    int is_pair = is_plain || strcmp(argv[1], "pair") == 0;
+    if (is_plain) {
+        memset(request, 1, sizeof(request));
+        memset(response, 2, sizeof(response));
+    }
     int count = is_pair ? pairs_in_a_burst : others_in_a_burst;
     double quickest = 1e18;
     for (long bursts = atol(argv[2]); bursts > 0; bursts--) {
