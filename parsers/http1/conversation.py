@@ -274,8 +274,9 @@ class Http1Conversation(Connection):
         outcome = responses.advance()
         if responses.passed_over:
             responses.passed_over = False
-            self._pairing.pass_over_responses(came_ahead=responses.passed_message)
-            responses.passed_message = False
+            came_ahead = responses.passed_message or responses.passed_gap
+            self._pairing.pass_over_responses(came_ahead=came_ahead)
+            responses.passed_message = responses.passed_gap = False
         return outcome
 
     def _awaits_switch(self) -> bool:

@@ -392,7 +392,7 @@ class Pairing:
     def pass_over_responses(self, *, came_ahead: bool) -> None:
         """Note that bytes were passed over in which an open request may have been answered.
 
-        `came_ahead` says that a response began there when none was due.
+        `came_ahead` says that a response began there, or may have, when none was due.
         """
         if came_ahead and self.role is Role.CLIENT and not self.turns:
             self._response_came_ahead = True

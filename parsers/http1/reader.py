@@ -203,7 +203,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self._queue.clear()
         self._queued_bytes = 0
         self.has_input = False
-        return unread
+        return [each for each in unread if each.data or each.gap or each.ends]
 
     @abstractmethod
     def _pass_gap(self, piece: Piece) -> Outcome | None:
