@@ -51,7 +51,7 @@ SELECTION_COUNTERS = {
     ),
     "changed_processes": "Processes of which something else is captured than before, while they ran.",
     "unknown_processes": "Processes not captured because they ended before it was known what they were.",
-    "missed_executions": "Programs of which it was not seen that they were executed, only what they did.",
+    "missed_executions": "Programs whose execution was not seen, only what they did.",
 }
 """Help texts of what selection counts; the exchanges that it refuses are counted where they are exported."""
 

@@ -443,7 +443,7 @@ class ProcessTable:
             self._revised.append(heir)
 
     def _forget_program(self, process: Process) -> None:
-        """Let it be unknown what a process was of which an execve was lost: when that was is unknown, too."""
+        """Forget what a process was, because an execve was lost at an unknown time."""
         facts = process.facts
         unknown = ProcessFacts(facts.ktime_ns, facts.tgid, None, None, (), None, facts.cgroups)
         self._revise(process, unknown, facts.start_unix_ns)

@@ -292,7 +292,7 @@ class Selection:
         `refused_events` were captured provisionally and dropped; `unselectable_processes` should be captured
         and are not, since the kernel's policy table is full; `changed_processes` got another policy while
         they ran; `unknown_processes` ended before it was known what they were, and are not captured;
-        `missed_executions` are programs of which only what they did was seen, not that they were executed.
+        `missed_executions` are programs whose execution was not seen, only what they did.
         """
         return dict(self._counts)
 
@@ -331,7 +331,7 @@ class Selection:
         return decision
 
     def _inherited(self, process: Process) -> CaptureDecision:
-        """Return what is decided of a process of which nothing is known."""
+        """Return the decision about a process that is not known at all."""
         if not process.is_attested:
             return UNKNOWN
         policy = self._policies.policy(process.facts.tgid)

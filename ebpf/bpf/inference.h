@@ -22,7 +22,6 @@ enum inference {
     INFERENCES,                 /* how many there are */
 };
 
-#define JUDGED_BYTES 8 /* the longest prefix: "CONNECT ", "OPTIONS ", "PRI * HT" */
 #define LEADING_BREAKS \
     8 /* CR and LF skipped before a request line (RFC 9112 section 2.2 asks for at least one CRLF) */
 

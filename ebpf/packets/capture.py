@@ -70,7 +70,7 @@ class PacketCapture:
 
     @property
     def unopened(self) -> Mapping[str, int]:
-        """Packets of which a layer was not opened, by the words for it: "in ESP (encrypted)"."""
+        """Packets with a layer that was not opened, by the words for it: "in ESP (encrypted)"."""
         return self._decoder.unopened.counts
 
     def poll(self, timeout_seconds: float) -> list[CaptureEvent]:

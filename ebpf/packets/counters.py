@@ -20,7 +20,7 @@ LOSSES: dict[str, str] = {
 OBSERVATIONS: dict[str, str] = {
     "packets": "packets read",
     "packets_not_tcp": "packets of other protocols than TCP",
-    "packets_not_opened": "packets of which a layer was left alone, encrypted or not known; some held TCP",
+    "packets_not_opened": "packets with a layer that was left alone, encrypted or not known; some held TCP",
     "packets_in_tunnels": "packets that held another one, which was opened",
     "secrets_unused": "TLS secrets in the capture, which are not used",
     "fragments": "IP fragments of TCP segments",
