@@ -34,6 +34,8 @@ COPY ebpf ebpf
 COPY parsers parsers
 COPY otel_bridge otel_bridge
 COPY agent agent
+COPY demo/__init__.py demo/
+COPY demo/command demo/command
 RUN tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheel . \
  && tools/bin/pip --python /opt/wirespan/bin/python install --quiet --no-deps wheel/*.whl
 COPY --from=headers /kernel-headers /opt/wirespan/share/wirespan/kernel-headers

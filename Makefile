@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 venv := .venv/bin
-packages := ebpf parsers otel_bridge agent
+packages := ebpf parsers otel_bridge agent demo
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: help setup setup-develop demo test lint check fuzz-losses bench bench-kubernetes test-image test-stack test-servers test-kernels fuzz-files apiserver helm chart lock clean

@@ -363,7 +363,7 @@ def check(configuration: Configuration, report_format: str, of_pods: bool) -> No
 @configured(*OTLP)
 def demo(configuration: Configuration, requests: int, seconds: float) -> None:
     """Start a sample API, send traffic to it, and show the spans of it as they come."""
-    from agent.demo.run import run_demo
+    from demo.command.run import run_demo
 
     problem = run_demo(configuration, requests=requests, seconds=seconds)
     if problem:

@@ -23,8 +23,8 @@ from agent.workloads.kubernetes.capture_rules import CaptureDefault, CaptureRule
 from agent.workloads.kubernetes.label_selector import LabelSelector, SelectorError, parse_selector
 from agent.workloads.kubernetes.options import KubernetesOptions, default_node
 from ebpf.compilation import CaptureOptions
-from otel_bridge.export_options import OtlpCompression, OtlpProtocol
-from otel_bridge.trust import DEFAULT_TRUSTED_PROXIES
+from otel_bridge.delivery.options import OtlpCompression, OtlpProtocol
+from otel_bridge.spans.trust import DEFAULT_TRUSTED_PROXIES
 from parsers.limits import ParserLimits
 
 MAX_BODY_BYTES = 1_048_576

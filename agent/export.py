@@ -22,8 +22,8 @@ from agent.workloads.workload import Discovery
 from ebpf.events import ClockSample
 from otel_bridge.clock import ClockOffset
 from otel_bridge.span import Resource, Span, SpanSink
-from otel_bridge.spans import SpanCounters, SpanOptions, build_span
-from otel_bridge.trace_context import IdGenerator
+from otel_bridge.spans.http import SpanCounters, SpanOptions, build_span
+from otel_bridge.spans.trace_context import IdGenerator
 from parsers.exchange import HttpExchange
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from agent.pipeline import Pipeline
-from agent.tls.taps import TlsTaps
+from agent.tls.tls_processes import TlsProcesses
 from agent.workloads.workload import Discovery
 from parsers.counters import COUNTERS
 
@@ -173,8 +173,8 @@ def _processes(pipeline: Pipeline) -> Iterator[Metric]:
             yield CounterMetricFamily(f"wirespan_{name}", help_text, selection[name])
     if pipeline.discovery is not None:
         yield from _discovery(pipeline.discovery)
-    if pipeline.taps is not None:
-        yield from _tls(pipeline.taps)
+    if pipeline.tls_processes is not None:
+        yield from _tls(pipeline.tls_processes)
 
 
 def _discovery(discovery: Discovery) -> Iterator[Metric]:
@@ -190,21 +190,21 @@ def _discovery(discovery: Discovery) -> Iterator[Metric]:
     )
 
 
-def _tls(taps: TlsTaps) -> Iterator[Metric]:
-    counters = taps.counters()
+def _tls(tls_processes: TlsProcesses) -> Iterator[Metric]:
+    counters = tls_processes.counters()
     known = GaugeMetricFamily(
         "wirespan_tls_state",
         "Files that have probes, processes that use files with TLS, processes to be looked at.",
         labels=("what",),
     )
-    for name in sorted(taps.states):
+    for name in sorted(tls_processes.states):
         known.add_metric((name,), counters.pop(name))
     yield known
     yield _labelled("wirespan_tls", "What was done and met on the way to TLS libraries.", "what", counters)
     stacks: dict[str, int] = {}
-    for tapped in taps.stacks():
-        if tapped.problem is not None:
-            stacks[tapped.stack.name] = stacks.get(tapped.stack.name, 0) + tapped.processes
+    for probed in tls_processes.stacks():
+        if probed.problem is not None:
+            stacks[probed.stack.name] = stacks.get(probed.stack.name, 0) + probed.processes
     unseen = GaugeMetricFamily(
         "wirespan_tls_unseen_processes",
         "Captured processes with a TLS implementation that can't be probed, by its name.",

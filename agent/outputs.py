@@ -12,9 +12,13 @@ from collections.abc import Mapping
 
 from agent.config import Configuration
 from agent.config_sources import ConfigurationError
-from otel_bridge.export_options import ExportConfigurationError, ExportOptions, is_export_configured
+from otel_bridge.delivery.options import (
+    ExportConfigurationError,
+    ExportOptions,
+    is_export_configured,
+)
 from otel_bridge.span import SpanSink
-from otel_bridge.spans import (
+from otel_bridge.spans.http import (
     SpanOptions,
     SpanOptionsError,
     known_methods_from_environment,
@@ -49,7 +53,7 @@ def uses_standard_output(configuration: Configuration, environment: Mapping[str,
 
 def open_console(*, verbose: bool) -> SpanSink:
     """Return the console on standard output, coloured when it is a terminal that wants it (no-color.org)."""
-    from otel_bridge.console import ConsoleSink
+    from otel_bridge.sinks.console import ConsoleSink
 
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return ConsoleSink(sys.stdout, color=color, verbose=verbose)
@@ -75,7 +79,7 @@ def span_options(configuration: Configuration, environment: Mapping[str, str] = 
 def open_otlp(configuration: Configuration, environment: Mapping[str, str] = os.environ) -> SpanSink:
     """Return the OTLP sink. Raises ConfigurationError for a setting that it does not accept."""
     # Imported late: with gRPC it is the largest part of the agent's memory.
-    from otel_bridge.delivery import OtlpSink
+    from otel_bridge.delivery.delivery import OtlpSink
 
     otlp = configuration.otlp
     try:
@@ -97,7 +101,7 @@ def open_otlp(configuration: Configuration, environment: Mapping[str, str] = os.
 
 
 def _open_spans_file(path: str) -> SpanSink:
-    from otel_bridge.spans_file import SpansFileError, SpansFileSink
+    from otel_bridge.sinks.spans_file import SpansFileError, SpansFileSink
 
     try:
         return SpansFileSink(path)

@@ -1,7 +1,7 @@
 """The one place where all stages meet: events in, spans out.
 
     source ──event──► processes, selection          who is it, and is it captured?
-             event──► taps                          does it use TLS, and which library?
+             event──► tls_processes                          does it use TLS, and which library?
              event──► tracker ──exchange──► export ──span──► sinks
              clock sample──► export                 monotonic time becomes Unix time
 
@@ -21,7 +21,7 @@ from agent.export import Export
 from agent.processes import BY_PROCESS, END_OF_TIME_NS, ProcessTable
 from agent.selection import Selection
 from agent.stop import StopRequest
-from agent.tls.taps import TlsTaps
+from agent.tls.tls_processes import TlsProcesses
 from agent.workloads.workload import Discovery
 from ebpf.events import (
     CaptureEvent,
@@ -35,8 +35,8 @@ from ebpf.events import (
     SocketEvent,
 )
 from otel_bridge.span import SpanSink
-from otel_bridge.spans import SpanOptions
-from otel_bridge.trace_context import IdGenerator
+from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.trace_context import IdGenerator
 from parsers.exchange import HttpExchange
 from parsers.tracker import ConnectionTracker
 
@@ -61,7 +61,7 @@ class Pipeline:
         endpoints: EndpointTable | None = None,
         selection: Selection | None = None,
         discovery: Discovery | None = None,
-        taps: TlsTaps | None = None,
+        tls_processes: TlsProcesses | None = None,
         ktime_now: Callable[[], int] | None = None,
     ) -> None:
         """Wire the stages.
@@ -78,7 +78,7 @@ class Pipeline:
         self.ticked_at = time.monotonic()
         """When the loop last came round, by time.monotonic()."""
         self.discovery = discovery
-        self.taps = taps
+        self.tls_processes = tls_processes
         self._export = Export(
             processes,
             ids,
@@ -142,7 +142,7 @@ class Pipeline:
         processes = self.processes
         running = processes.running_tgids()
         selection = self.selection
-        taps = self.taps
+        tls_processes = self.tls_processes
         latest = self._latest_ktime_ns
         finished: list[HttpExchange] = []
         for event in events:
@@ -171,21 +171,21 @@ class Pipeline:
                 process = processes.execute(event)
                 if selection:
                     selection.judge(process)
-                if taps:
-                    taps.executed(event.tgid, process.facts.executable_path)
+                if tls_processes:
+                    tls_processes.executed(event.tgid, process.facts.executable_path)
             elif isinstance(event, ProcessForked):
                 processes.fork(event)
                 if selection:
                     selection.forked(event.tgid)
-                if taps:
-                    taps.forked(event.tgid, event.parent_tgid)
+                if tls_processes:
+                    tls_processes.forked(event.tgid, event.parent_tgid)
             elif isinstance(event, ProcessExited):
                 processes.exit(event)
-                if taps:
-                    taps.exited(event.tgid)
+                if tls_processes:
+                    tls_processes.exited(event.tgid)
             elif isinstance(event, FileMapped):
-                if taps:
-                    taps.mapped(event)
+                if tls_processes:
+                    tls_processes.mapped(event)
             elif isinstance(event, ProcessFacts):
                 processes.learn(event)
         self._export.take(finished)

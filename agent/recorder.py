@@ -15,7 +15,7 @@ from agent.pipeline import POLL_SECONDS
 from agent.processes import BY_PROCESS, END_OF_TIME_NS, Process, ProcessTable
 from agent.selection import Selection
 from agent.stop import StopRequest
-from agent.tls.taps import TlsTaps
+from agent.tls.tls_processes import TlsProcesses
 from ebpf.capture import LiveCapture
 from ebpf.clocks import read_clocks
 from ebpf.events import (
@@ -46,13 +46,13 @@ class Recorder:
         writer: RecordingWriter,
         processes: ProcessTable,
         selection: Selection,
-        taps: TlsTaps | None = None,
+        tls_processes: TlsProcesses | None = None,
     ) -> None:
         self._source = source
         self._writer = writer
         self._processes = processes
         self._selection = selection
-        self._taps = taps
+        self._tls_processes = tls_processes
         self._decoder = RecordDecoder()
         self._held: deque[tuple[bytes, CaptureEvent, Process | None]] = deque()
         self._held_bytes = 0
@@ -83,28 +83,28 @@ class Recorder:
 
     def take(self, records: Iterable[bytes]) -> None:
         """Take records in, and look at the processes that they are about while those are there."""
-        processes, selection, taps = self._processes, self._selection, self._taps
+        processes, selection, tls_processes = self._processes, self._selection, self._tls_processes
         for record in records:
             event = self._decoder.decode(record)
             process = None
             if isinstance(event, ProcessExecuted):
                 process = processes.execute(event)
                 selection.judge(process)
-                if taps:
-                    taps.executed(event.tgid, process.facts.executable_path)
+                if tls_processes:
+                    tls_processes.executed(event.tgid, process.facts.executable_path)
             elif isinstance(event, ProcessForked):
                 processes.fork(event)
                 selection.forked(event.tgid)
-                if taps:
-                    taps.forked(event.tgid, event.parent_tgid)
+                if tls_processes:
+                    tls_processes.forked(event.tgid, event.parent_tgid)
             elif isinstance(event, ProcessExited):
                 processes.exit(event)
-                if taps:
-                    taps.exited(event.tgid)
+                if tls_processes:
+                    tls_processes.exited(event.tgid)
             elif isinstance(event, FileMapped):
                 # It is an order to look at a process that runs, and means nothing when that is gone.
-                if taps:
-                    taps.mapped(event)
+                if tls_processes:
+                    tls_processes.mapped(event)
                 continue
             elif isinstance(event, SocketEvent) and event.tgid:
                 is_sight = event.tgid not in processes.running_tgids() and event.kind in BY_PROCESS

@@ -32,7 +32,7 @@ from agent.selection import Selection
 from agent.selection_rules import SelectionRules, require_processes
 from agent.stop import StopRequest
 from agent.tls.inspector import Inspector, load_inspector
-from agent.tls.taps import TlsTaps
+from agent.tls.tls_processes import TlsProcesses
 from agent.workloads.workload import Discovery
 from ebpf.capture import LiveCapture
 from ebpf.capture_formats import CaptureFormat, find_format
@@ -44,8 +44,8 @@ from ebpf.recording import RecordedCapture, RecordingWriter
 from ebpf.uretprobes import find_hazard
 from otel_bridge.resources import ResourceBuilder
 from otel_bridge.span import SpanSink
-from otel_bridge.spans import SpanOptions
-from otel_bridge.trace_context import RandomIdGenerator
+from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.trace_context import RandomIdGenerator
 from parsers.tracker import ConnectionTracker
 
 GC_THRESHOLD = 50_000
@@ -175,7 +175,7 @@ def record_live(configuration: Configuration, file: Path) -> None:
         closing.callback(lambda: writer.close(losses))
         workloads = open_workloads(configuration, span_options(configuration), stop, closing)
         source = workloads.source
-        recorder = Recorder(source, writer, workloads.processes, workloads.selection, workloads.taps)
+        recorder = Recorder(source, writer, workloads.processes, workloads.selection, workloads.tls_processes)
         announce_ready(configuration.agent.log_format)
         stop.after(configuration.agent.duration)
         try:
@@ -195,7 +195,7 @@ class Workloads:
     processes: ProcessTable
     selection: Selection
     discovery: Discovery | None
-    taps: TlsTaps | None
+    tls_processes: TlsProcesses | None
     """None when TLS is left alone."""
     selected: int | None
     """How many processes were selected that ran already; None when there was nothing to select by."""
@@ -227,55 +227,55 @@ def open_workloads(
         ktime_now=time.monotonic_ns,
     )
     rules = configuration.selection_rules()
-    taps = None
+    tls_processes = None
     if source.tls_obstacle is not None:
         log.warning("TLS is not captured: %s", source.tls_obstacle)
     elif inspector is not None:
-        taps = _open_taps(source, rules, inspector, closing)
+        tls_processes = _watch_tls_processes(source, rules, inspector, closing)
     selection = Selection(
         rules,
         source,
         processes,
         discovery=discovery,
-        on_change=None if taps is None else taps.policy_changed,
+        on_change=None if tls_processes is None else tls_processes.policy_changed,
     )
     if discovery is not None and rules.needs_workload and not await_first_answer(discovery, stop):
         log.warning("nothing is known of containers yet: see above; the capture begins without")
     selected = selection.apply_to_running() if rules.pids or rules.judges else None
-    if taps is not None:
-        _attach_to_running(taps, rules, none_is_selected=selected is None)
-    return Workloads(source, processes, selection, discovery, taps, selected)
+    if tls_processes is not None:
+        _attach_to_running(tls_processes, rules, none_is_selected=selected is None)
+    return Workloads(source, processes, selection, discovery, tls_processes, selected)
 
 
-def _open_taps(
+def _watch_tls_processes(
     source: LiveCapture, rules: SelectionRules, inspector: Inspector, closing: contextlib.ExitStack
-) -> TlsTaps:
+) -> TlsProcesses:
     hazard = find_hazard()
     if hazard is not None:
         log.warning("TLS is captured of Go programs only: %s", hazard)
-    taps = TlsTaps(
+    tls_processes = TlsProcesses(
         source,
         source,
         inspector,
         default_policy=rules.default_policy,
         uretprobe_hazard=hazard,
     )
-    closing.callback(taps.close)
-    return taps
+    closing.callback(tls_processes.close)
+    return tls_processes
 
 
-def _attach_to_running(taps: TlsTaps, rules: SelectionRules, *, none_is_selected: bool) -> None:
+def _attach_to_running(tls_processes: TlsProcesses, rules: SelectionRules, *, none_is_selected: bool) -> None:
     """Attach to the TLS libraries of the processes that are captured, within bounds.
 
-    Of those that were selected the taps have heard. What others will map that are yet to come has its probes
-    before them, as far as it is known: containers bring their own.
+    Selected processes were reported when they were selected. Libraries that later processes will map are
+    probed ahead of them as far as they are known; containers bring their own.
     """
     if not rules.needs_workload and not rules.pids:
-        taps.look_at_installed(rules.accepts_executable if rules.executables else None)
+        tls_processes.look_at_installed(rules.accepts_executable if rules.executables else None)
     if none_is_selected:
-        taps.look_at_running()
-    is_complete = taps.await_attached()
-    counters = taps.counters()
+        tls_processes.look_at_running()
+    is_complete = tls_processes.await_attached()
+    counters = tls_processes.counters()
     log.info(
         "TLS: probes in %d files, which %d processes use%s",
         counters["files"],
@@ -297,7 +297,7 @@ def live_pipeline(
         sinks,
         selection=workloads.selection,
         discovery=workloads.discovery,
-        taps=workloads.taps,
+        tls_processes=workloads.tls_processes,
         ktime_now=time.monotonic_ns,
     )
 

@@ -16,7 +16,7 @@ from ebpf import uprobes
 from ebpf.bpf_syscalls import Map, possible_processors
 from ebpf.clocks import read_clocks
 from ebpf.compilation import CaptureOptions, Compilation
-from ebpf.compiler import PROBE
+from ebpf.compiler_child import PROBE
 from ebpf.events import CaptureEvent, ProcessPolicy, SocketEvent
 from ebpf.layout import (
     CONNECTION,

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
-from ebpf.compiler import MAX_MESSAGE_BYTES
+from ebpf.compiler_child import MAX_MESSAGE_BYTES
 from ebpf.events import Policy
 
 COMPILE_TIMEOUT_SECONDS = 180.0
@@ -91,7 +91,7 @@ class Compilation:
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "ebpf.compiler"],
+                [sys.executable, "-m", "ebpf.compiler_child"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

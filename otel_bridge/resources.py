@@ -18,7 +18,7 @@ from uuid import UUID, uuid5
 from opentelemetry.sdk.version import __version__ as sdk_version
 
 from ebpf.events import ProcessFacts
-from otel_bridge.redaction import Redactor
+from otel_bridge.redaction.redactor import Redactor
 from otel_bridge.scope import SCOPE_NAME, scope_version
 from otel_bridge.span import AttributeValue, Resource
 

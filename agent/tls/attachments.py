@@ -1,8 +1,8 @@
 """The files that are probed: each once, counted by the processes that use it.
 
 Owns attaching, how long a file that nobody uses keeps its probes, and what is said of one that can't be
-probed. It knows processes by number only; which ones use a file belongs to `taps`. A file is known by device
-and inode of the opened file, since one probe fires in every process that has it mapped.
+probed. It knows processes by number only; which ones use a file belongs to `tls_processes`. A file is
+known by device and inode of the opened file, since one probe fires in every process that has it mapped.
 
 Contract: `attach`, `detach_idle` and `close` are slow, and called by one thread only; the other methods take
 a lock for moments and may be called by any. Nothing raises.
@@ -44,7 +44,7 @@ class ProbeHost(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TappedStack:
+class ProbedStack:
     """A file with TLS that captured processes use, for reports."""
 
     stack: TlsStack
@@ -157,11 +157,11 @@ class Attachments:
         """Detach from everything."""
         self._remove(lambda _: True)
 
-    def stacks(self) -> list[TappedStack]:
+    def stacks(self) -> list[ProbedStack]:
         """Return the files that are in use, those that can't be probed included."""
         with self._lock:
             return [
-                TappedStack(file.stack, file.path, len(file.users), file.problem)
+                ProbedStack(file.stack, file.path, len(file.users), file.problem)
                 for file in self._files.values()
                 if file.users
             ]

@@ -71,7 +71,7 @@ class TlsSurvey:
         uretprobe_hazard: str | None = None,
         proc: Path = procfs.PROC,
     ) -> None:
-        """Begin; `enabled` is whether a run would attach to anything, the rest as for `TlsTaps`."""
+        """Begin; `enabled` is whether a run would attach to anything, the rest as for `TlsProcesses`."""
         self._inspector = inspector
         self._rules = rules
         self._enabled = enabled

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from ebpf.tls import gnutls, openssl, untapped
+from ebpf.tls import gnutls, openssl, unsupported
 from ebpf.tls.elf import ElfFile, MalformedFileError
 from ebpf.tls.golang import find_go
 from ebpf.tls.gopclntab import find_function_table
@@ -40,7 +40,7 @@ _LIBRARIES = (
 )
 """How the names of libraries begin that may hold TLS."""
 
-_EXPORTED = (*openssl.FUNCTIONS, *gnutls.FUNCTIONS, *untapped.FUNCTIONS)
+_EXPORTED = (*openssl.FUNCTIONS, *gnutls.FUNCTIONS, *unsupported.FUNCTIONS)
 
 
 def may_hold_tls(name: str, *, is_executable: bool) -> bool:
@@ -74,7 +74,7 @@ def _inspect(elf: ElfFile, name: str) -> TlsStack | None:
     return (
         openssl.find_openssl(elf, functions, name)
         or gnutls.find_gnutls(elf, functions)
-        or untapped.find_untapped(elf, functions, name)
+        or unsupported.find_unsupported(elf, functions, name)
     )
 
 
@@ -82,7 +82,7 @@ def _linked_functions(elf: ElfFile) -> dict[str, int]:
     for anchor, names in (
         (openssl.ANCHOR, openssl.FUNCTIONS),
         (gnutls.ANCHOR, gnutls.FUNCTIONS),
-        *((name, (name,)) for name in untapped.LINKED_FUNCTIONS),
+        *((name, (name,)) for name in unsupported.LINKED_FUNCTIONS),
     ):
         functions = find_linked_functions(elf, anchor, names)
         if functions:

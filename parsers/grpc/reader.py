@@ -100,7 +100,7 @@ class GrpcReader:
         waiting = len(self._prefix) + len(self._content)
         return self._kept_bytes + waiting + (0 if self._base64 is None else self._base64.held_bytes)
 
-    def receive(self, data: bytes, ktime_ns: int) -> None:  # noqa: ARG002 - a tap is told the time
+    def receive(self, data: bytes, ktime_ns: int) -> None:  # noqa: ARG002 - the protocol passes the time
         """Take the next bytes of the direction."""
         if self._is_over:
             return

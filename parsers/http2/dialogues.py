@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Final
 
 from ebpf.events import Direction, Role
+from parsers.content_listener import Dialogue
 from parsers.exchange import HttpRequest, HttpResponse, Incomplete, WebSocketSession
 from parsers.grpc.call import GrpcDialogue, is_grpc
 from parsers.http2.fields import FieldBlock
 from parsers.limits import ParserLimits
-from parsers.taps import Dialogue
 from parsers.websocket.dialogue import WebSocketDialogue, opens_websocket
 from parsers.websocket.reader import WebSocketReader
 

@@ -73,10 +73,10 @@ class ExchangeBuilder:
             if dialogue is None:
                 return
         dialogue.open_readers(request_record, response_record)
-        if request is not None and request.tap is None and dialogue.request is not None:
-            request.open_tap(dialogue.request)
-        if response is not None and response.tap is None and dialogue.response is not None:
-            response.open_tap(dialogue.response)
+        if request is not None and request.listener is None and dialogue.request is not None:
+            request.open_listener(dialogue.request)
+        if response is not None and response.listener is None and dialogue.response is not None:
+            response.open_listener(dialogue.response)
 
     def emit(
         self,
@@ -111,8 +111,8 @@ class ExchangeBuilder:
             return
         incomplete = _judge(stream, request, response, cause, absence)
         for half in (request, response):
-            if half is not None and half.tap is not None:
-                half.tap.end(stream.last_ktime_ns)
+            if half is not None and half.listener is not None:
+                half.listener.end(stream.last_ktime_ns)
         request_record = None
         if request is not None:
             request_record = build_request(request, self._build_body(stream, request, cause))

@@ -175,7 +175,7 @@ class Http2Session:
             limits = self._limits
             room = limits.max_body - len(half.kept) if limits.capture_bodies else 0
             is_full = table.held_bytes + count > limits.max_http2_content
-            if is_full and (room > 0 or half.tap is not None):
+            if is_full and (room > 0 or half.listener is not None):
                 self._counts["http2_refused_content"] += 1
                 room = 0
             if stream.tunnel:
@@ -184,11 +184,11 @@ class Http2Session:
                 kept = half.keep(piece.data, start, count, piece.ktime_ns, room)
                 if kept:
                     table.hold(stream, kept)
-            tap = half.tap
-            if tap is not None:
+            listener = half.listener
+            if listener is not None:
                 if is_full:
-                    tap.keep_no_more()
-                tap.receive(piece.data[start : start + count], piece.ktime_ns)
+                    listener.keep_no_more()
+                listener.receive(piece.data[start : start + count], piece.ktime_ns)
                 table.account(stream, half)
         if ends:
             table.end_half(half, piece.ktime_ns)

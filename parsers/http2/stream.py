@@ -15,6 +15,7 @@ from typing import Final
 from ebpf.events import Direction, Missing
 from parsers.content import build_body
 from parsers.content_codings import split_content_codings
+from parsers.content_listener import ContentListener, Dialogue
 from parsers.exchange import (
     Body,
     HttpExchange,
@@ -28,7 +29,6 @@ from parsers.exchange import (
 )
 from parsers.http2.fields import FieldBlock
 from parsers.limits import ParserLimits
-from parsers.taps import Dialogue, Tap
 
 _VERSION: Final = "2"
 _NOTHING: Final = FieldBlock()
@@ -66,9 +66,9 @@ class StreamHalf:
     kept: bytes | bytearray = b""
     cut: Truncation | None = None
     """Why the content stops early; nothing behind a hole is kept."""
-    tap: Tap | None = None
-    tap_bytes: int = 0
-    """What the tap held when it was last asked."""
+    listener: ContentListener | None = None
+    listener_bytes: int = 0
+    """What the listener held when it was last asked."""
 
     def flag(self, cause: Incomplete) -> None:
         """Note why the message is not whole."""
@@ -110,8 +110,8 @@ class StreamHalf:
         self.touch(ktime_ns)
         if self.cut is None:
             self.cut = truncation_of(missing)
-        if self.tap is not None:
-            self.tap.miss(count, missing, ktime_ns)
+        if self.listener is not None:
+            self.listener.miss(count, missing, ktime_ns)
 
     def take_fields(
         self, block: FieldBlock, ktime_ns: int, max_interim: int, *, ends: bool, may_lack_head: bool
@@ -183,16 +183,16 @@ class StreamHalf:
         promised = [value for name, value in self.head.headers if name == b"content-length"]
         return promised == [str(self.size).encode()]
 
-    def open_tap(self, tap: Tap) -> None:
+    def open_listener(self, listener: ContentListener) -> None:
         """Let somebody listen; content that passed before is told now."""
-        self.tap = tap
+        self.listener = listener
         if self.kept:
-            tap.receive(bytes(self.kept), self.end_ktime_ns)
+            listener.receive(bytes(self.kept), self.end_ktime_ns)
         count = None if self.size_unknown else self.size - len(self.kept)
         if count != 0:
-            tap.miss(count, missing_of(self.cut), self.end_ktime_ns)
+            listener.miss(count, missing_of(self.cut), self.end_ktime_ns)
         if self.is_over:
-            tap.end(self.end_ktime_ns)
+            listener.end(self.end_ktime_ns)
 
     def become_tunnel(self) -> None:
         """Take what passed for no content: behind a CONNECT it is another protocol (RFC 9110 §9.3.6)."""

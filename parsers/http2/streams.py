@@ -220,8 +220,8 @@ class StreamTable:
         half.is_over = True
         half.touch(ktime_ns)
         self.open_halves -= 1
-        if half.tap is not None:
-            half.tap.end(ktime_ns)
+        if half.listener is not None:
+            half.listener.end(ktime_ns)
 
     def hold(self, stream: Http2Stream, count: int) -> None:
         """Note that bytes are held for a stream, or let go when `count` is negative."""
@@ -230,10 +230,10 @@ class StreamTable:
 
     def account(self, stream: Http2Stream, half: StreamHalf) -> None:
         """Note what is held by who listens to a message."""
-        if half.tap is not None:
-            held = half.tap.held_bytes
-            self.hold(stream, held - half.tap_bytes)
-            half.tap_bytes = held
+        if half.listener is not None:
+            held = half.listener.held_bytes
+            self.hold(stream, held - half.listener_bytes)
+            half.listener_bytes = held
 
     def note_head(self, stream: Http2Stream, requests: Direction) -> None:
         """Let the builder take note of a head, and account for what it has opened."""

@@ -103,7 +103,7 @@ class Measured:
 def measure(account: Path) -> None:
     """Discover as in a pod with this service account; answer each line of input with the cost so far."""
     import agent.session  # noqa: F401 (what a run has loaded anyway)
-    import otel_bridge.grpc_transport  # noqa: F401
+    import otel_bridge.delivery.grpc_transport  # noqa: F401
     from agent.workloads.kubernetes.discovery import KubernetesDiscovery
     from agent.workloads.kubernetes.options import KubernetesOptions
     from agent.workloads.workload import ContainerReference

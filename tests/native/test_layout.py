@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ebpf import layout
-from ebpf.compiler import CONTINUATIONS
+from ebpf.compiler_child import CONTINUATIONS
 from ebpf.events import Direction, EventKind, Missing, Policy, Role
 
 RunC = Callable[..., list[str]]

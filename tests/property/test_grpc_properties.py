@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import Missing
-from otel_bridge.protobuf_wire import encode_field, encode_varint, length_delimited_tag, varint_tag
+from otel_bridge.otlp.protobuf_wire import (
+    encode_field,
+    encode_varint,
+    length_delimited_tag,
+    varint_tag,
+)
 from parsers.counters import new_counters
 from parsers.grpc.protobuf_text import MAX_CHARACTERS, ProtobufText
 from parsers.grpc.reader import GrpcReader

@@ -11,8 +11,8 @@ PACKAGES = ("ebpf", "parsers", "otel_bridge", "agent")
 SOURCES = sorted(
     path.relative_to(ROOT)
     for package in PACKAGES
-    for pattern in ("*.py", "tls/*.py", "workloads/*.py", "workloads/*/*.py", "bpf/*.[ch]")
-    for path in (ROOT / package).glob(pattern)
+    for pattern in ("*.py", "*.[ch]")
+    for path in (ROOT / package).rglob(pattern)
     if path.name != "__init__.py"
 )
 

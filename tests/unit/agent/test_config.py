@@ -11,7 +11,7 @@ from agent.outputs import span_options
 from agent.selection_rules import CaptureDirection
 from agent.workloads.kubernetes.capture_rules import CaptureDefault
 from ebpf.events import Policy
-from otel_bridge.trust import DEFAULT_TRUSTED_PROXIES
+from otel_bridge.spans.trust import DEFAULT_TRUSTED_PROXIES
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "configuration.md"
 

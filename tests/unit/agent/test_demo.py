@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from agent.demo.services import DemoUnavailableError, Services
-from agent.demo.traffic import SCENARIO, route_of
+from demo.command.services import DemoUnavailableError, Services
+from demo.command.traffic import SCENARIO, route_of
 
 
 def test_the_traffic_meets_with_every_kind_of_answer() -> None:
@@ -53,7 +53,7 @@ def test_traffic_that_fails_says_so(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_traffic_sends_nothing_before_it_is_told_to() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "agent.demo.traffic", "1", "0", "0"],
+        [sys.executable, "-m", "demo.command.traffic", "1", "0", "0"],
         input=b"\n",
         stdout=subprocess.PIPE,
         check=True,

@@ -7,9 +7,9 @@ import pytest
 from agent.config import Configuration
 from agent.config_sources import ConfigurationError
 from agent.outputs import names_otlp, open_sinks, span_options, uses_standard_output
-from otel_bridge.console import ConsoleSink
-from otel_bridge.delivery import OtlpSink
-from otel_bridge.spans_file import SpansFileSink
+from otel_bridge.delivery.delivery import OtlpSink
+from otel_bridge.sinks.console import ConsoleSink
+from otel_bridge.sinks.spans_file import SpansFileSink
 
 NOWHERE = "http://127.0.0.1:1"
 

@@ -31,8 +31,8 @@ from ebpf.events import (
     SocketInfo,
 )
 from otel_bridge.span import Resource, SpanKind
-from otel_bridge.spans import SpanOptions
-from otel_bridge.trace_context import RandomIdGenerator
+from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.trace_context import RandomIdGenerator
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.stand_ins import CollectingSink, PoliciesInMemory
@@ -275,13 +275,13 @@ PROCESS_EVENTS: list[CaptureEvent] = [
 
 
 def test_taps_hear_of_processes_and_their_files() -> None:
-    taps = ToldTaps()
+    tls_processes = ToldTaps()
     facts = ProcessFacts(1_200, TGID, 1, "/usr/bin/curl", (), None)
     processes = ProcessTable(resource_of, read=lambda *_: facts)
-    pipeline(Source([CLOCK, *PROCESS_EVENTS]), CollectingSink(), processes=processes, taps=taps).run(
-        StopRequest()
-    )
-    assert taps.told == [
+    pipeline(
+        Source([CLOCK, *PROCESS_EVENTS]), CollectingSink(), processes=processes, tls_processes=tls_processes
+    ).run(StopRequest())
+    assert tls_processes.told == [
         ("forked", TGID, 7),
         ("executed", TGID, "/usr/bin/curl"),
         ("mapped", TGID, "libssl.so.3"),

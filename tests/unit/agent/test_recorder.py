@@ -79,14 +79,14 @@ class Recording:
         rules: SelectionRules,
         told: ToldDiscovery | None,
         *batches: list[bytes],
-        taps: object = None,
+        tls_processes: object = None,
     ):
         self._file = folder / "traffic.wsr"
         self._writer = RecordingWriter(self._file, version="1")
         processes = ProcessTable(lambda facts: Resource({"service.name": "any"}), discovery=told)  # noqa: ARG005
         selection = Selection(rules, PoliciesInMemory(), processes, discovery=told)
         source = Source(*batches)
-        self.recorder = Recorder(source, self._writer, processes, selection, taps)  # type: ignore[arg-type]
+        self.recorder = Recorder(source, self._writer, processes, selection, tls_processes)  # type: ignore[arg-type]
         self.selection = selection
 
     def read(self) -> list[CaptureEvent]:
@@ -154,7 +154,7 @@ class ToldTaps:
 def test_taps_hear_of_files_and_the_recording_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taps = ToldTaps()
+    tls_processes = ToldTaps()
     decode = layout.RecordDecoder.decode
 
     def decode_mapped(decoder: layout.RecordDecoder, record: bytes) -> CaptureEvent:
@@ -162,10 +162,10 @@ def test_taps_hear_of_files_and_the_recording_does_not(
 
     with monkeypatch.context() as patch:
         patch.setattr(layout.RecordDecoder, "decode", decode_mapped)
-        recording = Recording(tmp_path, SelectionRules(), None, taps=taps)
+        recording = Recording(tmp_path, SelectionRules(), None, tls_processes=tls_processes)
         recording.recorder.take([executed(7, OTHER), b"mapped", forked(8, 7), exited(7)])
         recording.recorder.write(is_last=True)
-    assert taps.told == [("executed", 7), ("mapped", 7), ("forked", 8), ("exited", 7)]
+    assert tls_processes.told == [("executed", 7), ("mapped", 7), ("forked", 8), ("exited", 7)]
     assert outline(recording.read()) == [("exec", 7), ("facts", 7), ("fork", 8), ("exit", 7)]
 
 

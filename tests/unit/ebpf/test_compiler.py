@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ebpf.compiler import link_function, replace_maps
+from ebpf.compiler_child import link_function, replace_maps
 
 
 def test_a_placeholder_becomes_the_call_of_a_kernel_function_and_nothing_else_changes() -> None:

@@ -7,7 +7,12 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.struct_pb2 import Struct
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_bridge.protobuf_wire import encode_field, encode_varint, length_delimited_tag, varint_tag
+from otel_bridge.otlp.protobuf_wire import (
+    encode_field,
+    encode_varint,
+    length_delimited_tag,
+    varint_tag,
+)
 from parsers.grpc.protobuf_text import MAX_BINARY, MAX_CHARACTERS, MAX_DEPTH, MAX_FIELDS, ProtobufText
 
 

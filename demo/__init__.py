@@ -1,0 +1,1 @@
+"""The demo: sample services for Docker Compose, and the `wirespan demo` command."""

@@ -1,0 +1,1 @@
+"""Credentials out of everything that a span carries."""

@@ -1,0 +1,1 @@
+"""The sinks beside OTLP: a file and the console."""

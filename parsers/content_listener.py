@@ -1,0 +1,59 @@
+"""What listens to the content of a stream as it passes, and what an exchange carries because of it.
+
+Owns the shape of a listener. It must not know frames, nor what is listened for.
+
+Contract: a listener gets all content of its direction in order, also what is beyond the body limit; what is
+missing is told as a count, never as filler. It holds a bounded number of bytes and says how many.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ebpf.events import Missing
+from parsers.exchange import Application, HttpRequest, HttpResponse, Incomplete
+
+
+class ContentListener(Protocol):
+    """Listens to one direction of a stream."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes held."""
+
+    def receive(self, data: bytes, ktime_ns: int) -> None:
+        """Take content."""
+
+    def miss(self, count: int | None, missing: Missing, ktime_ns: int) -> None:
+        """Note that content passed that is not known; None when it is not even known how much."""
+
+    def keep_no_more(self) -> None:
+        """Keep nothing more, for want of room; what passes still counts."""
+
+    def end(self, ktime_ns: int) -> None:
+        """Note that nothing follows; nothing when that is known."""
+
+
+class Dialogue(Protocol):
+    """Listens to both directions of a stream."""
+
+    @property
+    def request(self) -> ContentListener | None:
+        """Takes the content of the request; None when nobody wants it, or not yet."""
+
+    @property
+    def response(self) -> ContentListener | None:
+        """Takes the content of the response, likewise."""
+
+    def open_readers(self, request: HttpRequest | None, response: HttpResponse | None) -> None:
+        """Learn the heads that are known by now, without body and trailers."""
+
+    def judge(self, cause: Incomplete | None) -> Incomplete | None:
+        """Return why the exchange is not whole, None when it is; asked before what is unfinished is ended.
+
+        `cause` is how its stream was cut short, None when both messages ended. What the protocol spoken says
+        of its end may count for more.
+        """
+
+    def build(self, request: HttpRequest | None, response: HttpResponse | None) -> Application | None:
+        """Return what the exchange carries, once both messages are over or given up."""
