@@ -17,7 +17,7 @@ from parsers.exchange import (
     WebSocketSession,
 )
 from tests.unit.otel_bridge.exchanges import BOOT_UNIX_NS, exchange, request, response, span_of
-from tests.unit.otel_bridge.test_console import printed
+from tests.unit.otel_bridge.sinks.test_console import printed
 
 INGRESS, EGRESS = Direction.INGRESS, Direction.EGRESS
 
