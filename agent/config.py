@@ -129,7 +129,7 @@ class KubernetesSection(_Section):
     """Pods of this node: which are captured, and what their spans say of them. Annotations win over this."""
 
     enabled: bool = Field(
-        default=False, description="Discover pods, and capture those of which the keys below say so."
+        default=False, description="Discover pods, and capture those that the keys below select."
     )
     kubeconfig: str | None = Field(
         default=None,

@@ -1,6 +1,6 @@
-"""Whom a run asks about containers: Kubernetes, the Docker Engine, or nobody.
+"""Which source a run asks about containers: Kubernetes, the Docker Engine, or none.
 
-Owns that choice and the wait for the first answer; what they know is theirs (`workloads`).
+Owns that choice and the wait for the first answer. What containers there are belongs to `workloads`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class NoDiscovery:
     has_answered = True
 
     def find(self, reference: ContainerReference) -> Finding:  # noqa: ARG002 (it knows none)
-        """Return that there is nobody to be asked."""
+        """Return that there is no source to ask."""
         return Absence.UNKNOWN
 
     def peer(self, address: str) -> Mapping[str, str]:  # noqa: ARG002 (it knows none)
@@ -48,7 +48,7 @@ class NoDiscovery:
 
 
 def open_discovery(configuration: Configuration) -> Discovery | None:
-    """Return who knows the containers of this host; None when there is nobody to be asked.
+    """Return the source of the containers of this host; None when there is none.
 
     Raises KubeconfigError for credentials that can't be used.
     """

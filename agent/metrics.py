@@ -49,7 +49,7 @@ SELECTION_COUNTERS = {
     "unselectable_processes": (
         "Processes that are not captured for lack of room in the kernel's policy table."
     ),
-    "changed_processes": "Processes of which something else is captured than before, while they ran.",
+    "changed_processes": "Running processes whose capture changed.",
     "unknown_processes": "Processes not captured because they ended before it was known what they were.",
     "missed_executions": "Programs whose execution was not seen, only what they did.",
 }
@@ -132,7 +132,7 @@ def _spans(pipeline: Pipeline) -> Iterator[Metric]:
     counters = pipeline.counters()
     for name, help_text in (
         ("spans", "Spans built; each is handed to every sink."),
-        ("span_failures", "Exchanges of which no span could be built: bugs."),
+        ("span_failures", "Exchanges that could not be built into a span: bugs."),
         ("refused", "Exchanges of processes, or of a direction, that are not to be captured after all."),
         ("waited", "Exchanges that waited until it was known what their process runs in."),
         ("pushed_out", "Exchanges that could not wait any longer for lack of room."),
@@ -164,7 +164,7 @@ def _processes(pipeline: Pipeline) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "wirespan_processes_unidentified",
-        "Processes of which could not be found out in time what container they run in.",
+        "Processes whose container could not be found out in time.",
         counters["unidentified"],
     )
     if pipeline.selection is not None:

@@ -25,7 +25,7 @@ MAX_STAT_BYTES = 4_096
 """One line of 52 numbers and a name of at most 64 bytes."""
 
 MAX_CGROUP_BYTES = 65_536
-"""A line for each hierarchy, of which there are at most some 14, each path below PATH_MAX (4,096 bytes)."""
+"""One line for each hierarchy: at most some 14, each with a path below PATH_MAX (4,096 bytes)."""
 
 MAX_SYSTEM_STAT_BYTES = 1_048_576
 """/proc/stat: a line for each CPU, and one with a number for each interrupt."""
@@ -63,8 +63,8 @@ def parent(tgid: int, proc: Path = PROC) -> int | None:
 def is_alive(tgid: int, proc: Path = PROC) -> bool:
     """Return whether some thread of a process is not about to end.
 
-    A process that is still listed may have ended already: it is, until its parent has waited for it. The
-    kernel marks a thread (PF_EXITING) before it tells anybody that the thread ends.
+    A process that has ended stays listed until its parent has waited for it. The kernel marks a thread
+    (PF_EXITING) before it reports the thread's end.
     """
     if not _is_exiting(_stat_fields(proc / str(tgid))):
         return True

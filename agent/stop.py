@@ -23,7 +23,7 @@ class StopRequest:
         self.requested_at: float | None = None
         """When the stop was asked for, by time.monotonic(); None before."""
         self.output_gone = False
-        """Whether the cause was that nobody reads the output any more."""
+        """Whether the cause was that the output has no reader any more."""
         self._deadline: float | None = None
         self._output: select.poll | None = None
 

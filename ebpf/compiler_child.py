@@ -1,6 +1,6 @@
 """The child process that compiles, loads and attaches the kernel side, hands its descriptors over, and ends.
 
-The only module that imports bcc, whose LLVM would stay resident (110 MB) in whoever compiles. It must not
+The only module that imports bcc, whose LLVM would stay resident (110 MB) in the process that compiles. It must not
 hold state: everything arrives as one JSON request on the socket that is its standard input, everything
 leaves as one JSON manifest with the descriptors beside it.
 """
@@ -41,10 +41,10 @@ TLS_CONTINUATIONS = ("continue_transfer", "continue_judging", None, "tls_plainte
 """What they tail-call, in the order of `enum continuation`."""
 
 MAPS = ("records", "connections", "policy_by_tgid", "port_sets", "counters", "continuations")
-"""Maps handed over. `continuations` is never used by the agent, but the kernel empties it when nobody holds
-it."""
+"""Maps handed over. The agent never uses `continuations`, but the kernel empties it when no process holds a
+descriptor of it."""
 TLS_MAPS = ("tls_continuations",)
-"""Likewise, when TLS is captured."""
+"""Maps handed over when TLS is captured."""
 TLS_REPLACEMENTS = {"continuations": "tls_continuations", "scratches": "tls_scratches"}
 """Maps in whose place programs use others when they are loaded for TLS probes."""
 

@@ -1,8 +1,8 @@
 """What is captured of each process, in the map by which the kernel side knows it.
 
 Owns the numbering of port sets and the moment since which a process is watched. It must not decide which
-process is captured (agent). Contract: a connection of which bytes may have gone by while its process was
-ignored, or its TLS was left alone, is never gone on with as if nothing had happened; the kernel side tells it
+process is captured (agent). Contract: a connection is never continued as if nothing had happened when bytes of it may have passed
+while its process was ignored or its TLS was left alone; the kernel side tells it
 by `since_ktime_ns`.
 """
 

@@ -65,7 +65,7 @@ _MEMBERS: tuple[tuple[str, ...], ...] = (
     ("cgroup", "kn"),
     ("cgroup", "root"),
     ("kernfs_node", "name"),
-    ("kernfs_node", "parent", "__parent"),  # the latter since Linux 6.15
+    ("kernfs_node", "parent", "__parent"),  # `__parent` since Linux 6.15
 )
 """Members that bpf/*.h reads as OFFSET_<struct>_<member>, with other names that kernels have for them."""
 

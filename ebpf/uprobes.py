@@ -51,7 +51,8 @@ class ProbeAttachment:
 def attach(file: int, points: Sequence[ProbePoint], programs: Mapping[TlsProgram, int]) -> ProbeAttachment:
     """Attach loaded programs, given by their descriptors, to places of an open file. Raises OSError.
 
-    Returns come first: whoever enters a function while this goes on finds its return awaited, or neither.
+    Returns come first: a thread that enters a function while this goes on finds its return probed, or finds
+    no probe at all.
     """
     path = f"/proc/self/fd/{file}"
     offsets: dict[TlsProgram, list[int]] = defaultdict(list)

@@ -164,7 +164,7 @@ def _key(identity: Any) -> _Key | None:
 
 
 def _identity(identity: Any) -> str | None:
-    """Return an id as text; None for a number with a fraction, too, of which there are several texts."""
+    """Return an id as text; None also for a number with a fraction, which can be written in several ways."""
     if isinstance(identity, str):
         return _encodable(identity)
     return str(identity) if isinstance(identity, int) and not isinstance(identity, bool) else None

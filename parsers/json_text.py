@@ -31,7 +31,7 @@ _DIVIDED_ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?")
 
 @dataclass(frozen=True, slots=True)
 class CutText:
-    """The beginning of a string of which the end is missing."""
+    """The beginning of a string whose end is missing."""
 
     text: str
 

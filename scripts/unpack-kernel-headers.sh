@@ -17,6 +17,6 @@ mkdir -p "$target/include" "$target/arch"
 cp -a "$work/tree/usr/src/$common/." "$target/"
 cp -a "$work/tree/usr/src/$flavour/include/." "$target/include/"
 cp -a "$work/tree/usr/src/$flavour/arch/." "$target/arch/"
-# which package this is, for whoever lists what an image is made of
+# which package this is, for the list of what an image is made of
 dpkg-deb -W --showformat '${Package}\t${Version}\t${Architecture}\n' "$work/$flavour"_*.deb >"$target/PACKAGE"
 rm -rf "$work"

@@ -58,7 +58,7 @@ class Image:
     """Which of them the full symbol table names."""
     hash_style: str = "gnu"
     hidden_versions: frozenset[str] = frozenset()
-    """Of which the version is not the default one: names as in `functions`, up to an `@`."""
+    """Those whose version is not the default one: names as in `functions`, up to an `@`."""
     undefined: Sequence[str] = ()
     rodata: bytes = b""
     rodata_name: str = ".rodata"

@@ -15,7 +15,7 @@ START_TIMEOUT_SECONDS = 60
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on."""
+    """Return a TCP port of the loopback interface without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -23,13 +23,13 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int) -> None:
-    """Wait until somebody accepts connections on the port."""
+    """Wait until the port accepts connections."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-    raise TimeoutError(f"nobody listens on port {port}")
+    raise TimeoutError(f"no program listens on port {port}")
 
 
 def find_nginx() -> str:

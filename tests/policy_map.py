@@ -1,4 +1,4 @@
-"""What the kernel captures of which process, as bpftool reads it out of the map of a running agent."""
+"""What the kernel captures of each process, as bpftool reads it out of the map of a running agent."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class KernelPolicy:
 def policies_of(agent_pid: int) -> dict[int, KernelPolicy]:
     """Return the processes in the policy map of a running agent.
 
-    A process that runs and is undecided has executed its program this very moment: whoever else runs on this
-    host does so at any time, bpftool for one. Those are left out; none that has ended is.
+    A process that runs and is undecided has executed its program this very moment: other programs of this
+    host do so at any time, bpftool for one. Those are left out; none that has ended is.
     """
     command = [BPFTOOL, "--json", "map", "dump", "id", _map_id(agent_pid)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as bpftool:

@@ -1,6 +1,6 @@
 """The files that are probed: each once, counted by the processes that use it.
 
-Owns attaching, how long a file that nobody uses keeps its probes, and what is said of one that can't be
+Owns attaching, how long an unused file keeps its probes, and the message about a file that can't be
 probed. It knows processes by number only; which ones use a file belongs to `tls_processes`. A file is
 known by device and inode of the opened file, since one probe fires in every process that has it mapped.
 
@@ -23,8 +23,8 @@ from ebpf.tls.probes import ProbePoint, TlsStack
 MAX_FILES = 1_024
 """Files with TLS at once: a node's images share most of theirs, and each takes descriptors."""
 GRACE_SECONDS = 90.0
-"""How long a file that nobody uses keeps its probes: whoever runs curl runs it again, cron each minute, and
-detaching is dear."""
+"""How long an unused file keeps its probes: a program such as curl is run again soon, cron runs its own each
+minute, and detaching is dear."""
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Attachments:
         return min(idle) + GRACE_SECONDS if idle else None
 
     def detach_idle(self) -> None:
-        """Detach from what nobody has used for `GRACE_SECONDS`."""
+        """Detach from files that have been unused for `GRACE_SECONDS`."""
         due = self._monotonic() - GRACE_SECONDS
         self._remove(lambda file: file.is_idle and file.idle_since <= due)
 
@@ -190,7 +190,7 @@ class Attachments:
         log.debug("attached to %s: %s %s", file.path, stack.name, stack.version or "")
 
     def _make_room(self) -> bool:
-        """Let go of the file that nobody has used for longest, if there is no room for another."""
+        """Let go of the file that has been unused for longest, if there is no room for another."""
         if len(self._files) < MAX_FILES:
             return True
         with self._lock:

@@ -89,7 +89,7 @@ class Inspector:
         found = Inspection(None)
         try:
             found.stack = self._inspect(descriptor, name)
-        except Exception as error:  # noqa: BLE001  # anybody may have written the file; see the contract
+        except Exception as error:  # noqa: BLE001  # the file's author is unknown; see the contract
             self.failures += 1
             found.has_complained = True
             log.warning("%s can't be inspected for TLS: %s: %s", name, type(error).__name__, error)

@@ -1,7 +1,7 @@
-"""The TLS libraries and the programs of this host, before anybody uses them.
+"""The TLS libraries and the programs of this host, before a process uses them.
 
-Owns finding and opening them. A program that lives for 20 ms is over before a library that nobody used is
-probed; where programs of this host may be captured, those that are installed are probed beforehand.
+Owns finding and opening them. A program that lives for 20 ms is over before a library that was unused
+until then is probed; where programs of this host may be captured, those that are installed are probed beforehand.
 Contract: a host without glibc's cache has no libraries, and what can't be read is left out.
 """
 
@@ -30,7 +30,7 @@ _PATH = re.compile(rb"(/[^\0]+/([^/\0]+))\0")
 
 
 def open_libraries(may_hold_tls: Callable[[str], bool], proc: Path = PROC) -> Iterator[tuple[bytes, int]]:
-    """Yield path and descriptor of each library that may hold TLS by its name. Whoever gets it closes it."""
+    """Yield path and descriptor of each library that may hold TLS by its name. The caller closes it."""
     root = _open_root(proc)
     try:
         names: dict[bytes, None] = {}
@@ -42,14 +42,14 @@ def open_libraries(may_hold_tls: Callable[[str], bool], proc: Path = PROC) -> It
                 descriptor = open_in_root(root, path)
             except (OSError, UnreadableFileError):
                 continue
-            # The cache names links, of which several lead to one file.
+            # The cache names links; several lead to one file.
             yield os.fsencode(Path(f"/proc/self/fd/{descriptor}").readlink()), descriptor
     finally:
         os.close(root)
 
 
 def open_programs(is_meant: Callable[[str], bool], proc: Path = PROC) -> Iterator[tuple[str, int]]:
-    """Yield path and descriptor of each program that is meant by its path. Whoever gets it closes it."""
+    """Yield path and descriptor of each program that is meant by its path. The caller closes it."""
     root = _open_root(proc)
     found = 0
     try:

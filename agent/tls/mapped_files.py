@@ -52,8 +52,8 @@ class MappedFile:
     """As os.makedev packs it. Of overlayfs it is often not that of stat(2)."""
     inode: int
     path: bytes
-    """As the kernel prints it for whoever asks: relative to the asker's root where it can be reached from
-    there, else to that of the process."""
+    """As the kernel prints it: relative to the root of the reading process where it can be reached from there,
+    else to the root of the process that has it mapped."""
     is_deleted: bool
     """Whether the path leads there no more: the file was removed, or another took its place."""
 
@@ -64,7 +64,7 @@ class MappedFile:
 
 
 def show(path: bytes) -> str:
-    """Return a path for people: what is not printable is escaped, since its author may be anybody."""
+    """Return a path for people: what is not printable is escaped, since its author is unknown."""
     text = path.decode(errors="backslashreplace")
     if text.isprintable():
         return text
@@ -109,7 +109,7 @@ def parse_maps(raw: bytes) -> list[MappedFile]:
 
 
 def open_mapped(tgid: int, file: MappedFile, proc: Path = PROC) -> int:
-    """Return a descriptor from which a mapped file can be read. Whoever gets it closes it.
+    """Return a descriptor from which a mapped file can be read. The caller closes it.
 
     Raises ProcessLookupError and UnreadableFileError.
     """
@@ -181,7 +181,7 @@ def _paths_below(link: Path, path: bytes) -> Iterator[bytes]:
 
 
 def open_in_root(root: int, path: bytes, inode: int | None = None) -> int:
-    """Return a descriptor of a regular file below a directory, out of which no link leads.
+    """Return a descriptor of a regular file below a directory; links can't lead out of it.
 
     Raises OSError, and UnreadableFileError when it is something else, or not the inode that is given.
     """

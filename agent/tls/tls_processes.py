@@ -1,4 +1,4 @@
-"""Which process uses which TLS library, from events: who has to be looked at, and who is gone.
+"""Which process uses which TLS library, from events: the processes to look at, and those that are gone.
 
 Owns the processes that use TLS, and the thread that looks at them. What is in a file belongs to `ebpf.tls`,
 who is captured to `selection`, the probes to `attachments`.
@@ -9,8 +9,8 @@ who is captured to `selection`, the probes to `attachments`.
     ProcessExited      its files are let go
     another policy     looked at, or let go
 
-Processes of which nothing is captured use nothing here. A library that they share with a captured one is
-probed all the same, and the kernel side, which knows their policy too, takes nothing of them.
+Processes that are not captured have no entry here. A library that they share with a captured process is
+probed, and the kernel side, which has their policy too, takes nothing of them.
 
 Contract: all that is slow (looking into /proc, reading files, attaching, detaching) goes on in one thread.
 The methods called by the main loop take a lock for moments and never wait for that thread, but for
@@ -54,8 +54,8 @@ MAX_TOLD = 1_024
 SWEEP_SECONDS = 60.0
 """How often users are looked for that ended without a word, as they do when the ring was full."""
 PROMPT_SWITCH_SECONDS = 0.000_5
-"""How long a busy main loop keeps Python's lock while somebody has to be looked at: a look gives the lock
-away at some twenty system calls, and after the usual 5 ms for each a new program has said its first words."""
+"""How long a busy main loop keeps Python's lock while a process waits to be looked at. A look gives the lock
+away at some twenty system calls; at the usual 5 ms for each, a new program has already sent its first bytes."""
 _USUAL_SWITCH_SECONDS = sys.getswitchinterval()
 START_SECONDS = 3.0
 """How long a start waits for the files of the processes that run already."""
@@ -361,7 +361,7 @@ class TlsProcesses:
             self._keep(descriptor, show(path))
 
     def _keep(self, descriptor: int, path: str) -> None:
-        """Attach to a file, if it holds TLS, for whoever will use it."""
+        """Attach to a file, if it holds TLS, before a process uses it."""
         try:
             version, found = self._inspector.look(descriptor, path.rpartition("/")[2])
             if found.stack is not None and (

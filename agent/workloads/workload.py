@@ -64,7 +64,7 @@ class Absence(Enum):
     PENDING = "pending"
     """Not known yet: an answer is on its way, or may come."""
     UNKNOWN = "unknown"
-    """Whoever would know has said that there is no such container, or can't be asked."""
+    """The container engine or the API has said that there is no such container, or can't be asked."""
 
 
 Finding: TypeAlias = Workload | Absence
@@ -85,7 +85,7 @@ class Discovery(Protocol):
         """Return what is known of a container now; never waits. An unknown one may be asked for meanwhile."""
 
     def peer(self, address: str) -> Mapping[str, str]:
-        """Return who is known to have an IP address, as attributes below `wirespan.peer.`; {} for nobody."""
+        """Return the owner of an IP address as attributes below `wirespan.peer.`; {} when none is known."""
 
     def counters(self) -> dict[str, int]:
         """Return what was counted from the start, and under the names in `states` how things stand now."""

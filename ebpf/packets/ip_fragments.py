@@ -3,8 +3,8 @@
 Owns the datagrams that are not whole yet. It must not look into them.
 
 Contract: a datagram comes out once, when all of it is here. One whose fragments overlap never does, unless
-they are the same (RFC 5722 section 4; what the receiver made of it can't be known); nor does one of which the
-capture cut a part. Every fragment that led to nothing is counted in `lost_fragments`.
+they are the same (RFC 5722 section 4; what the receiver made of it can't be known); nor does one that the
+capture cut a part of. Every fragment that led to nothing is counted in `lost_fragments`.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class PacketLimits:
     """How long bytes wait for the first packet of their receiver, which answers within 500 ms (RFC 9293
     section 3.8.6.3): a capture may have one direction alone."""
     hole_ns: int = 30_000_000_000
-    """How long bytes that nobody acknowledged may still be repeated: five retransmissions, backed off."""
+    """How long unacknowledged bytes may still be repeated: five retransmissions, backed off."""
     stray_ns: int = 120_000_000_000
     """How long after its end packets are still a connection's own (twice the maximum segment lifetime)."""
     max_undecided_turns: int = 16

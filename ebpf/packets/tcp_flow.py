@@ -10,7 +10,7 @@ effect, in whatever order the capture wrote the packets. Nothing waits for ever:
 | what is missing | how long it is waited for |
 |---|---|
 | bytes that their receiver acknowledged | `PacketLimits.order_ns`; then they are a gap |
-| bytes that nobody acknowledged, before others | `hole_ns`, or until a bound is hit; then they are a gap |
+| unacknowledged bytes, before others | `hole_ns`, or until a bound is hit; then they are a gap |
 | the acknowledgement | `hole_ns`, or until a bound is hit; then the stretch is told |
 | the receiver altogether | `one_sided_ns`; then the stretch is told |
 """
@@ -56,7 +56,7 @@ class TcpFlow:
         self._reset_unix_ns: int | None = None
         self.streams = (TcpStream(limits, counts), TcpStream(limits, counts))
         self.alarm_unix_ns = NEVER_NS
-        """When whoever holds this flow looks at it next."""
+        """When the table that holds this flow looks at it next."""
         self.closed_unix_ns: int | None = None
         """When it was over; what comes afterwards is not told."""
 

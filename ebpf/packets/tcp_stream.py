@@ -4,7 +4,7 @@ Owns sequence numbers, duplicates and overlaps, and what waits. It must not deci
 (`tcp_flow`) or look into the bytes.
 
 Contract: positions count from 0 where the direction was first seen, whatever the sequence number wraps to.
-Held pieces stand in stream order and don't overlap. Bytes of which two copies differ while they are held are
+Held pieces stand in stream order and don't overlap. Held bytes whose copies differ are
 unknown: neither copy is chosen, they are counted in `conflicting_bytes` and come out as a gap. They are held
 until the receiver has acknowledged them; a copy that comes later changes nothing for it, nor here.
 """
@@ -93,7 +93,7 @@ class TcpStream:
 
     @property
     def is_hole_acknowledged(self) -> bool:
-        """Whether the receiver has bytes that are missing here, so that nobody will repeat them."""
+        """Whether the receiver has bytes that are missing here, so that they will not be repeated."""
         return self.acknowledged > self.next and self.hole > 0
 
     @property

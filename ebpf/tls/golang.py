@@ -2,7 +2,7 @@
 
 Owns what is known of Go: its functions' names, its calling convention by version, and that a uretprobe must
 never be put on a Go program, whose runtime ends it when it finds a foreign return address while it moves a
-stack. Hence each return instruction is a point of its own.
+stack. So each return instruction is a point of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ebpf.tls.probes import ProbePoint, TlsProgram, TlsStack
 MAX_FUNCTION_BYTES = 1 << 16
 """Of one function: crypto/tls.(*Conn).Write has 2 kB."""
 MAX_RETURNS = 128
-"""Of one function, each of which is a probe: Write has some ten."""
+"""Return instructions of one function; each is a probe. Write has some ten."""
 
 _CONN = "crypto/tls.(*Conn)."
 _TRANSFERS = (

@@ -17,7 +17,7 @@ from ebpf.tls.machine_code import MAX_PROLOGUE_BYTES, Call, Value, first_call, i
 from ebpf.tls.probes import ProbePoint, TlsProgram, TlsStack
 
 ANCHOR = "SSL_write"
-"""Whoever uses the library for anything has this function."""
+"""A program that uses the library for anything has this function."""
 _HANDSHAKE = "SSL_do_handshake"
 """GnuTLS's imitation of OpenSSL, which calls the functions that are probed of GnuTLS itself, lacks it."""
 
@@ -37,7 +37,7 @@ FUNCTIONS = (
 )
 
 _BORINGSSL_FUNCTIONS = frozenset({"SSL_CTX_set_grease_enabled", "BORINGSSL_self_test"})
-"""Two of which one is in its libssl and one in its libcrypto, and none in OpenSSL's."""
+"""Functions of BoringSSL that OpenSSL does not have: one in its libssl, one in its libcrypto."""
 
 _VERSION = re.compile(rb"OpenSSL (\d+\.\d+\.\d+[a-z]*)\S* +\d{1,2} [A-Z][a-z]{2} \d{4}\0")
 """OPENSSL_VERSION_TEXT: `OpenSSL 3.0.19 27 Jan 2026`."""

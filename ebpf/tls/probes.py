@@ -24,7 +24,7 @@ class TlsProgram(Enum):
     OPENSSL_WRITE_EX2 = "openssl_write_ex2"
     """SSL_write_ex2(ssl, buffer, size, flags, size_t *moved): OpenSSL 3.3 and later."""
     OPENSSL_SENDFILE = "openssl_sendfile"
-    """SSL_sendfile(ssl, fd, offset, size, flags): how many, of which none can be seen."""
+    """SSL_sendfile(ssl, fd, offset, size, flags): a number of bytes; the bytes themselves can't be seen."""
     OPENSSL_HANDSHAKE = "openssl_handshake"
     """SSL_do_handshake(ssl)."""
     OPENSSL_BIO_WRITE = "openssl_bio_write"

@@ -70,7 +70,7 @@ class GrpcDialogue:
         self.request: GrpcReader | None = None
         """Takes the content of the request; None when its head is not known or says no gRPC."""
         self.response: GrpcReader | None = None
-        """Likewise of the response."""
+        """Reads the messages of the response."""
 
     def open_readers(self, request: HttpRequest | None, response: HttpResponse | None) -> None:
         """Open the readers of those heads that are known by now."""

@@ -1,7 +1,7 @@
 r"""Protobuf messages as text without their schema: field numbers, and values as far as the wire tells.
 
 Owns the reading of the wire format (protobuf documentation, "Encoding") and the choice of a form. It must not
-know what is secret: the text is made so that whoever looks for secrets finds in it what the bytes hold.
+know what is secret: the text is made so that a search for secrets finds in it what the bytes hold.
 
 The form is `{1: "bob", 2: 150, 3: {1: 7}, 4: 0x3ff0000000000000 (1.0), 5: b"\<00ff>abc", 6: <9000 bytes>}`:
 
@@ -81,7 +81,7 @@ class ProtobufText:
     def render(self, data: bytes, size: int | None) -> str | None:
         """Return a message as text, None when it is not in the wire format.
 
-        `size` is that of the whole message in bytes, of which `data` is the beginning; None when only that is
+        `size` is that of the whole message in bytes; `data` is its beginning. None when only the beginning is
         known. `…` stands for what is missing.
         """
         return self._render_fields(data, 0, len(data), _MAX_SIZE if size is None else size, 0)

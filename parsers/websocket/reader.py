@@ -11,7 +11,7 @@ what it lies in:
 | the payload of a frame | stepped over: sizes and counts go on, the content of the message stops |
 | everything else | the place is lost: bytes are passed over up to records that are nothing but whole frames |
 
-Behind a loss neither a close frame nor one that nobody may send ends the reading: else content made up to
+Behind a loss neither a close frame nor a forbidden one ends the reading: else content made up to
 look like one would hide what follows.
 """
 
@@ -60,7 +60,7 @@ class WebSocketReader:
     """Reads the frames of one direction. `counts` are the tracker's counters, added to here.
 
     `masked` says whether this is the client's direction. `inflater` is there when compression was agreed on;
-    `any_extension` says that reserved bits may mean what nobody here knows.
+    `any_extension` says that reserved bits may have a meaning that is unknown here.
     """
 
     __slots__ = (
@@ -174,7 +174,7 @@ class WebSocketReader:
             self._counts["discarded_bytes"] += len(data)
 
     def miss(self, count: int | None, missing: Missing, ktime_ns: int) -> None:
-        """Take bytes that nobody knows; `count` is None when nobody knows how many there are either."""
+        """Account for a gap of `count` bytes; None if its length is unknown."""
         self._log.pass_time(ktime_ns)
         self._search.forget()
         if self._state is not _IN_STEP or count == 0:
@@ -306,7 +306,7 @@ class WebSocketReader:
                 self._truncation = Truncation.LIMIT
 
     def _step_over(self, count: int, cause: Truncation) -> None:
-        """Let payload of the frame in progress pass that nobody knows."""
+        """Account for missing payload of the frame in progress."""
         self._needed -= count
         if self._key:
             self._key = advance_key(self._key, count)

@@ -5,7 +5,7 @@
  *   socket_pair_cost plain N    the same of bytes that are not HTTP, once the connection is judged
  *   socket_pair_cost other N    getppid, a call that no tracer of sockets is interested in
  *
- * N bursts, of which the quickest is printed. A burst of pairs fits into the ring buffer, is over before the
+ * N bursts; the quickest is printed. A burst of pairs fits into the ring buffer, is over before the
  * agent's next drain, and begins when the agent has worked through the one before: what is measured is the
  * kernel side, not two programs in want of the same core or cache. The bytes are requests and responses, so
  * that a capture judges the connection HTTP and takes every one of them.

@@ -1,4 +1,4 @@
-"""What the chart makes of values, seen by whoever reads it: reviewers, and the agent."""
+"""What the chart makes of values, as its readers see it: reviewers, and the agent."""
 
 from __future__ import annotations
 

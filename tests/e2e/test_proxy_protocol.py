@@ -128,7 +128,7 @@ def expect_all(spans: list[ExportedSpan], paths: dict[str, str]) -> None:
 
 def test_nginx_behind_a_proxy(agent: StartAgent, nginx: tuple[int, int], spans_file: Path) -> None:
     running = agent("run", *only(nginx[0]), "--spans-file", str(spans_file))
-    # nginx closes a connection of which the first read gives a part of the header.
+    # nginx closes a connection whose first read gives a part of the header.
     paths = ask_in_every_way(nginx[0], ["together", "alone", "cut in the request"], b"client")
     running.stop()
     expect_all(read_spans(spans_file), paths)

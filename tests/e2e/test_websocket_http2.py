@@ -308,6 +308,6 @@ def test_a_refusal_and_a_reset(agent: StartAgent, port: int, spans_file: Path) -
         assert OWN + "sent.count" not in refusal.attributes
         assert reset.attributes["wirespan.incomplete"] == "reset"
         assert [content for _, _, content in said(reset)] == ["hello", "hello"]
-        # The connection ended, and nobody had said good-bye.
+        # The connection ended, and neither end had sent a close frame.
         assert cut.attributes["wirespan.incomplete"] == "closed"
         assert [content for _, opcode, content in said(cut) if opcode == "text"] == ["still there"] * 2

@@ -311,7 +311,7 @@ def test_payload_that_never_was_in_memory_is_counted_within_its_frame(tap: Tap, 
         file.flush()
         for _ in range(20):
             client.sendall(frame[:9])
-            # all of it in two calls, of which the second goes to the end of the frame
+            # all of it in two calls; the second goes to the end of the frame
             assert os.sendfile(client.fileno(), file.fileno(), 0, 5_003) == 5_003
             assert os.sendfile(client.fileno(), file.fileno(), 0, 11_381) == 11_381
             receive_exactly(server, len(frame))

@@ -234,7 +234,7 @@ OTHER_PROTOCOLS = {
     "kafka": (b"\0\0\0\x0a\0\x12\0\3\0\0\0\1\0\0", b"\0\0\0\4\0\0\0\1"),
     "amqp": (b"AMQP\0\0\x09\1", b"\1\0\0\0\0\0\4\0\x0a\0\x0a\xce"),
     "ssh": (b"SSH-2.0-OpenSSH_9.2p1\r\n", b"SSH-2.0-Go\r\n"),
-    "irc": (b"NICK somebody\r\n", b":server 001 somebody :hi\r\n"),
+    "irc": (b"NICK alice\r\n", b":server 001 alice :hi\r\n"),
 }
 
 

@@ -106,7 +106,7 @@ def nested_cgroup() -> Iterator[Callable[[Path, str], Path]]:
                 above, at = at, at / name
                 at.mkdir()
                 removing.callback(at.rmdir)
-                for setting in ("cpuset.cpus", "cpuset.mems"):  # without these nobody may enter
+                for setting in ("cpuset.cpus", "cpuset.mems"):  # without these no process may enter
                     if root.name == "cpuset" and (above / setting).exists():
                         (at / setting).write_text((above / setting).read_text())
             return at

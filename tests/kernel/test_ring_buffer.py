@@ -20,7 +20,7 @@ RECORD_BYTES = 8 + 36
 ROOM = mmap.PAGESIZE // (8 + 48)
 """Records in a ring of one page: each has a header of eight bytes, and fills up to a multiple of them."""
 SUBMIT, DISCARD = {"x86_64": (121, 124), "aarch64": (155, 156)}[platform.machine()]
-"""Numbers of getpgid and getsid: calls that nobody else in this process makes."""
+"""Numbers of getpgid and getsid: calls that nothing else in this process makes."""
 PROGRAM = f"""
 struct record {{ u64 number; char filler[36]; }} __attribute__((packed));
 BPF_RINGBUF_OUTPUT(records, 1);

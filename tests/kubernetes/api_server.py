@@ -120,7 +120,7 @@ class ApiServer:
             f"--service-account-key-file={folder}/accounts.key",
             f"--service-account-signing-key-file={folder}/accounts.key",
             "--authorization-mode=RBAC",
-            # Nobody makes the accounts that it wants pods to have.
+            # There is no controller to make the accounts that it requires of pods.
             "--disable-admission-plugins=ServiceAccount",
             "--watch-cache=true",
         )

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
 StartAgent = Callable[..., Agent]
 INGRESS, EGRESS = Policy.CAPTURE_INGRESS, Policy.CAPTURE_EGRESS
 REQUESTS_BEFORE, REQUESTS_AFTER = 211, 199
-# Answers one request by a child that has ended before anybody could look at it.
+# Answers one request by a child that has ended before the agent could look at it.
 FORKING_SERVER = """
 import os, socket, sys
 with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -169,7 +169,7 @@ def test_identity_holds_for_two_containers_short_lives_and_a_pod_that_is_replace
     api_server.delete(site.pod_path("shop"))
     successor = site.run_pod("shop", containers=("other",))["metadata"]["uid"]
     serve("shop", "other", uid=successor).ask("/other")
-    # A container of which no pod is ever told is captured provisionally, and then not exported.
+    # A container without a known pod is captured provisionally, and then not exported.
     serve("unknown", uid="11111111-2222-3333-4444-555555555555").ask("/unknown")
     running.stop()
     spans = [span for span in read_spans(spans_file) if span.kind == SERVER]

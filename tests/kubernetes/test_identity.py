@@ -167,7 +167,7 @@ def test_a_restarted_container_and_a_deleted_pod_stay_known(
     wait_until(lambda: discovered.counter("known_pods") == 0)
     assert discovered.workload("web") == first
     assert isinstance(discovered.discovery.find(newer), Workload)
-    # an address is given to the next pod at once, so it is nobody's now
+    # an address is given to the next pod at once, so it has no owner now
     assert discovered.discovery.peer("10.7.1.1") == {}
 
 

@@ -32,7 +32,7 @@ def test_without_any_right_it_is_said_once_and_tried_again(
 ) -> None:
     caplog.set_level("INFO", JOURNAL)
     site.run_pod("web")
-    account = f"nobody-{site.number}"
+    account = f"without-rights-{site.number}"
     discovered = discover(kubeconfig=api_server.create_service_account(account))
     assert discovered.discovery.find(site.reference("web")) is Absence.UNKNOWN
     wait_until(lambda: discovered.counter("denied") >= 9)
@@ -130,7 +130,7 @@ def test_a_token_that_was_replaced_is_read_again(
         text = kubeconfig.read_text().replace(api_server.url, f"https://127.0.0.1:{relay.port}")
         kubeconfig.write_text(text)
         discovered = discover(kubeconfig=str(kubeconfig))
-        # An account that is made anew has another UID: tokens of the former are not accepted any more.
+        # An account that is made anew has another UID: tokens of the deleted one are refused.
         path = "/api/v1/namespaces/default/serviceaccounts"
         api_server.delete(f"{path}/{account}")
         api_server.create(path, {"metadata": {"name": account}})

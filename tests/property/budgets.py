@@ -89,7 +89,7 @@ class _Meter:
         self.spent = 0
         self.reported = 0
         self.last: SocketEvent | None = None
-        """The last event of which bytes were left out."""
+        """The last event whose bytes were left out in part."""
 
     def report(self, position: int) -> list[SocketEvent]:
         """Return the event that says what was left out up to `position`."""

@@ -80,7 +80,7 @@ def _plan(number: int, random: Random) -> Plan:
 def converse(seed: int) -> Spoken:
     """Return conversation number `seed`: 4 to 24 streams, one after the other or interleaved.
 
-    Each is played once: h2 takes longer to speak than anybody takes to listen.
+    Each is played once: h2 takes longer to speak than the parsers take to listen.
     """
     random = Random(seed)
     plans = [_plan(number, random) for number in range(random.choice([4, 8, 16, 24]))]

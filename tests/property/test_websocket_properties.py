@@ -1,4 +1,4 @@
-"""Any chunking gives the same session; losses never give a message that nobody sent."""
+"""Any chunking gives the same session; losses never give a message that was not sent."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ and asked for anew."""
 MAX_ENDED = 2_048
 """Ended containers kept for late exchanges: at one a second, half an hour's worth."""
 MAX_DENIED = 8_192
-"""Ids of which it is known that the engine has no such container, for instance those of another engine."""
+"""Ids that the engine is known not to have, for instance those of another engine."""
 
 _NOBODY: Mapping[str, str] = {}
 
@@ -58,7 +58,7 @@ class ContainerTable:
         return self._findings.get(container_id)
 
     def peer(self, address: str) -> Mapping[str, str]:
-        """Return the attributes of the running container that has an address; {} for nobody."""
+        """Return the attributes of the running container that has an address; {} when there is none."""
         owner = self._peers.get(address)
         return owner[1] if owner else _NOBODY
 

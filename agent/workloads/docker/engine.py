@@ -88,7 +88,7 @@ class DockerDiscovery(Discovery):
         return finding
 
     def peer(self, address: str) -> Mapping[str, str]:
-        """Return who has an IP address, as attributes below `wirespan.peer.`; {} for nobody."""
+        """Return the owner of an IP address, as attributes below `wirespan.peer.`; {} when it has none."""
         return self._table.peer(address)
 
     @property
@@ -248,7 +248,7 @@ class DockerDiscovery(Discovery):
                 self._counts["inspections"] += 1
         except EngineUnreachableError:
             # Others first: it may be this container that keeps the Engine from answering. One that the Engine
-            # refuses to inspect is asked for again by whoever needs it.
+            # refuses to inspect is asked for again when it is needed.
             with self._changed:
                 self._wanted[container_id] = None
             raise

@@ -90,7 +90,7 @@ def _loading(kubeconfig: str | None) -> Iterator[Callable[..., None]]:
         place, load = "the pod's service account", load_incluster_config
     else:
         place = kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION
-        # Not persisted: the file belongs to whoever wrote it.
+        # Not persisted: the file belongs to its author.
         load = functools.partial(load_kube_config, config_file=kubeconfig, persist_config=False)
     try:
         yield load

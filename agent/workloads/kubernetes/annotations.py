@@ -2,7 +2,7 @@
 
 Owns their names, what each accepts, and what is said of a value that isn't accepted. Pure. An invalid value
 counts as if the annotation weren't there, so that what holds otherwise holds; it is returned beside the valid
-ones for whoever tells its author.
+ones, so that its author can be told.
 """
 
 from __future__ import annotations

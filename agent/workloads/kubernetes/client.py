@@ -43,8 +43,8 @@ _BULK = frozenset(
     {"managedFields", "env", "envFrom", "volumes", "volumeMounts", "tolerations", "conditions", "resources"}
     | {"livenessProbe", "readinessProbe", "startupProbe", "affinity", "securityContext", "command", "args"}
 )
-"""What nobody here looks at and takes most of a pod: dropped while it is read, or a list of pods would take
-five times its size for a moment, which the process keeps."""
+"""The unused part of a pod, which is most of it: dropped while it is read. Otherwise a list of pods would
+take five times its size for a moment, and the process would keep that memory."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
@@ -194,8 +194,8 @@ class WatchStream:
         return kind, document
 
     def abort(self) -> None:
-        """Make whoever reads the events stop."""
-        # Already at its end: nobody is reading.
+        """Make the thread that reads the events stop."""
+        # Already at its end: no thread is reading.
         with contextlib.suppress(OSError, ValueError, RuntimeError):
             self._response.shutdown()
 

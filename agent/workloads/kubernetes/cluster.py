@@ -2,7 +2,7 @@
 
 Owns the present state and the answers made from it. Fed by the threads of the watches, which take turns with
 a lock; asked by the main loop, which takes none: an answer is an immutable value in a dict, made when
-something changes and not when somebody asks. It must not talk to the API.
+something changes and not when it is asked for. It must not talk to the API.
 
 A container or pod that is gone stays known for a while: its last exchanges are still on their way.
 """
@@ -29,7 +29,7 @@ from agent.workloads.kubernetes.pod_workloads import PodWorkloads, build_workloa
 from agent.workloads.workload import Absence, ContainerReference, Finding, Workload
 
 MAX_PODS = 2_048
-"""Pods of one node: kubelet starts 110 unless told otherwise, and nobody runs more than some hundred."""
+"""Pods of one node: kubelet's default is 110, and clusters run some hundred at most."""
 MAX_NAMESPACES = 20_000
 """Namespaces: twice what Kubernetes is tested with. Beyond it the unknown count as without annotations."""
 RETAINED_SECONDS = 300.0

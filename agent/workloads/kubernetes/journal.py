@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 
 MAX_DENIALS = 64
-"""Distinct denials that are remembered: verbs times kinds of objects, of which discovery uses about ten."""
+"""Distinct denials that are remembered: verbs times kinds of objects; discovery uses about ten kinds."""
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What is kept of the API's objects: a pod, a namespace, a service, and who owns what.
 
-Owns reading their JSON. An object of the API runs to tens of kilobytes, of which one or two matter here, so
-nothing else is kept. Contract: JSON of any shape yields a record or None, never an exception that its author
+Owns reading their JSON. An object of the API runs to tens of kilobytes. One or two of them matter here, and
+only they are kept. Contract: JSON of any shape yields a record or None, never an exception that its author
 could provoke; what isn't there is None or empty.
 """
 

@@ -16,7 +16,7 @@ MAX_ADDRESSES = 32_768
 """Addresses known at once: those of ten thousand services in both families, which is what Kubernetes is
 tested with."""
 
-_NOBODY: Mapping[str, str] = MappingProxyType({})
+_NO_OWNER: Mapping[str, str] = MappingProxyType({})
 
 
 class PeerAddresses:
@@ -30,8 +30,8 @@ class PeerAddresses:
         """Addresses that there was no room for."""
 
     def find(self, address: str) -> Mapping[str, str]:
-        """Return who has an address; {} for nobody known."""
-        return self._attributes.get(address, _NOBODY)
+        """Return the attributes of an address's owner; {} when none is known."""
+        return self._attributes.get(address, _NO_OWNER)
 
     def uids(self) -> set[str]:
         """Return whose addresses are known."""

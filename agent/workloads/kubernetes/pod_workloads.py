@@ -20,7 +20,7 @@ from agent.workloads.workload import Workload
 MAX_CHOSEN = 64
 """Labels and annotations of one pod that become attributes: backends keep 128 attributes in all."""
 MAX_CHOSEN_CHARACTERS = 4_096
-"""Longest value of one; `kubectl` keeps whole objects in an annotation, which nobody means to export."""
+"""Longest value of one; `kubectl` keeps whole objects in an annotation, and exporting those is never intended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class PodWorkloads:
 
     by_container_id: Mapping[str, Workload]
     whole: Workload
-    """For a process of which only the pod is known; without a container's id and name."""
+    """For a process whose pod alone is known; without a container's id and name."""
     left_out: int
     """Chosen labels and annotations beyond the bounds."""
 

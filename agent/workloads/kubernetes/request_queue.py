@@ -1,4 +1,4 @@
-"""Requests to the Kubernetes API that nobody waits for: who owns a ReplicaSet, an Event to be created.
+"""Requests to the Kubernetes API that run in the background: the owner of a ReplicaSet, an Event to create.
 
 Owns one thread and a bounded queue before it, and when a request that came to nothing is tried again.
 """
@@ -89,7 +89,7 @@ class RequestQueue:
             except ApiError as error:
                 request.give_up(error)
                 return
-            except Exception as error:  # noqa: BLE001 (a dead thread would answer nobody any more)
+            except Exception as error:  # noqa: BLE001 (a dead thread would leave every later request unanswered)
                 self._journal.bug("asking the Kubernetes API", error)
                 request.give_up(ApiError(str(error)))
                 return

@@ -46,5 +46,5 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     with ThreadingHTTPServer((sys.argv[1], 0), Handler) as server:
-        print(server.server_port, flush=True)  # noqa: T201 - whoever started the server reads the port
+        print(server.server_port, flush=True)  # noqa: T201 - the test that started the server reads the port
         server.serve_forever()

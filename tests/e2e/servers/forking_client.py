@@ -1,7 +1,7 @@
 """Clients that live for one request: `python -m tests.e2e.servers.forking_client PORT CHILDREN`.
 
-Waits for a line of input, and forks so many children, of which each asks for `/NUMBER` and ends at once. Then
-it writes a line `NUMBER PID` for each.
+Waits for a line of input, and forks so many children. Each asks for `/NUMBER` and ends at once. Then it
+writes a line `NUMBER PID` for each.
 """
 
 import os

@@ -1,7 +1,7 @@
 """WebSockets over HTTP/2 (RFC 8441): `python -m tests.e2e.servers.http2_websocket_server`.
 
 The first line of output is its port. It is hypercorn, over cleartext with prior knowledge. On `/refused` it
-accepts nobody. Elsewhere it repeats what it is told; told `bye`, it closes with code 4001.
+refuses every client. Elsewhere it repeats what it is told; told `bye`, it closes with code 4001.
 """
 
 from __future__ import annotations

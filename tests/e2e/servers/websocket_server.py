@@ -73,7 +73,7 @@ async def _serve_aiohttp() -> int:
 
 async def _main() -> None:
     serve = {"websockets": _serve_websockets, "aiohttp": _serve_aiohttp}[sys.argv[1]]
-    print(await serve(), flush=True)  # noqa: T201 - whoever started the server reads the port
+    print(await serve(), flush=True)  # noqa: T201 - the test that started the server reads the port
     await asyncio.Event().wait()
 
 

@@ -62,7 +62,7 @@ def assert_exact(
         port: Of the server; both ends are on the loopback interface.
         libraries: `wirespan.tls` by kind of span. Only kinds in it are expected.
         version: Of HTTP.
-        given_up: How clients may leave streams of which they have all but the end, going by Content-Length.
+        given_up: How clients may leave streams when only the end is missing, going by Content-Length.
     """
     expected = {request.path: request for request in asked}
     assert len(expected) == len(asked)

@@ -98,7 +98,7 @@ def test_each_of_many_short_processes_is_seen(
 def test_the_first_short_process_of_a_program_is_seen(
     agent: Callable[..., Agent], materials: Materials, tmp_path: Path
 ) -> None:
-    """Nobody that is captured has the library before it."""
+    """No captured process has the library before it."""
     spans_file = tmp_path / "spans.jsonl"
     with running_server("nginx", materials, tmp_path) as nginx:
         running = agent("run", "--exe", "*/curl", "--spans-file", str(spans_file))
