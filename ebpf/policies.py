@@ -1,9 +1,8 @@
 """What is captured of each process, in the map by which the kernel side knows it.
 
 Owns the numbering of port sets and the moment since which a process is watched. It must not decide which
-process is captured (agent). Contract: a connection is never continued as if nothing had happened when bytes of it may have passed
-while its process was ignored or its TLS was left alone; the kernel side tells it
-by `since_ktime_ns`.
+process is captured (agent). Contract: when bytes of a connection may have passed while its process was
+ignored or its TLS was left alone, that connection starts afresh; the kernel side recognises it by `since_ktime_ns`.
 """
 
 from __future__ import annotations

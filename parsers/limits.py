@@ -19,7 +19,7 @@ class ParserLimits:
     max_header_block: int = 65_536
     """Start line and fields of one message. Servers accept 8 to 64 KiB; more is an attack or not HTTP."""
     max_chunk_line: int = 8_192
-    """A chunk's size line with its extensions. Extensions are not in use; proxies allow a head's line, 8 KiB."""
+    """A chunk's size line with its extensions. Extensions are unused; proxies allow a head's line, 8 KiB."""
     max_interim: int = 16
     """1xx responses noted per exchange. Servers send one or two; the rest is passed over."""
     max_headers: int = 128

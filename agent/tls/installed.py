@@ -1,7 +1,7 @@
 """The TLS libraries and the programs of this host, before a process uses them.
 
 Owns finding and opening them. A program that lives for 20 ms is over before a library that was unused
-until then is probed; where programs of this host may be captured, those that are installed are probed beforehand.
+until then is probed; where programs of this host may be captured, installed ones are probed beforehand.
 Contract: a host without glibc's cache has no libraries, and what can't be read is left out.
 """
 

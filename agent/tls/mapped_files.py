@@ -52,8 +52,8 @@ class MappedFile:
     """As os.makedev packs it. Of overlayfs it is often not that of stat(2)."""
     inode: int
     path: bytes
-    """As the kernel prints it: relative to the root of the reading process where it can be reached from there,
-    else to the root of the process that has it mapped."""
+    """As the kernel prints it: relative to the root of the reading process where it can be reached from
+    there, else to the root of the process that has it mapped."""
     is_deleted: bool
     """Whether the path leads there no more: the file was removed, or another took its place."""
 

@@ -55,7 +55,7 @@ SWEEP_SECONDS = 60.0
 """How often users are looked for that ended without a word, as they do when the ring was full."""
 PROMPT_SWITCH_SECONDS = 0.000_5
 """How long a busy main loop keeps Python's lock while a process waits to be looked at. A look gives the lock
-away at some twenty system calls; at the usual 5 ms for each, a new program has already sent its first bytes."""
+away at some twenty system calls; at the usual 5 ms for each, a new program has sent its first bytes."""
 _USUAL_SWITCH_SECONDS = sys.getswitchinterval()
 START_SECONDS = 3.0
 """How long a start waits for the files of the processes that run already."""

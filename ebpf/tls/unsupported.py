@@ -1,7 +1,7 @@
-"""Implementations of TLS that are recognized and can't be tapped.
+"""Implementations of TLS that are recognized and can't be probed.
 
-Owns how they are recognized and the words that say why their traffic stays unseen, so that a user does not look
-for spans that can't be there.
+Owns how they are recognized and the words that say why their traffic stays unseen, so that a user does not
+look for spans that can't be there.
 """
 
 from __future__ import annotations

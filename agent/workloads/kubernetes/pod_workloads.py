@@ -20,7 +20,7 @@ from agent.workloads.workload import Workload
 MAX_CHOSEN = 64
 """Labels and annotations of one pod that become attributes: backends keep 128 attributes in all."""
 MAX_CHOSEN_CHARACTERS = 4_096
-"""Longest value of one; `kubectl` keeps whole objects in an annotation, and exporting those is never intended."""
+"""Longest value of one; `kubectl` keeps whole objects in an annotation, which is not meant for export."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
