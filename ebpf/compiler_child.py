@@ -1,7 +1,7 @@
 """The child process that compiles, loads and attaches the kernel side, hands its descriptors over, and ends.
 
 The only module that imports bcc, whose LLVM would stay resident (110 MB) in the process that compiles. It
-must not hold state: everything arrives as one JSON request on the socket that is its standard input, everything
+must not hold state: everything arrives as one JSON request on the socket that is its standard input, and
 leaves as one JSON manifest with the descriptors beside it.
 """
 

@@ -2,7 +2,8 @@
 
 Owns the numbering of port sets and the moment since which a process is watched. It must not decide which
 process is captured (agent). Contract: when bytes of a connection may have passed while its process was
-ignored or its TLS was left alone, that connection starts afresh; the kernel side recognises it by `since_ktime_ns`.
+ignored or its TLS was left alone, that connection starts afresh; the kernel side recognises it by
+`since_ktime_ns`.
 """
 
 from __future__ import annotations
