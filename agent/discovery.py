@@ -16,7 +16,7 @@ from agent.workloads.docker.engine_socket import find_engine_socket
 from agent.workloads.workload import Absence, ContainerReference, Discovery, Finding
 
 FIRST_ANSWER_SECONDS = 5.0
-"""How long a start waits to be told of what runs already. Without an answer, containers are captured
+"""How long a start waits for the list of what runs already. Without an answer, containers are captured
 provisionally, and their exchanges wait."""
 _LOOK_SECONDS = 0.02
 
@@ -29,11 +29,11 @@ class NoDiscovery:
     version = 0
     has_answered = True
 
-    def find(self, reference: ContainerReference) -> Finding:  # noqa: ARG002 (it knows none)
+    def find(self, reference: ContainerReference) -> Finding:  # noqa: ARG002 (there is none)
         """Return that there is no source to ask."""
         return Absence.UNKNOWN
 
-    def peer(self, address: str) -> Mapping[str, str]:  # noqa: ARG002 (it knows none)
+    def peer(self, address: str) -> Mapping[str, str]:  # noqa: ARG002 (there is none)
         """Return {}."""
         return {}
 
@@ -69,7 +69,7 @@ def open_discovery(configuration: Configuration) -> Discovery | None:
 
 
 def await_first_answer(discovery: Discovery, stop: StopRequest) -> bool:
-    """Wait until discovery knows what runs; return whether it does."""
+    """Wait until discovery has listed what runs; return whether it has."""
     deadline = time.monotonic() + FIRST_ANSWER_SECONDS
     while not discovery.has_answered:
         if stop.requested or time.monotonic() >= deadline:

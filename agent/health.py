@@ -27,7 +27,7 @@ TEXT = "text/plain; charset=utf-8"
 
 
 class HealthUnavailableError(OSError):
-    """The server can't listen where it was told to. The message says where and why."""
+    """The server can't listen on the configured address. The message says where and why."""
 
 
 class HealthServer:

@@ -1,7 +1,7 @@
 """The agent's own metrics: the counters of all stages in Prometheus form.
 
 Owns names and help texts. Nothing is counted here: each stage counts for itself, and its counters are read
-when the metrics are collected, so the hot path knows nothing of this module.
+when the metrics are collected, so the hot path does not depend on this module.
 
 The books balance, and can be checked from outside:
 
@@ -31,7 +31,7 @@ OBSERVATIONS = {
     "budget_bytes": "Bytes beyond the budget of their direction: counted, not copied.",
     "sendfile_bytes": "Bytes that never were in user memory (sendfile, splice).",
     "rejoined_connections": "Connections begun anew, because bytes of them went by unwatched.",
-    "unwanted_bytes": "Bytes on captured connections that the policy of their process did not want.",
+    "unwanted_bytes": "Bytes on captured connections that the policy of their process leaves out.",
     "ring_records": "Records taken from the ring buffer.",
     "ring_bytes": "Bytes taken from the ring buffer.",
 }
@@ -180,7 +180,7 @@ def _processes(pipeline: Pipeline) -> Iterator[Metric]:
 def _discovery(discovery: Discovery) -> Iterator[Metric]:
     counters = discovery.counters()
     known = GaugeMetricFamily(
-        "wirespan_discovery_state", "What discovery knows of containers and pods now.", labels=("what",)
+        "wirespan_discovery_state", "Containers and pods that discovery has now.", labels=("what",)
     )
     for name in sorted(discovery.states & counters.keys()):
         known.add_metric((name,), counters.pop(name))

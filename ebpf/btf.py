@@ -104,11 +104,11 @@ class KernelTypes:
         return self._string_offset(name) is not None
 
     def typedef_number(self, name: str) -> int:
-        """Return the number of a typedef, as the bpf system call wants it for `attach_btf_id`."""
+        """Return the number of a typedef, as the bpf system call takes it for `attach_btf_id`."""
         return self._find(_TYPEDEF, name)
 
     def struct_number(self, name: str) -> int:
-        """Return the number of a struct, as bpf_rdonly_cast wants it. Raises BtfError."""
+        """Return the number of a struct, as bpf_rdonly_cast takes it. Raises BtfError."""
         return self._find(_STRUCT, name)
 
     def function_number(self, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Which kind of file an input is, told by its first bytes.
+"""Which kind of file an input is, by its first bytes.
 
 Owns the beginnings of recordings and packet captures, and what is said of files that are neither.
 

@@ -1,6 +1,6 @@
 """Finding a tree of kernel headers that satisfies bcc.
 
-bcc wants headers whatever a program includes, but which kernel they belong to does not matter: the program
+bcc requires headers whatever a program includes, but which kernel they belong to does not matter: the program
 takes every offset from the running kernel's type information. So any tree will do, and the pinned one comes
 first.
 """

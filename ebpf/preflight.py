@@ -47,7 +47,7 @@ class Finding:
     remedy: str | None = None
     """Command or change that mends it; None when satisfied."""
     required: bool = True
-    """False: a capture runs without it, but knows less."""
+    """False: a capture runs without it, but has fewer facts."""
 
 
 def _kernel_version(release: str) -> tuple[int, int]:

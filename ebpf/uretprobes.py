@@ -3,7 +3,7 @@
 Owns one trial, and the kernels that need it. From Linux 6.11 on x86-64 a probed function returns by way of a
 system call, `uretprobe`, which seccomp filters did not know and answered as they answer the unknown: with
 systemd's filters, for one, the program dies at its next return (systemd issue 34615). Linux 6.14, and many a
-stable release before it, let that call pass unfiltered. The number of a release doesn't tell which has been
+stable release before it, let that call pass unfiltered. The number of a release doesn't show which has been
 mended, so it is tried.
 
 Contract: nothing but a child of this process is probed: the trial's event is bound to it.

@@ -1,7 +1,7 @@
 """The files that are probed: each once, counted by the processes that use it.
 
 Owns attaching, how long an unused file keeps its probes, and the message about a file that can't be
-probed. It knows processes by number only; which ones use a file belongs to `tls_processes`. A file is
+probed. Here processes are numbers; which ones use a file belongs to `tls_processes`. A file is
 known by device and inode of the opened file, since one probe fires in every process that has it mapped.
 
 Contract: `attach`, `detach_idle` and `close` are slow, and called by one thread only; the other methods take

@@ -2,7 +2,7 @@
 
 Owns the memory of inspections and what makes two files the same. What is in a file belongs to `ebpf.tls`; how
 one is opened to `mapped_files`. Contract: no exception leaves it. A file that makes the inspection fail is
-one without TLS, counted, and told once.
+one without TLS, counted, and logged once.
 """
 
 from __future__ import annotations

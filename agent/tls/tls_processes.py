@@ -1,7 +1,7 @@
 """Which process uses which TLS library, from events: the processes to look at, and those that are gone.
 
 Owns the processes that use TLS, and the thread that looks at them. What is in a file belongs to `ebpf.tls`,
-who is captured to `selection`, the probes to `attachments`.
+what is captured to `selection`, the probes to `attachments`.
 
     ProcessExecuted    the files of the old program are let go; the new one is looked at
     FileMapped         the libraries of the process are looked at
@@ -15,7 +15,7 @@ probed, and the kernel side, which has their policy too, takes nothing of them.
 Contract: all that is slow (looking into /proc, reading files, attaching, detaching) goes on in one thread.
 The methods called by the main loop take a lock for moments and never wait for that thread, but for
 `await_attached` and `close`, which are bounded. Nothing here raises: a process that ended before it was
-looked at is normal, and what fails is counted, and told once for each file. A bug costs one look.
+looked at is normal, and what fails is counted, and logged once for each file. A bug costs one look.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from ebpf.events import FileMapped, Policy, ProcessPolicy
 
 MAX_PROGRAMS = 32_768
 """Processes that use TLS or wait to be looked at, some 500 bytes each: as many as can have a policy."""
-MAX_TOLD = 1_024
+MAX_COMPLAINTS = 1_024
 """Complaints that are remembered, not to be repeated."""
 SWEEP_SECONDS = 60.0
 """How often users are looked for that ended without a word, as they do when the ring was full."""
@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
 
 
 class PolicySource(Protocol):
-    """The part of a live capture that knows what is captured of a process."""
+    """The part of a live capture that has the policies of processes."""
 
     def policy(self, tgid: int) -> ProcessPolicy | None:
         """Return the policy that a process has of its own, inherited or not."""
@@ -132,7 +132,7 @@ class TlsProcesses:
         self._later: OrderedDict[_Program, None] = OrderedDict()
         self._current: _Program | None = None
         self._current_look = _Look.NOTHING
-        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._complaints: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._next_sweep = monotonic() + SWEEP_SECONDS
         self._is_meant: Callable[[str], bool] | None = None
         self._closing = False
@@ -433,12 +433,12 @@ class TlsProcesses:
     def _complain(self, path: str, reason: str, key: str | None = None) -> None:
         """Count a file or a process that can't be read, and say so once."""
         self._unreadable += 1
-        told = (key or path, reason)
-        if told in self._told:
+        complaint = (key or path, reason)
+        if complaint in self._complaints:
             return
-        self._told[told] = None
-        if len(self._told) > MAX_TOLD:
-            self._told.popitem(last=False)
+        self._complaints[complaint] = None
+        if len(self._complaints) > MAX_COMPLAINTS:
+            self._complaints.popitem(last=False)
         log.warning("TLS of %s is not captured: %s", path, reason)
 
 

@@ -1,8 +1,8 @@
 """From the cgroup paths of a process to the container that it runs in.
 
 Owns what runtimes and kubelet call their cgroups. Pure: the paths are given, and nothing is looked up. It
-knows names by their form alone, wherever in the tree they stand: a parent may be configured, a path seen from
-a private cgroup namespace starts with `/..` in place of what is above, and containers run in containers.
+recognises names by their form alone, wherever in the tree they stand: a parent may be configured, a path seen
+from a private cgroup namespace starts with `/..` in place of what is above, and containers run in containers.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _innermost(path: str) -> tuple[int, ContainerReference | None]:
     depth = 0
     pod_uid = None
     reference = None
-    # Where kubelet and containerd disagree about who makes cgroups, the path is `SLICE:cri-containerd:ID`.
+    # Where kubelet and containerd disagree about cgroup drivers, the path is `SLICE:cri-containerd:ID`.
     for name in re.split("[/:]", path):
         if pod := _POD.fullmatch(name):
             pod_uid = pod[1].replace("_", "-")

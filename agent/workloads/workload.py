@@ -1,6 +1,6 @@
 """The records of discovery: what a process runs in, what that is called, and what was decided about it.
 
-Owns the vocabulary between those who find out (Docker Engine, Kubernetes) and those who use it (selection,
+Owns the vocabulary between the sources (Docker Engine, Kubernetes) and the stages that use them (selection,
 resources). It must not know where an answer comes from.
 """
 
@@ -30,7 +30,7 @@ class CaptureDecision:
     """What the rules of an orchestrator say of one container."""
 
     roles: Policy | None
-    """The roles that are captured, possibly none; None: it can't be told yet, since the rules depend on the
+    """The roles that are captured, possibly none; None: it is undecided, since the rules depend on the
     container's name and that is not known so far."""
     ports: frozenset[int] = frozenset()
     """Only connections with one of these ports at either end; empty: every port."""
@@ -71,7 +71,7 @@ Finding: TypeAlias = Workload | Absence
 
 
 class Discovery(Protocol):
-    """Someone who knows containers. Called from the main loop only; what goes on inside is its own affair."""
+    """A source of containers. Called from the main loop only; its threads are its own affair."""
 
     @property
     def version(self) -> int:
@@ -79,7 +79,7 @@ class Discovery(Protocol):
 
     @property
     def has_answered(self) -> bool:
-        """Whether it has been told once what runs."""
+        """Whether it has received the list of what runs at least once."""
 
     def find(self, reference: ContainerReference) -> Finding:
         """Return what is known of a container now; never waits. An unknown one may be asked for meanwhile."""

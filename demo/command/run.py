@@ -37,7 +37,7 @@ Key: TypeAlias = tuple[str, str, int]
 
 
 class DemoSink:
-    """Shows spans as they come and counts them by who saw what; asks for the stop when all are there."""
+    """Shows spans as they come, counts them by the end that saw each, and asks for a stop after the last."""
 
     name = "console"
 

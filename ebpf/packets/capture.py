@@ -3,11 +3,11 @@
 Owns the reading of the capture from start to end. It must not know formats (`file`), headers
 (`layers`) or TCP (`tcp_flows`).
 
-Contract: a capture is seen from nowhere in particular, so one conversation in it is told once, as the socket
-of its server saw it: requests are INGRESS, every role is SERVER. That is what a live capture of the server's
-host with `--direction ingress` tells, process and socket numbers aside, which no packet carries: tgid, inode
-and network namespace are 0. Times are those of the packets; the monotonic clock of the events is Unix time.
-What the capture lacks comes out as gaps, never as a guess.
+Contract: a capture is seen from nowhere in particular, so one conversation in it is delivered once, as the
+socket of its server saw it: requests are INGRESS, every role is SERVER. That is what a live capture of the
+server's host with `--direction ingress` reports it, process and socket numbers aside, which no packet
+carries: tgid, inode and network namespace are 0. Times are those of the packets; the monotonic clock of the
+events is Unix time. What the capture lacks comes out as gaps, never as a guess.
 
 While a pipe is quiet no time passes: a pause of its writer says nothing of the network.
 """
@@ -43,7 +43,7 @@ class PacketCapture:
         *,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Begin to read. Once `is_stopped` says so, what is there is told, and that is all."""
+        """Begin to read. Once `is_stopped` returns true, what has been read is delivered, and that is all."""
         limits = limits or PacketLimits()
         self._counts = new_packet_counters()
         self._file = PacketFile(stream, limits, self._counts)
@@ -74,7 +74,7 @@ class PacketCapture:
         return self._decoder.unopened.counts
 
     def poll(self, timeout_seconds: float) -> list[CaptureEvent]:
-        """Return the next events, [] at the end, or when some thousand packets told nothing.
+        """Return the next events, [] at the end, or when some thousand packets gave no event.
 
         Waits, where a pipe is quiet, up to `timeout_seconds` for the first.
         """
@@ -93,7 +93,7 @@ class PacketCapture:
         return events
 
     def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:  # noqa: ARG002  # nothing is live
-        """Return []: what a packet capture knows, its events say."""
+        """Return []: all that a packet capture has is in its events."""
         return []
 
     def losses(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""One connection of a packet capture as the socket of its server saw it: judged, then told as events.
+"""One connection of a packet capture as the socket of its server saw it: judged, then delivered as events.
 
 Owns the judging of the first bytes, as bpf/connections.h does it, and the numbering of events. It must not
 know sequence numbers (`tcp_stream`) or wait for anything (`tcp_flow`).
@@ -31,7 +31,7 @@ _HTTP2: Final = (Inference.HTTP2_REQUEST, Inference.HTTP2_RESPONSE)
 
 
 class PacketConnection:
-    """One connection; `index` tells its directions apart by their sender, `endpoints[index]`.
+    """One connection; `index` distinguishes its directions by their sender, `endpoints[index]`.
 
     Events are appended to `out`. `counts` is added to: the verdicts and `bytes_left_alone`, `missing_bytes`,
     `uncaptured_bytes`.
@@ -82,7 +82,7 @@ class PacketConnection:
         self._origins = [0, 0]
         """By direction, the position that events call 0."""
         self._passed = [0, 0]
-        """By direction, how far it has been told."""
+        """By direction, how far it has been delivered."""
         self._turn: int | None = None
         self._turns = 0
         self._unjudged: int | None = None
@@ -95,12 +95,12 @@ class PacketConnection:
         """Whether it is left alone as TLS, and an answer in plain text would show that it is none."""
 
     def meet_client(self, index: int) -> None:
-        """Note who opened the connection; the first word counts."""
+        """Note which end opened the connection; the first call counts."""
         if self._client is None:
             self._client = index
 
     def join_late(self) -> None:
-        """Note that it is unknown what came before; too late once the beginning was told."""
+        """Note that it is unknown what came before; too late once the beginning was delivered."""
         if self._socket is None:
             self._forget_first()
             self._joined_late = True
@@ -173,7 +173,7 @@ class PacketConnection:
             self._unknown[index] = True
             self._leave_alone("connections_tls")
         elif inference is Inference.HTTP2_FRAMES:
-            # HTTP/2 surely, but nothing to begin with: the next head is, and says who is the client.
+            # HTTP/2 surely, but nothing to begin with: the next head is, and shows which end is the client.
             self._turns = 0
             self._forget_first()
         elif inference is Inference.NO_MATCH or inference is Inference.POSSIBLE_REQUEST:
@@ -193,7 +193,7 @@ class PacketConnection:
             self._forget_direction(index)
 
     def _pass_unmatched(self, index: int, piece: Piece, inference: Inference) -> None:
-        """Decide what becomes of bytes by which a connection can't be told to be HTTP."""
+        """Decide what becomes of bytes that don't show whether the connection is HTTP."""
         if self._joined_late and len(self._pending) > 1:
             # What came before it was the end of something: perhaps this is a beginning.
             self._forget_first()

@@ -27,7 +27,7 @@ OBSERVATIONS: dict[str, str] = {
     "segments": "TCP segments read",
     "segments_out_of_window": "segments that can't belong to their connection",
     "duplicate_bytes": "bytes that came again with the same content, or after their acknowledgement",
-    "hold_bounds_hit": "times that segments went on before their acknowledgement for want of room",
+    "hold_bounds_hit": "times that segments went on before their acknowledgement, the room being used up",
     "bytes_left_alone": "bytes of connections that carry no HTTP",
     "connections_http": "connections that speak HTTP/1",
     "connections_http2": "connections that speak HTTP/2",

@@ -7,9 +7,9 @@ its network card fills them in.
 Contract: wire data never raises. A packet without a TCP segment gives None and one count. What the capture
 cut off a segment (snapshot length) is known by number: `length` is the true one, `payload` what is there.
 
-A segment in a tunnel is told as if it were in none: a capture on all interfaces has it twice, outside and
+A segment in a tunnel is read as if it were in none: a capture on all interfaces has it twice, outside and
 inside, which are duplicates. So the tunnel's number is no part of a connection, and two tenants whose
-addresses and ports are the same at the same time are told apart by their sequence numbers alone.
+addresses and ports are the same at the same time are distinguished by their sequence numbers alone.
 """
 
 from __future__ import annotations

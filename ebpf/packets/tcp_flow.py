@@ -1,18 +1,18 @@
-"""Both directions of one TCP connection of a packet capture: what is told when, and what is given up when.
+"""Both directions of one TCP connection of a packet capture: when bytes are delivered, and when given up.
 
 Owns that order. It must not look into the bytes (`connection`), and it has no clock: time is that of
 the packets.
 
-Contract: a stretch is told when everything before it has been, when its receiver has acknowledged it, and
-when everything has been told that its sender had received by then. So events stand in the order of cause and
+Contract: a stretch is delivered after everything before it, after its receiver's acknowledgement, and after
+everything that its sender had received by then. So events stand in the order of cause and
 effect, in whatever order the capture wrote the packets. Nothing waits for ever:
 
 | what is missing | how long it is waited for |
 |---|---|
 | bytes that their receiver acknowledged | `PacketLimits.order_ns`; then they are a gap |
 | unacknowledged bytes, before others | `hole_ns`, or until a bound is hit; then they are a gap |
-| the acknowledgement | `hole_ns`, or until a bound is hit; then the stretch is told |
-| the receiver altogether | `one_sided_ns`; then the stretch is told |
+| the acknowledgement | `hole_ns`, or until a bound is hit; then the stretch is delivered |
+| the receiver altogether | `one_sided_ns`; then the stretch is delivered |
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Decision(NamedTuple):
 
 
 class TcpFlow:
-    """One connection; `index` tells its directions apart, see `PacketConnection`. `counts` is added to."""
+    """One connection; `index` distinguishes its directions, see `PacketConnection`. `counts` is added to."""
 
     __slots__ = (
         "_connection",
@@ -58,7 +58,7 @@ class TcpFlow:
         self.alarm_unix_ns = NEVER_NS
         """When the table that holds this flow looks at it next."""
         self.closed_unix_ns: int | None = None
-        """When it was over; what comes afterwards is not told."""
+        """When it was over; what comes afterwards is not delivered."""
 
     @property
     def held_bytes(self) -> int:
@@ -182,7 +182,7 @@ class TcpFlow:
         return min(decisions, default=None)
 
     def _decide(self, index: int) -> None:
-        """Give up the hole before the first held stretch of a direction; when there is none, tell it."""
+        """Give up the hole before the first held stretch of a direction; when there is none, deliver it."""
         if self._comes_second(index):
             index = 1 - index
         stream, other = self.streams[index], self.streams[1 - index]
@@ -203,7 +203,8 @@ class TcpFlow:
     def _comes_second(self, index: int) -> bool:
         """Whether what the other direction holds came before, or with, the hole of this one.
 
-        A request behind a hole may be answered in a hole: the loss of the answer is told behind the request.
+        A request behind a hole may be answered in a hole: the loss of the answer is delivered behind the
+        request.
         """
         stream, other = self.streams[index], self.streams[1 - index]
         if not (stream.hole and other.hole and other.held):

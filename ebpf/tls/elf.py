@@ -210,7 +210,7 @@ class ElfFile:
 
     @cached_property
     def data_ranges(self) -> tuple[Range, ...]:
-        """What is loaded and is no code. Without section headers, which tell it apart, all that is loaded."""
+        """What is loaded and is no code. All that is loaded where section headers are missing."""
         if not self.sections:
             return self.segments
         return tuple(

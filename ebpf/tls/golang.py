@@ -53,7 +53,7 @@ def find_go(elf: ElfFile, table: FunctionTable) -> TlsStack | None:
 
 
 def _points(elf: ElfFile, table: FunctionTable) -> tuple[ProbePoint, ...]:
-    """Return all points; none when those of a transfer can't be told completely."""
+    """Return all points; none when those of a transfer are not completely known."""
     points: list[ProbePoint] = []
     for name, entry, returning in _TRANSFERS:
         function = table.find(name)
@@ -89,7 +89,7 @@ def _calling_convention(elf: ElfFile, table: FunctionTable, version: str | None)
         return f"built with Go {version or 'before 1.16'}, before the register ABI"
     match = None if version is None else _VERSION.fullmatch("go" + version)
     if match is None:
-        return "built with Go 1.16 or 1.17, which can't be told apart here"
+        return "built with Go 1.16 or 1.17, which can't be distinguished here"
     if (int(match[1]), int(match[2])) < _REGISTER_ABI_SINCE[elf.machine]:
         return f"built with Go {version}, before the register ABI"
     return None

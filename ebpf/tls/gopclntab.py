@@ -21,7 +21,7 @@ from ebpf.tls.elf import ElfFile, Machine, MalformedFileError, Range
 MAX_FUNCTIONS = 2_000_000
 """The largest programs have some three hundred thousand; the table of this many is 16 MB."""
 MAX_CANDIDATES = 64
-"""Places that might be a header: the seven bytes that tell it are in no other program that we know."""
+"""Places that might be a header: the seven bytes that mark it are in no other known program."""
 
 _MAGIC_GO_1_2, _MAGIC_GO_1_16, _MAGIC_GO_1_18, _MAGIC_GO_1_20 = 0xFFFFFFFB, 0xFFFFFFFA, 0xFFFFFFF0, 0xFFFFFFF1
 _MAGICS = frozenset({_MAGIC_GO_1_2, _MAGIC_GO_1_16, _MAGIC_GO_1_18, _MAGIC_GO_1_20})
@@ -51,7 +51,7 @@ def find_function_table(elf: ElfFile) -> FunctionTable | None:
     """Return the table of a Go program, None of any other.
 
     A linker other than Go's own puts the table of a position-independent program into `.data.rel.ro`, where
-    no section header tells of it: then it is known by its header.
+    no section header names it: then it is found by its header.
     """
     for name in _SECTIONS:
         section = elf.section_names.get(name)

@@ -1,6 +1,6 @@
 """Which implementation of TLS is in a file, and where to probe it.
 
-Owns the order of the questions. It must not keep anything: the caller knows which files it has seen.
+Owns the order of the questions. It must not keep anything: the caller remembers the files that it has seen.
 Contract: an open file in, a record or None out, whatever the file holds; work and memory have an end for
 every file: about 0.1 s and some MB for a program of 100 MB, about a second for one that was made to last.
 """
@@ -54,7 +54,7 @@ def may_hold_tls(name: str, *, is_executable: bool) -> bool:
 def inspect_file(descriptor: int, name: str) -> TlsStack | None:
     """Return the implementation of TLS that is in an open file; None when there is none.
 
-    `name` is the file's base name as its process knows it. The descriptor stays open, and its position where
+    `name` is the file's base name in its process's view. The descriptor stays open, and its position where
     it is. A damaged file is one without TLS. Not for two threads at once: they would share a disassembler.
     """
     try:

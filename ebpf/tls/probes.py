@@ -1,7 +1,7 @@
 """The records of TLS probing: the programs of the kernel side that can be attached, and where they belong.
 
-Owns the vocabulary between those who read executable files (this folder), the capture that attaches, and the
-agent that knows which process has mapped what. It must not read a file.
+Owns the vocabulary between the readers of executable files (this folder), the capture that attaches, and the
+agent, which keeps which process has mapped what. It must not read a file.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ProbePoint:
 
     program: TlsProgram
     offset: int
-    """In bytes from the beginning of the file, as the kernel wants it: not a virtual address."""
+    """In bytes from the beginning of the file, as the kernel takes it: not a virtual address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,7 @@ def redact_members(text: str, folded: bytes, names: SensitiveNames) -> tuple[str
     """Replace the value of every JSON member with a sensitive name, at any depth; return text and count.
 
     `folded` is the folded copy of the text. An object or array under such a name goes as a whole; `true`,
-    `false` and `null` stay, they tell nothing.
+    `false` and `null` stay, they reveal nothing.
     """
     # An escape may hide any letter of a name.
     if not (names.may_name_member(folded) or "\\u00" in text):

@@ -25,8 +25,8 @@ from otel_bridge.redaction.secret_shapes import REDACTED, redact_shapes
 from otel_bridge.redaction.sensitive_names import SensitiveNames
 from otel_bridge.redaction.text_folding import fold_text
 
-# RFC 9110 §11.6.2: the scheme says how, not who. Only registered schemes and the common unregistered ones
-# stay: the first word of anything else may be the secret itself.
+# RFC 9110 §11.6.2: the scheme names a method, not a person. Only registered schemes and the common
+# unregistered ones stay: the first word of anything else may be the secret itself.
 _SCHEMES = frozenset(
     """
         basic bearer concealed digest dpop gnap hoba mutual negotiate oauth privatetoken scram-sha-1

@@ -4,8 +4,8 @@ Owns what the copy leaves out. It must not know what is searched for.
 
 Contract: if a text holds a word or a number in any letter case, with any digits and with any separators
 between its parts, then its folded copy holds the folded word or number. The converse does not hold: a hit
-says "look closer". Making the copy and searching it run in C at a microsecond or so a kibibyte, which is what
-lets most bodies pass the redaction without one regular expression being tried on them.
+says "look closer". Making the copy and searching it run in C at a microsecond or so a kibibyte, and most
+bodies then pass the redaction without a regular expression being tried on them.
 """
 
 from __future__ import annotations

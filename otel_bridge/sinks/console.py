@@ -230,7 +230,7 @@ def _method(span: Span) -> str:
 
 
 def _endpoints(span: Span) -> tuple[str, str]:
-    """Return client and server as this socket knows them; the own end goes by the service's name."""
+    """Return client and server as this socket has them; the own end goes by the service's name."""
     service = span.resource.service_name
     peer = _address(span, "network.peer") or "?"
     if span.kind is SpanKind.CLIENT:

@@ -33,7 +33,7 @@ MAX_BATCH_AGE_SECONDS = 1.0
 """How long a span may wait for company."""
 
 LOG_INTERVAL_SECONDS = 60.0
-"""A failing disk is mentioned once in this time; the counter tells how much it cost."""
+"""A failing disk is mentioned once in this time; the counter says how much it cost."""
 
 _HAS_IS_REMOTE = 0x100
 _IS_REMOTE = 0x200

@@ -1,1 +1,1 @@
-"""Containers as the Docker Engine of this host knows them."""
+"""Containers as the Docker Engine of this host lists them."""

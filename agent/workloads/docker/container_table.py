@@ -1,4 +1,4 @@
-"""All that discovery knows of containers at this moment.
+"""The containers of this moment, as far as discovery has found them.
 
 Owns the bounds of that knowledge. Written by the threads that listen to an engine, read by the main loop,
 which never waits for them: a reader looks up one immutable value in a dictionary, and only writers hold the

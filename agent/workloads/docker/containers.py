@@ -34,7 +34,7 @@ its name is only made up."""
 MAX_LABELS = 64
 """Labels exported of one container: half of the attributes that receivers take."""
 MAX_LABEL_CHARACTERS = 4_096
-"""A label may hold a file; one that is longer than this is none to tell containers apart by."""
+"""A label may hold a file; one that is longer than this does not serve to distinguish containers."""
 
 # Beside the labels an event's attributes hold these, which win over labels of the same name.
 _NO_LABELS = frozenset({"image", "name", "oldName", "exitCode", "signal", "execID", "execDuration"})
@@ -74,7 +74,7 @@ def describe_event(event: Json, labels: Sequence[str]) -> DockerContainer | None
     """Return a container from an event about it: all but its addresses. None when the event doesn't name it.
 
     An event is enough to name a container that is gone before it can be asked for. Not settled when its image
-    may be named by an id, which an event doesn't tell.
+    may be named by an id, which is not in an event.
     """
     attributes = event["Actor"].get("Attributes") or {}
     name, image = attributes.get("name"), attributes.get("image")

@@ -5,7 +5,7 @@ is known when its first process starts; the other inspects containers, those fir
 for. What the answers mean belongs to `containers`, what is kept of them to `container_table`.
 
 While the Engine is away, what was known last stays in force; once it is back, events are taken up where they
-broke off, and a list of what runs sets right what no event told.
+broke off, and a list of what runs sets right what no event reported.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Pods of this node as the Kubernetes API knows them, and what is captured of them."""
+"""Pods of this node as the Kubernetes API lists them, and what is captured of them."""

@@ -1,4 +1,4 @@
-"""Where the Kubernetes API is and who we are there: the only importer of the client library.
+"""Address of the Kubernetes API and the agent's credentials for it: the only importer of the client library.
 
 Owns credentials and connections: of a pod's service account, else of a kubeconfig, as the library reads
 them. Nothing else of the library is used: its classes for objects take several times what their JSON does.

@@ -2,7 +2,7 @@
 
 Owns their names, what each accepts, and what is said of a value that isn't accepted. Pure. An invalid value
 counts as if the annotation weren't there, so that what holds otherwise holds; it is returned beside the valid
-ones, so that its author can be told.
+ones, so that its author gets a message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_SERVICE_NAME = 255
 MAX_SHOWN = 80
 """Characters of a value that a message repeats; an annotation may hold 256 KiB."""
 
-# RFC 1123 label, as Kubernetes wants a container's name.
+# RFC 1123 label, as Kubernetes requires of a container's name.
 _CONTAINER_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 

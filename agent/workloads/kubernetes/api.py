@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 
 class KubeconfigError(ValueError):
-    """It can't be told where the API is, or who we are there. The message says what to do."""
+    """The address of the API or the agent's credentials are unknown. The message says what to do."""
 
 
 class ApiError(Exception):

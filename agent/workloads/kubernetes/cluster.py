@@ -94,7 +94,7 @@ class ClusterState:
         return Absence.UNKNOWN if self._pods_denied else Absence.PENDING
 
     def peer(self, address: str) -> Mapping[str, str]:
-        """Return who is known to have an address."""
+        """Return the known owner of an address."""
         return self._pod_addresses.find(address) or self._service_addresses.find(address)
 
     def counters(self) -> dict[str, int]:
@@ -125,7 +125,7 @@ class ClusterState:
             return known[1]
         return NO_ANNOTATIONS if self._namespaces_denied or self._refused_namespaces else None
 
-    # told by the watches
+    # called by the watches
 
     def replace_pods(self, pods: Iterable[Pod]) -> None:
         """Take these for all pods of the node."""

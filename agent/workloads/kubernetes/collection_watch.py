@@ -7,7 +7,7 @@ objects mean: they go to a consumer as they come.
              seen; after 410 Gone the newest there is
     watch    from the list's resource version, resumed at that of the last event or bookmark
     trouble  waits that double up to a bound, with jitter, since all agents of a cluster meet the same one;
-             the consumer keeps what it knows
+             the consumer keeps what it has
     denied   tried again slowly: rights are granted while agents run
 """
 
@@ -59,7 +59,7 @@ class RetryPace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionConsumer(Generic[T]):
-    """Who is told of a collection. Called from the thread of the watch."""
+    """The receiver of a collection's changes. Called from the thread of the watch."""
 
     parse: Callable[[Mapping[str, Any]], T | None]
     """Returns what is kept of an object; None for one of no interest."""

@@ -126,7 +126,7 @@ class KubernetesDiscovery:
     def close(self) -> None:
         """Stop looking. Idempotent."""
         deadline = time.monotonic() + CLOSE_SECONDS
-        # All are told before one is waited for.
+        # All get the request to end before the first is waited for.
         for watch in self._watches:
             watch.ask_to_stop()
         for watch in self._watches:

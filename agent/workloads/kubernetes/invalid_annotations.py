@@ -1,7 +1,7 @@
 """Telling the author of an invalid annotation: a line in the log, an Event on the object, a count.
 
-Owns that each is told once. The Event's name is made from what it says, so that neither a restart nor the
-other agents of the cluster, which see the same namespaces, tell it again.
+Owns that each is reported once. The Event's name is made from its content, so that neither a restart nor the
+other agents of the cluster, which see the same namespaces, report it again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agent.workloads.kubernetes.objects import Namespace, Pod
 from agent.workloads.kubernetes.request_queue import RequestQueue, SideRequest
 
 MAX_REPORTED = 4_096
-"""Annotations remembered as told: a dozen for each pod of a full node."""
+"""Annotations remembered as reported: a dozen for each pod of a full node."""
 REASON = "InvalidAnnotation"
 COMPONENT = "wirespan"
 NAMESPACE_OF_CLUSTER_EVENTS = "default"

@@ -52,7 +52,7 @@ class ApiJournal:
             self._say(logging.INFO, "Kubernetes API: reachable again")
 
     def denied(self, verb: str, resource: str, message: str) -> None:
-        """Note that a request was refused for want of credentials or rights."""
+        """Note that a request was refused because credentials or rights are missing."""
         with self._lock:
             self._counts["denied"] += 1
             said = (verb, resource) in self._denied

@@ -1,4 +1,4 @@
-"""What is kept of the API's objects: a pod, a namespace, a service, and who owns what.
+"""What is kept of the API's objects: a pod, a namespace, a service, and their owners.
 
 Owns reading their JSON. An object of the API runs to tens of kilobytes. One or two of them matter here, and
 only they are kept. Contract: JSON of any shape yields a record or None, never an exception that its author

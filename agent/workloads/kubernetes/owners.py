@@ -53,7 +53,7 @@ class OwnerChains:
     """Answers from its cache, and asks for what isn't there."""
 
     def __init__(self, api: KubernetesApi, requests: RequestQueue, resolved: Callable[[str], None]) -> None:
-        """Have `resolved` told the UID of an owner when more is known of it, from another thread."""
+        """Set the callback that gets the UID of an owner when more is known of it, from another thread."""
         self._api = api
         self._requests = requests
         self._resolved = resolved

@@ -1,7 +1,7 @@
 """Who has an IP address: pods of this node, services of the cluster.
 
 Owns the attributes below `wirespan.peer.`. An address is given again once its pod has ended, so it is
-forgotten at once, and never taken from the one who has it now. Written under the caller's lock; read without
+forgotten at once, and never taken from its present owner. Written under the caller's lock; read without
 one, for what is published is never changed.
 """
 

@@ -387,7 +387,7 @@ def test_complaints_are_bounded_and_not_repeated(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(tls_processes, "MAX_TOLD", 1)
+    monkeypatch.setattr(tls_processes, "MAX_COMPLAINTS", 1)
 
     def refuse(*_: object) -> int:
         raise tls_processes.UnreadableFileError("no permission")

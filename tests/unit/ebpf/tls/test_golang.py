@@ -187,8 +187,8 @@ def test_a_library_that_is_linked_in_is_never_probed() -> None:
         (GO_1_2, None, "built with Go before 1.16, before the register ABI"),
         (GO_1_2, "go1.20.1", "built with Go 1.20.1, before the register ABI"),
         (GO_1_16, "go1.16.9", "built with Go 1.16.9, before the register ABI"),
-        (GO_1_16, None, "built with Go 1.16 or 1.17, which can't be told apart here"),
-        (GO_1_16, "devel", "built with Go 1.16 or 1.17, which can't be told apart here"),
+        (GO_1_16, None, "built with Go 1.16 or 1.17, which can't be distinguished here"),
+        (GO_1_16, "devel", "built with Go 1.16 or 1.17, which can't be distinguished here"),
     ],
 )
 def test_before_arguments_were_in_registers(magic: int, version: str | None, obstacle: str) -> None:
