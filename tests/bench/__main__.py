@@ -1,9 +1,10 @@
 """Measure wirespan on this machine and print the table of docs/performance.md.
 
-    python -m tests.bench [--json FILE] [--seconds N]
+    python -m tests.bench [--only GROUP]... [--json FILE] [--seconds N]
 
 Each row compares two states within one run, with and without the agent, in turns: absolute times of a shared
 machine mean little, their difference means more. The best of the turns counts, since noise only ever adds.
+Parsing and varied traffic need neither root nor a kernel; `--only varied` takes a minute or two.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import click
 
-from tests.bench import http2_parsing, subjects, tls
+from tests.bench import http2_parsing, subjects, tls, varied
 from tests.bench.load import exported_spans, run_h2load
 from tests.bench.naive_stack import microseconds_per_exchange
 from tests.bench.rows import TURNS, Row, best_of, print_table
@@ -146,21 +147,34 @@ def measure_http2_parsing() -> list[Row]:
     return rows
 
 
+GROUPS = ("parsing", "varied", "start", "calls", "load", "tls")
+
+
 @click.command()
+@click.option("--only", "groups", type=click.Choice(GROUPS), multiple=True, default=GROUPS, help="Some rows.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), default=Path("build/bench.json"))
 @click.option("--seconds", default=10, show_default=True, help="Duration of each load.")
-def main(json_path: Path, seconds: int) -> None:
-    """Run all measurements, print the table and write it as JSON."""
-    rows: list[Row] = measure_http2_parsing()
+def main(groups: tuple[str, ...], json_path: Path, seconds: int) -> None:
+    """Run the measurements, print the table and write it as JSON."""
+    rows: list[Row] = []
+    if "parsing" in groups:
+        rows += measure_http2_parsing()
+    if "varied" in groups:
+        for kind in varied.KINDS.values():
+            rows += varied.measure(kind)
     with tempfile.TemporaryDirectory() as name, subjects.backend() as endpoint:
         folder = Path(name)
         folder.chmod(0o755)  # nginx drops its privileges and must still reach its folder
-        rows += measure_start()
-        rows += measure_system_calls(folder)
-        with subjects.nginx(folder) as port:
-            rows += measure_latency(port, folder, seconds)
-            rows += measure_load(port, folder, endpoint, seconds)
-        rows += tls.measure(folder, endpoint, seconds)
+        if "start" in groups:
+            rows += measure_start()
+        if "calls" in groups:
+            rows += measure_system_calls(folder)
+        if "load" in groups:
+            with subjects.nginx(folder) as port:
+                rows += measure_latency(port, folder, seconds)
+                rows += measure_load(port, folder, endpoint, seconds)
+        if "tls" in groups:
+            rows += tls.measure(folder, endpoint, seconds)
     print_table(rows)
     json_path.parent.mkdir(parents=True, exist_ok=True)
     machine = {"kernel": platform.release(), "cores": os.cpu_count(), "python": platform.python_version()}

@@ -21,6 +21,10 @@ class Row:
     measured: float
     bound: float | None
     """Upper bound, from docs/performance.md."""
+    share: float | None = None
+    """Of a part: of the whole that is named above it, 0 to 1."""
+    bound_to_come: float | None = None
+    """Upper bound that a later change brings; nothing fails by it."""
 
     @property
     def holds(self) -> bool | None:
@@ -41,5 +45,9 @@ def print_table(rows: list[Row]) -> None:
         untraced = "" if row.without is None else f"{row.without:.2f}"
         bound = "" if row.bound is None else f"{row.bound:.3g}"
         verdict = {None: "", True: "holds", False: "EXCEEDED"}[row.holds]
+        if row.bound_to_come is not None:
+            verdict = f"bound to come: {row.bound_to_come:.2f}"
+        if row.share is not None:
+            verdict = f"{row.share:.0%}"
         figures = f"{untraced:>10}  {row.measured:>10.2f}  {bound:>6}"
         click.echo(f"{row.what:{width}}  {figures}  {row.unit:11} {verdict}")
