@@ -25,7 +25,8 @@ so is every message that is not whole. How sure the order is, is the `step`:
 | ALTERNATING | a client's socket shows a response without request | DOUBTFUL, may end |
 | ALTERNATING | any socket does, while pairs are held | DOUBTFUL, may end |
 | ALTERNATING | the next response after lost requests, nothing of the responses missing | DOUBTFUL, may end |
-| DOUBTFUL, may end | a request after a quiet `doubt_quiet_ns` with nothing open | ALTERNATING |
+| DOUBTFUL, may end | a request after a quiet `doubt_quiet_ns` with nothing open or owed | ALTERNATING |
+| ALTERNATING | a loss of responses that may lie in the silence which ended the doubt | DOUBTFUL, may end |
 
 A client is proven after `PROVEN_TURNS` requests that were sent one at a time while nothing was lost: until
 then a loss may hide that it pipelines. Each lost request has a response, seen or lost; so with nothing of the
@@ -89,6 +90,7 @@ class Pairing:
         "_owes_response",
         "_pipelining_seen",
         "_probation",
+        "_quiet_is_unproven",
         "_refused",
         "_response_came_ahead",
         "_response_seen",
@@ -121,6 +123,8 @@ class Pairing:
         self._response_came_ahead = False
         self._is_behind_loss = False
         """Messages were lost, and nothing was open for `reorder_ns` since: reports may be one behind."""
+        self._quiet_is_unproven = False
+        """Silence has ended the doubt, and no response since shows that none was lost in it."""
         self._turns_alone = 0
         self._out: list[HttpExchange] = []
         self.prologue: Prologue | None = None
@@ -217,8 +221,10 @@ class Pairing:
         turns = self.turns
         if not turns:
             quiet_ns = message.record.start_ktime_ns - last_ktime_ns
-            if self.step is _DOUBTFUL and self._doubt_may_end and quiet_ns >= self._limits.doubt_quiet_ns:
+            is_quiet = quiet_ns >= self._limits.doubt_quiet_ns and not self._owes_response
+            if is_quiet and self.step is _DOUBTFUL and self._doubt_may_end:
                 self.step = _ALTERNATING
+                self._quiet_is_unproven = True
             if quiet_ns >= self._limits.reorder_ns:
                 self._is_behind_loss = False
         if not self._pipelining_seen:
@@ -273,6 +279,7 @@ class Pairing:
         """
         self._counts["responses"] += 1
         self._response_seen = True
+        self._quiet_is_unproven = False
         turn = self.next_turn()
         if turn is None:
             if self._refused is not None:
@@ -383,7 +390,7 @@ class Pairing:
         while turns and turns[0] is not newest:
             self._emit(turns.popleft(), cause)
         self.become_unsure(cause)
-        if unanswered > 1 or (is_client and not self._is_proven):
+        if unanswered > 1 or (is_client and not self._is_proven) or self._quiet_is_unproven:
             self.doubt(cause)
         if newest is not None:
             newest.flag = newest.flag or cause
@@ -401,7 +408,7 @@ class Pairing:
         for turn in unanswered:
             turn.flag = turn.flag or self._cause
             turn.may_be_answered = True
-        if len(unanswered) > 1 or (unanswered and not self._is_proven):
+        if len(unanswered) > 1 or (unanswered and not self._is_proven) or self._quiet_is_unproven:
             self.doubt(self._cause)
 
     def become_unsure(self, cause: Incomplete) -> None:

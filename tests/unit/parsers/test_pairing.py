@@ -148,6 +148,36 @@ def test_a_lost_request_leaves_its_response_alone() -> None:
     assert tell(talk.run()) == ["1-1", "?-2 lost_bytes", *flagged, "5-5"]
 
 
+def test_silence_does_not_end_the_doubt_while_lost_requests_are_unanswered() -> None:
+    talk = Conversation()
+    talk.request(b"", length=3 * len(ask(1)), missing=Missing.RING_FULL)
+    talk.wait(5 * SECOND_NS)
+    talk.request(ask(4))
+    talk.lose_response(2 * len(answer(1)))
+    talk.response(answer(3), missing=Missing.RING_FULL)
+    talk.request(ask(5))
+    talk.response(answer(4))
+    talk.response(answer(5))
+    assert tell(talk.run()) == ["4-3 lost_bytes", "5-4 lost_bytes", "?-5 lost_bytes"]
+
+
+@pytest.mark.parametrize("role", [Role.SERVER, Role.CLIENT])
+def test_silence_in_which_responses_were_lost_has_not_ended_the_doubt(role: Role) -> None:
+    talk = Conversation(role=role)
+    talk.request(b"", length=3 * len(ask(1)), missing=Missing.RING_FULL)
+    talk.response(answer(1))
+    talk.wait(5 * SECOND_NS)
+    talk.request(ask(4))
+    talk.lose_response(len(answer(2)))  # in what looked like silence
+    talk.response(answer(3), missing=Missing.RING_FULL)
+    talk.request(ask(5))
+    talk.response(answer(4))
+    talk.response(answer(5))
+    told = tell(talk.run())
+    assert [line.split()[0] for line in told] == ["?-1", "4-3", "5-4", "?-5"]
+    assert all(line.endswith(" lost_bytes") for line in told)
+
+
 def test_a_client_that_has_shown_itself_is_believed_after_a_quiet_second() -> None:
     talk = Conversation()
     for number in range(1, 1 + PROVEN_TURNS):
