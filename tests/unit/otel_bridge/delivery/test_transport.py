@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_bridge.delivery.delivery import open_transport
 from otel_bridge.delivery.options import ExportOptions
+from otel_bridge.delivery.otlp_sink import open_transport
 from otel_bridge.delivery.transport import Delivered, Outcome, Refused, TooLarge, Transport, TryAgain
 from otel_bridge.otlp.encoding import RequestEncoder, encode_span
 from tests.otlp_receiver import Answer, Certificates, OtlpReceiver, free_port, make_certificates
