@@ -87,7 +87,7 @@ class SpanQueue:
 
     def put(self, resource: Resource, encoded: bytes) -> Drop | None:
         """Hold a span, or count it as dropped; return why it was turned away, None when it is held."""
-        # This runs for every span. What else is to know of it is derived when a batch is cut.
+        # This runs for every span, so it keeps no more than a sum: the rest is derived when a batch is cut.
         size = len(encoded) + OVERHEAD_PER_SPAN
         with self._lock:
             self._books.submitted += 1

@@ -1,15 +1,17 @@
-"""Queue and books under any sequence of calls: nothing lost, nothing twice, order, bound, balance."""
+"""Delivery under any sequence of calls and answers: nothing lost, nothing twice, order, bound, balance."""
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from otel_bridge.delivery.books import Drop
 from otel_bridge.delivery.queue import MAX_BATCH_AGE_SECONDS, Batch, SpanQueue
+from otel_bridge.delivery.sender import Sender
+from otel_bridge.delivery.transport import Delivered, Outcome, Refused, TooLarge, TryAgain
 from otel_bridge.otlp.encoding import OVERHEAD_PER_SPAN
-from tests.unit.otel_bridge.delivery.simulation import SimulatedTime
+from tests.unit.otel_bridge.delivery.simulation import SIZE, ScriptedBackend, SimulatedTime, encoded
 from tests.unit.otel_bridge.exchanges import RESOURCE
 
 MAX_BYTES, MAX_BATCH_BYTES = 600, 100
@@ -175,3 +177,38 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueue = QueueMachine.TestCase
 TestQueue.settings = settings(stateful_step_count=30)
+
+
+ANSWERS = st.sampled_from(
+    [
+        Delivered(),
+        Delivered(1, "one is odd"),
+        TryAgain("away"),
+        TryAgain("later", 7.0),
+        TooLarge("over the limit"),
+        Refused("no"),
+    ]
+)
+
+
+@given(st.lists(ANSWERS, max_size=30), st.integers(1, 40), st.integers(1, 10))
+def test_whatever_the_backend_answers_each_span_is_delivered_or_dropped_once(
+    answers: list[Outcome], count: int, spans_per_batch: int
+) -> None:
+    time = SimulatedTime()
+    queue = SpanQueue(time, max_batch_bytes=spans_per_batch * SIZE)
+    backend = ScriptedBackend(time)
+    backend.answers += answers
+    sender = Sender(queue, backend, time, timeout_seconds=5, backend="the backend")
+    for number in range(1, count + 1):
+        queue.put(*encoded(number))
+    queue.close()
+    sender.run()
+    queue.check()
+    counters = queue.counters()
+    assert queue.is_finished
+    assert counters["submitted"] == count
+    assert counters["dropped_closed"] == counters["queued"] == 0
+    # In order, and none twice; a rejected span is among those that the backend took.
+    assert backend.delivered == sorted(set(backend.delivered))
+    assert len(backend.delivered) == counters["exported"] + counters["dropped_rejected"]
