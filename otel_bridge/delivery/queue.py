@@ -6,14 +6,15 @@ the writing of the books. It must not send, and must not decide how long a sende
 Contract: a span that was put is held until its batch is acknowledged, so what is being sent counts towards
 the bound and is there again after a failure. Batches are taken in the order of their spans, those that were
 put back first. A full queue turns the newest span away: what it holds may be on its way already, and an
-outage keeps its beginning. All methods may be called from any thread; the books balance between any two
-calls.
+outage keeps its beginning. All public methods may be called from any thread and take the lock; the private
+ones expect it taken. The books balance whenever it is free.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -79,12 +80,6 @@ class SpanQueue:
         """No span is accepted any more; what is held may still be delivered."""
         return self._is_closed
 
-    @property
-    def is_finished(self) -> bool:
-        """Nothing is held, and nothing will be."""
-        with self._lock:
-            return self._is_closed and not (self._waiting or self._returned or self._taken)
-
     def put(self, resource: Resource, encoded: bytes) -> Drop | None:
         """Hold a span, or count it as dropped; return why it was turned away, None when it is held."""
         # This runs for every span, so it keeps no more than a sum: the rest is derived when a batch is cut.
@@ -108,27 +103,29 @@ class SpanQueue:
             return None
 
     def seconds_until_due(self) -> float | None:
-        """Return after how many seconds a batch may be taken; 0 for now, None while there is none."""
+        """Return after how many seconds a batch is due; 0 for now, None while there is none."""
         with self._lock:
-            if self._returned:
-                return 0.0
-            if not self._waiting:
-                return None
-            if self._waiting_bytes >= self._max_batch_bytes or self._flushers or self._is_closed:
-                return 0.0
-            return max(0.0, self._waiting_since + MAX_BATCH_AGE_SECONDS - self._changed.now())
+            return self._seconds_until_due()
 
     def take(self) -> Batch | None:
         """Return the first batch to send, due or not; None when every span is being sent already."""
         with self._lock:
-            if self._returned:
-                batch = self._returned.pop(0)
-            elif self._waiting:
-                batch = self._cut_batch()
-            else:
-                return None
-            self._taken[batch.number] = batch
-            return batch
+            return self._take()
+
+    def wait_and_take(self, pause_left: Callable[[], float]) -> Batch | None:
+        """Wait until a batch is due and take it; return None once the queue is closed and nothing is held.
+
+        `pause_left` returns for how many more seconds the caller must not send. It is called under the lock.
+        """
+        with self._changed:
+            while not self._is_finished():
+                seconds = self._seconds_until_due()
+                if seconds is not None:
+                    seconds = max(seconds, pause_left())
+                if seconds == 0:
+                    return self._take()
+                self._changed.wait(seconds)
+            return None
 
     def acknowledge(self, batch: Batch, exported: int, cause: Drop = Drop.REJECTED) -> bool:
         """Let go of a batch for good: `exported` of its spans arrived, the others were dropped for `cause`.
@@ -208,6 +205,29 @@ class SpanQueue:
         """Raise UnbalancedBooksError unless the books balance with what is held."""
         with self._lock:
             self._books.check(queued=self._queued(), in_flight=self._in_flight())
+
+    def _is_finished(self) -> bool:
+        """Return whether nothing is held, and nothing will be."""
+        return self._is_closed and not (self._waiting or self._returned or self._taken)
+
+    def _seconds_until_due(self) -> float | None:
+        if self._returned:
+            return 0.0
+        if not self._waiting:
+            return None
+        if self._waiting_bytes >= self._max_batch_bytes or self._flushers or self._is_closed:
+            return 0.0
+        return max(0.0, self._waiting_since + MAX_BATCH_AGE_SECONDS - self._changed.now())
+
+    def _take(self) -> Batch | None:
+        if self._returned:
+            batch = self._returned.pop(0)
+        elif self._waiting:
+            batch = self._cut_batch()
+        else:
+            return None
+        self._taken[batch.number] = batch
+        return batch
 
     def _queued(self) -> int:
         """Return how many spans are held and not being sent."""

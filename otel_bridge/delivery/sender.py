@@ -75,13 +75,8 @@ class Sender:
 
     def run(self) -> None:
         """Deliver until the queue is finished."""
-        while batch := self._wait_for_batch():
+        while batch := self._queue.wait_and_take(self.pause_left):
             self.deliver(batch)
-
-    def seconds_until_due(self) -> float | None:
-        """Return after how many seconds there is something to send; None while there is nothing."""
-        due = self._queue.seconds_until_due()
-        return None if due is None else max(due, self._pause_left())
 
     def deliver(self, batch: Batch) -> None:
         """Make one attempt at a batch and act on the answer."""
@@ -93,18 +88,8 @@ class Sender:
             raise
         self._act_on(outcome, batch)
 
-    def _wait_for_batch(self) -> Batch | None:
-        """Wait until a batch is due and take it; None once the queue is finished."""
-        with self._changed:
-            while not self._queue.is_finished:
-                seconds = self.seconds_until_due()
-                if seconds == 0:
-                    return self._queue.take()
-                self._changed.wait(seconds)
-            return None
-
-    def _pause_left(self) -> float:
-        """Return how many seconds of the pause are left."""
+    def pause_left(self) -> float:
+        """Return for how many more seconds nothing may be sent."""
         pause = self._pause
         if pause is None:
             return 0.0

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 
 class TimedCondition(Protocol):
-    """What queue, sender and sink need of a condition. It is reentrant."""
+    """What queue, sender and sink need of a condition. Its lock is not reentrant."""
 
     lock: AbstractContextManager[Any]
     """The lock alone: entering it is quicker than entering the condition, and enough for code that only
@@ -48,6 +48,6 @@ class RealTimeCondition(threading.Condition):
     now: Callable[[], float] = staticmethod(monotonic)
 
     def __init__(self) -> None:
-        lock = threading.RLock()
+        lock = threading.Lock()
         super().__init__(lock)
         self.lock: AbstractContextManager[Any] = lock

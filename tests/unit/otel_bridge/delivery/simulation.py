@@ -24,7 +24,7 @@ class SimulatedTime:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = threading.Lock()
         self.seconds = 1_000.0
         self.notifications = 0
         self.sender: Sender | None = None
@@ -54,8 +54,14 @@ class SimulatedTime:
     def wait(self, timeout: float | None = None) -> bool:
         """Let time pass until one thing has happened, or the time-out has."""
         end = None if timeout is None else self.seconds + timeout
-        due = None if self.sender is None else self.sender.seconds_until_due()
-        turn = None if due is None else self.seconds + due
+        self.lock.release()
+        try:
+            return self._pass_until(end)
+        finally:
+            self.lock.acquire()
+
+    def _pass_until(self, end: float | None) -> bool:
+        turn = self._next_turn()
         plan = self._plans[0][0] if self._plans else None
         first = min((moment for moment in (turn, plan, end) if moment is not None), default=None)
         assert first is not None, "this would wait for ever"
@@ -67,6 +73,12 @@ class SimulatedTime:
         else:
             return False
         return True
+
+    def _next_turn(self) -> float | None:
+        if self.sender is None or self.queue is None:
+            return None
+        due = self.queue.seconds_until_due()
+        return None if due is None else self.seconds + max(due, self.sender.pause_left())
 
     def turn(self) -> None:
         """Let the sender make the attempt that is due."""

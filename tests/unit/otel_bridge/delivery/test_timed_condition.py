@@ -10,7 +10,7 @@ def test_time_is_monotonic_seconds() -> None:
     assert before <= changed.now() <= monotonic()
 
 
-def test_its_lock_guards_and_may_be_entered_again() -> None:
+def test_its_lock_is_the_conditions() -> None:
     changed = RealTimeCondition()
     entered = []
 
@@ -19,14 +19,14 @@ def test_its_lock_guards_and_may_be_entered_again() -> None:
             entered.append(1)
 
     thread = threading.Thread(target=enter)
-    with changed.lock, changed, changed.lock:
+    with changed.lock:
         thread.start()
         assert not entered
     thread.join()
     assert entered == [1]
 
 
-def test_a_notification_ends_a_wait_without_limit_also_from_within_two_locks() -> None:
+def test_a_notification_under_the_lock_alone_ends_a_wait_without_limit() -> None:
     changed = RealTimeCondition()
     waiting, is_ready = threading.Event(), [False]
 
@@ -38,7 +38,7 @@ def test_a_notification_ends_a_wait_without_limit_also_from_within_two_locks() -
 
     thread = threading.Thread(target=notify)
     thread.start()
-    with changed, changed:
+    with changed:
         waiting.set()
         while not is_ready[0]:
             assert changed.wait()
