@@ -135,6 +135,7 @@ class SpanQueue:
         with self._lock:
             if not self._release(batch):
                 return False
+            # A closed queue stays without room.
             if not self._is_closed:
                 self._room += batch.size
             self._books.exported += exported
@@ -268,8 +269,7 @@ class SpanQueue:
         batch = Batch(self._first_waiting_number, tuple(spans), size)
         self._first_waiting_number += len(spans)
         self._waiting_bytes -= size
-        if not self._is_closed:
-            self._room -= size
+        self._room -= size
         self._waiting_since = self._changed.now()
         return batch
 
