@@ -31,22 +31,20 @@ def is_private(name: str) -> bool:
 
 def find_uses(sources: Mapping[str, str]) -> set[Use]:
     """Return every use in these files, given by path."""
-    trees = {file: ast.parse(text) for file, text in sources.items()}
-    for tree in trees.values():
-        _remove_annotations(tree)
-    own_names = {name for tree in trees.values() for name in _defined_names(tree)}
+    files = {file: _running_nodes(text) for file, text in sources.items()}
+    own_names = {name for nodes in files.values() for name in _defined_names(nodes)}
     bases: dict[str, list[str]] = {}
     members: dict[str, set[str]] = {}
-    for tree in trees.values():
-        imported = dict(_imports(tree))
-        for node in ast.walk(tree):
+    for nodes in files.values():
+        imported = dict(_imports(nodes))
+        for node in nodes:
             if isinstance(node, ast.ClassDef):
                 paths = [_path(base, imported) for base in node.bases]
                 bases.setdefault(node.name, []).extend(path for path in paths if path is not None)
-                members.setdefault(node.name, set()).update(_defined_names(node))
+                members.setdefault(node.name, set()).update(_defined_names(ast.walk(node)))
     classes = _Classes(bases, members)
     return {
-        Use(name, file) for file, tree in trees.items() for name in _File(tree, own_names, classes).uses()
+        Use(name, file) for file, nodes in files.items() for name in _File(nodes, own_names, classes).uses()
     }
 
 
@@ -78,18 +76,18 @@ class _Classes:
 
 
 class _File:
-    def __init__(self, tree: ast.Module, own_names: set[str], classes: _Classes) -> None:
-        self._tree = tree
+    def __init__(self, nodes: list[ast.AST], own_names: set[str], classes: _Classes) -> None:
+        self._nodes = nodes
         self._own_names = own_names
         self._classes = classes
-        self._imported = dict(_imports(tree))
+        self._imported = dict(_imports(nodes))
         self._roots = {path.partition(".")[0] for path in self._imported.values()}
 
     def uses(self) -> Iterator[str]:
         for name in self._imported.values():
             if _is_foreign(name) and any(map(is_private, name.split("."))):
                 yield name
-        for node in ast.walk(self._tree):
+        for node in self._nodes:
             if isinstance(node, ast.ClassDef):
                 yield from self._inherited(node)
             elif isinstance(node, ast.Attribute) and is_private(node.attr):
@@ -145,9 +143,9 @@ def _is_foreign(path: str) -> bool:
     return path.partition(".")[0] not in (*OWN_PACKAGES, "__future__")
 
 
-def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+def _imports(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
     """Yield what each imported name stands for."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and not node.level:
             for alias in node.names:
                 yield alias.asname or alias.name, f"{node.module}.{alias.name}"
@@ -158,9 +156,9 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
                     yield alias.name, alias.name
 
 
-def _defined_names(tree: ast.AST) -> Iterator[str]:
+def _defined_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Yield the names that source text defines: of functions, variables, attributes, slots, arguments."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -182,10 +180,16 @@ def _names(nodes: Iterable[ast.expr]) -> set[str]:
     return {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
-def _remove_annotations(tree: ast.Module) -> None:
-    nothing = ast.Constant(None)
-    for node in ast.walk(tree):
+def _running_nodes(text: str) -> list[ast.AST]:
+    """Return the nodes of a source text, annotations left out."""
+    nodes: list[ast.AST] = []
+    ahead: list[ast.AST] = [ast.parse(text)]
+    while ahead:
+        node = ahead.pop()
+        nodes.append(node)
         if isinstance(node, ast.AnnAssign | ast.arg):
-            node.annotation = nothing
+            node.annotation = ast.Constant(None)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.returns = None
+        ahead.extend(ast.iter_child_nodes(node))
+    return nodes
