@@ -79,7 +79,7 @@ def span_options(configuration: Configuration, environment: Mapping[str, str] = 
 def open_otlp(configuration: Configuration, environment: Mapping[str, str] = os.environ) -> SpanSink:
     """Return the OTLP sink. Raises ConfigurationError for a setting that it does not accept."""
     # Imported late: with gRPC it is the largest part of the agent's memory.
-    from otel_bridge.delivery.delivery import OtlpSink
+    from otel_bridge.delivery.otlp_sink import OtlpSink
 
     otlp = configuration.otlp
     try:

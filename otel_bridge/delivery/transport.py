@@ -1,7 +1,7 @@
 """One OTLP request to the backend and what came of it, over gRPC or HTTP.
 
-Owns connections, credentials, compression and the meaning of answers. It must not queue, retry or wait: that
-is `delivery`.
+Owns connections, credentials, compression and the meaning of answers. It must not queue, retry or wait:
+`queue` and `sender` do that.
 
 Contract: `send` never raises for anything the network or the backend does; it returns one of four outcomes.
 Requests come serialised. gRPC is imported only for a gRPC transport, requests only for an HTTP one.

@@ -7,7 +7,7 @@ import pytest
 from agent.config import Configuration
 from agent.config_sources import ConfigurationError
 from agent.outputs import names_otlp, open_sinks, span_options, uses_standard_output
-from otel_bridge.delivery.delivery import OtlpSink
+from otel_bridge.delivery.otlp_sink import OtlpSink
 from otel_bridge.sinks.console import ConsoleSink
 from otel_bridge.sinks.spans_file import SpansFileSink
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_bridge.delivery.delivery import open_transport
 from otel_bridge.delivery.options import ExportOptions
+from otel_bridge.delivery.otlp_sink import open_transport
 from otel_bridge.delivery.transport import Delivered, Outcome, Refused, TooLarge, Transport, TryAgain
 from otel_bridge.otlp.encoding import RequestEncoder, encode_span
 from tests.otlp_receiver import Answer, Certificates, OtlpReceiver, free_port, make_certificates
@@ -208,6 +208,27 @@ def test_a_silent_backend_costs_the_time_out_and_is_transient() -> None:
             transport.close()
 
 
+@pytest.mark.parametrize(("status", "expected"), [("200 OK", TryAgain), ("400 Bad Request", Refused)])
+def test_an_answer_that_breaks_off_counts_by_its_status(status: str, expected: type) -> None:
+    """Whether a request was taken is unknown when a 2xx breaks off; a refusal stands without its text."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer_in_part() -> None:
+            client, _ = listener.accept()
+            with client:
+                received = b""
+                while not received.endswith(REQUEST):
+                    received += client.recv(65536)
+                client.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 100\r\n\r\npart".encode())
+
+        backend = threading.Thread(target=answer_in_part)
+        backend.start()
+        outcome = send(transport_to(OtlpReceiver(protocol="http/protobuf", port=listener.getsockname()[1])))
+        backend.join()
+    assert isinstance(outcome, expected)
+    assert status[:3] in outcome.reason
+
+
 def test_a_closed_transport_does_not_raise(receiver: OtlpReceiver) -> None:
     if receiver.protocol == "grpc":
         transport = transport_to(receiver)
@@ -246,6 +267,7 @@ def test_mutual_tls(protocol: str, certificates: Certificates) -> None:
         ("sinks.console", "grpc requests opentelemetry google"),
         ("sinks.spans_file", "grpc requests opentelemetry google"),
         ("spans.http", "grpc requests opentelemetry google"),
+        ("delivery.otlp_sink", "grpc requests"),
         ("delivery.http_transport", "grpc"),
     ],
 )
