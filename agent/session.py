@@ -80,16 +80,16 @@ def run_live(configuration: Configuration, kernel_side: Compilation) -> None:
         sinks = _open_sinks(configuration, stop, closing)
         if configuration.agent.health_listen is not None:
             _serve_health(configuration, running, started_at, closing)
-        workloads = open_workloads(configuration, options, stop, closing, kernel_side)
-        pipeline = live_pipeline(configuration, options, workloads, sinks)
+        host = open_captured_host(configuration, options, stop, closing, kernel_side)
+        pipeline = live_pipeline(configuration, options, host, sinks)
         running.append(pipeline)
         _spare_the_collector()
-        if workloads.selected is not None:
-            log.info("capturing %d processes that run already", workloads.selected)
+        if host.selected is not None:
+            log.info("capturing %d processes that run already", host.selected)
         announce_ready(configuration.agent.log_format)
         stop.after(configuration.agent.duration)
         pipeline.run(stop)
-        _report_losses(workloads.source.losses())
+        _report_losses(host.source.losses())
 
 
 def replay_recording(configuration: Configuration, file: Path) -> None:
@@ -173,9 +173,11 @@ def record_live(configuration: Configuration, file: Path) -> None:
             raise ConfigurationError(f"can't write {file}: {error.strerror}") from None
         losses: dict[str, int] = {}
         closing.callback(lambda: writer.close(losses))
-        workloads = open_workloads(configuration, span_options(configuration), stop, closing)
-        source = workloads.source
-        recorder = Recorder(source, writer, workloads.processes, workloads.selection, workloads.tls_processes)
+        kernel_side = Compilation(configuration.capture_options())
+        closing.callback(kernel_side.abandon)
+        host = open_captured_host(configuration, span_options(configuration), stop, closing, kernel_side)
+        source = host.source
+        recorder = Recorder(source, writer, host.processes, host.selection, host.tls_processes)
         announce_ready(configuration.agent.log_format)
         stop.after(configuration.agent.duration)
         try:
@@ -188,8 +190,8 @@ def record_live(configuration: Configuration, file: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Workloads:
-    """A running capture, who is on this host, and which of them are captured."""
+class CapturedHost:
+    """The host of this agent: the running capture, the processes, and which of them are captured."""
 
     source: LiveCapture
     processes: ProcessTable
@@ -201,23 +203,24 @@ class Workloads:
     """How many processes were selected that ran already; None when there was nothing to select by."""
 
 
-def open_workloads(
+def open_captured_host(
     configuration: Configuration,
     options: SpanOptions,
     stop: StopRequest,
     closing: contextlib.ExitStack,
-    kernel_side: Compilation | None = None,
-) -> Workloads:
+    kernel_side: Compilation,
+) -> CapturedHost:
     """Attach to the kernel and select the processes that run; command lines are redacted as spans are.
 
-    Raises CaptureUnavailable, ConfigurationError.
+    `kernel_side` was begun with the capture options of the same configuration. Raises CaptureUnavailable,
+    ConfigurationError.
     """
-    # Before it is waited for that the kernel side is compiled: this goes on meanwhile.
+    # Imported and opened while the kernel side is compiled, which is waited for below.
     inspector = load_inspector() if configuration.tls.enabled else None
     discovery = open_discovery(configuration)
     if discovery is not None:
         closing.callback(discovery.close)
-    source = LiveCapture(configuration.capture_options(), kernel_side)
+    source = LiveCapture(kernel_side)
     closing.callback(source.close)
     processes = ProcessTable(
         ResourceBuilder(redactor=options.redactor).build,
@@ -244,7 +247,7 @@ def open_workloads(
     selected = selection.apply_to_running() if rules.pids or rules.judges else None
     if tls_processes is not None:
         _attach_to_running(tls_processes, rules, none_is_selected=selected is None)
-    return Workloads(source, processes, selection, discovery, tls_processes, selected)
+    return CapturedHost(source, processes, selection, discovery, tls_processes, selected)
 
 
 def _watch_tls_processes(
@@ -285,19 +288,19 @@ def _attach_to_running(tls_processes: TlsProcesses, rules: SelectionRules, *, no
 
 
 def live_pipeline(
-    configuration: Configuration, options: SpanOptions, workloads: Workloads, sinks: Sequence[SpanSink]
+    configuration: Configuration, options: SpanOptions, host: CapturedHost, sinks: Sequence[SpanSink]
 ) -> Pipeline:
     """Return all stages wired to the kernel of this host."""
     return Pipeline(
-        workloads.source,
-        workloads.processes,
+        host.source,
+        host.processes,
         ConnectionTracker(configuration.parser_limits()),
         RandomIdGenerator(),
         options,
         sinks,
-        selection=workloads.selection,
-        discovery=workloads.discovery,
-        tls_processes=workloads.tls_processes,
+        selection=host.selection,
+        discovery=host.discovery,
+        tls_processes=host.tls_processes,
         ktime_now=time.monotonic_ns,
     )
 

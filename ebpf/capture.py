@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from ebpf import uprobes
 from ebpf.bpf_syscalls import Map, possible_processors
 from ebpf.clocks import read_clocks
-from ebpf.compilation import CaptureOptions, Compilation
+from ebpf.compilation import Compilation
 from ebpf.compiler_child import PROBE
 from ebpf.events import CaptureEvent, ProcessPolicy, SocketEvent
 from ebpf.layout import (
@@ -48,9 +48,9 @@ class LiveCapture:
     thread-safe, but policies may be set from another thread than the one that polls.
     """
 
-    def __init__(self, options: CaptureOptions, kernel_side: Compilation | None = None) -> None:
-        """Wait for the kernel side, which was begun with the same options, or begin it now."""
-        kernel_side = kernel_side or Compilation(options)
+    def __init__(self, kernel_side: Compilation) -> None:
+        """Wait until the kernel side is attached; its options are those of the capture."""
+        options = kernel_side.options
         descriptors = kernel_side.finish()
         self.tls_obstacle = kernel_side.tls_obstacle
         """Why `attach_probes` can't be used although TLS was asked for; None when it can."""

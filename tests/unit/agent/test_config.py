@@ -24,7 +24,7 @@ def test_defaults_capture_everything_with_bodies() -> None:
     options = Configuration().capture_options()
     assert options.default_policy == Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
     assert options.ports == frozenset()
-    assert not options.judge_at_exec
+    assert not options.undecided_at_exec
     limits = Configuration().parser_limits()
     assert limits.capture_bodies
     assert limits.max_body == 131_072
@@ -50,7 +50,7 @@ def test_a_selection_makes_the_default_policy_ignore(capture: dict[str, object])
 
 def test_executables_are_judged_and_direction_becomes_policy() -> None:
     chosen = configuration(capture={"executables": ["x"], "direction": "ingress"})
-    assert chosen.capture_options().judge_at_exec
+    assert chosen.capture_options().undecided_at_exec
     assert chosen.selection_rules().direction is CaptureDirection.INGRESS
     assert chosen.selection_rules().direction.roles == Policy.CAPTURE_INGRESS
 
@@ -164,7 +164,7 @@ def test_programs_whose_tls_is_left_alone_have_to_be_judged_unless_all_is() -> N
     assert not default.selection_rules().judges
     excluding = configuration(tls={"exclude_executables": ["vault"]})
     assert excluding.selection_rules().tls_excluded == ("vault",)
-    assert excluding.capture_options().judge_at_exec
+    assert excluding.capture_options().undecided_at_exec
     without = configuration(tls={"enabled": False, "exclude_executables": ["vault"]})
     assert not without.capture_options().tls
     assert not without.selection_rules().judges
