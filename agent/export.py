@@ -131,13 +131,13 @@ class Export:
         }
 
     def _is_ready(self, process: Process, now: int) -> bool:
-        is_settled = self._processes.settle(process, now)
+        is_complete = self._processes.complete(process, now)
         selection = self._selection
         if selection is None:
-            return is_settled
+            return is_complete
         if process.decision is None:
-            selection.judge(process)
-        return is_settled and not selection.is_pending(process)
+            selection.decide(process)
+        return is_complete and not selection.is_pending(process)
 
     def _pass_all(self, exchanges: Iterable[tuple[HttpExchange, Process]]) -> None:
         spans: list[Span] = []
@@ -149,7 +149,7 @@ class Export:
         options = self._options
         if self._selection is not None:
             if process.decision is None:
-                self._selection.judge(process)
+                self._selection.decide(process)
             if not self._selection.accepts(process, exchange):
                 self._refused += 1
                 return

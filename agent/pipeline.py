@@ -99,7 +99,7 @@ class Pipeline:
         """
         source, tracker = self.source, self.tracker
         while not source.exhausted:
-            stopping = stop.requested if self._ktime_now is None else stop.settled
+            stopping = stop.requested if self._ktime_now is None else stop.grace_is_over
             # Taken before the poll: what happened until then has been delivered after it.
             ktime_ns = self._ktime_now() if self._ktime_now else 0
             events = source.poll(0 if stopping else POLL_SECONDS)
@@ -170,7 +170,7 @@ class Pipeline:
             elif isinstance(event, ProcessExecuted):
                 process = processes.execute(event)
                 if selection:
-                    selection.judge(process)
+                    selection.decide(process)
                 if tls_processes:
                     tls_processes.executed(event.tgid, process.facts.executable_path)
             elif isinstance(event, ProcessForked):

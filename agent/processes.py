@@ -99,8 +99,8 @@ class Process:
     """What discovery says of the container; None without a container or without discovery."""
     finding_version: int = -1
     """The version of discovery that it is from."""
-    is_settled: bool = False
-    """Whether nothing more is waited for about its container."""
+    awaits_workload: bool = True
+    """Whether discovery may still say more of its container."""
     resource: Resource | None = None
     decision: CaptureDecision | None = None
     """What selection decided; None where nothing has to be decided."""
@@ -204,7 +204,7 @@ class ProcessTable:
         process.is_born_decided = is_decided and parent.decided_ktime_ns < origin.ktime_ns
         if process.container == parent.container:
             # The container may be gone, and the child was in it all the same.
-            process.finding, process.is_settled = parent.finding, parent.is_settled
+            process.finding, process.awaits_workload = parent.finding, parent.awaits_workload
         if read is not None and shows_another_program(told, read):
             # An execve is on its way, or was lost.
             self._revise(process, told, read.start_unix_ns)
@@ -326,7 +326,7 @@ class ProcessTable:
         """Whether readings are to be confirmed."""
         return bool(self._unconfirmed)
 
-    def settle(self, process: Process, ktime_ns: int) -> bool:
+    def complete(self, process: Process, ktime_ns: int) -> bool:
         """Ask discovery about a process, unless its last answer still stands.
 
         Return whether nothing more is to be waited for, `ktime_ns` being now: everything is known, or
@@ -334,14 +334,14 @@ class ProcessTable:
         """
         discovery = self._discovery
         if discovery is None or process.container is None:
-            process.is_settled = True
+            process.awaits_workload = False
         elif process.finding_version != discovery.version:
             process.finding_version = discovery.version
             self._apply(process, discovery.find(process.container))
-        if not process.is_settled and ktime_ns - process.facts.ktime_ns >= PATIENCE_NS:
-            process.is_settled = True
+        if process.awaits_workload and ktime_ns - process.facts.ktime_ns >= PATIENCE_NS:
+            process.awaits_workload = False
             self._unidentified += 1
-        return process.is_settled and _is_confirmed(process)
+        return not process.awaits_workload and _is_confirmed(process)
 
     def resource(self, process: Process) -> Resource:
         """Return the resource of a process as far as it is known now."""
@@ -367,9 +367,9 @@ class ProcessTable:
         if not isinstance(finding, Workload):
             if isinstance(process.finding, Workload):
                 return  # the container is gone, and the process was in it all the same
-            process.is_settled = finding is Absence.UNKNOWN
+            process.awaits_workload = finding is Absence.PENDING
         else:
-            process.is_settled = finding.is_settled
+            process.awaits_workload = not finding.is_resolved
             if process.facts.workload != finding.attributes:
                 process.facts = dataclasses.replace(process.facts, workload=finding.attributes)
                 process.resource = None
@@ -429,7 +429,7 @@ class ProcessTable:
         process.facts = dataclasses.replace(facts, start_unix_ns=start_unix_ns)
         process.container = find_container(facts.cgroups)
         process.finding_version = -1
-        process.is_settled = False
+        process.awaits_workload = True
         process.resource = process.decision = process.former_decision = None
         for heir in process.heirs:
             if heir.heir_of is not process:

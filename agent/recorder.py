@@ -62,7 +62,7 @@ class Recorder:
         """Record until a stop is requested. Raises OSError when the file can't be written any further."""
         clock_due = 0.0
         while True:
-            stopping = stop.settled
+            stopping = stop.grace_is_over
             if time.monotonic() >= clock_due:
                 clock_due = time.monotonic() + CLOCK_SECONDS
                 self._writer.append_clock(read_clocks())
@@ -89,7 +89,7 @@ class Recorder:
             process = None
             if isinstance(event, ProcessExecuted):
                 process = processes.execute(event)
-                selection.judge(process)
+                selection.decide(process)
                 if tls_processes:
                     tls_processes.executed(event.tgid, process.facts.executable_path)
             elif isinstance(event, ProcessForked):
@@ -122,10 +122,10 @@ class Recorder:
         while self._held:
             record, event, process = self._held[0]
             if process is not None and not is_last and self._held_bytes <= MAX_HELD_BYTES:
-                is_settled = self._processes.settle(process, now)
+                is_complete = self._processes.complete(process, now)
                 if process.decision is None:
-                    self._selection.judge(process)
-                if not is_settled or self._selection.is_pending(process):
+                    self._selection.decide(process)
+                if not is_complete or self._selection.is_pending(process):
                     return
             self._held.popleft()
             self._held_bytes -= len(record)
@@ -144,7 +144,7 @@ class Recorder:
             return False
         selection = self._selection
         if process.decision is None:
-            selection.judge(process)
+            selection.decide(process)
         return selection.is_pending(process) or selection.is_refused(process) or selection.refuses(event)
 
     def _describe(self, process: Process | None) -> None:

@@ -5,11 +5,11 @@ something. What the rules say is in `selection_rules` and, for pods, in the deci
 
     no rule                every process, by the default policy; nothing is decided here
     --pid alone            the process and its present descendants; the kernel hands the policy on at fork
-    --exe, --container,    every process that fits; judged at each execve, and again when what is known of
+    --exe, --container,    every process that fits; decided at each execve, and again when what is known of
     --kubernetes,          its container or pod changes
     --tls-exclude
 
-Between an execve and its judgement the kernel captures provisionally, also of children that are forked in
+Between an execve and the decision the kernel captures provisionally, also of children that are forked in
 that time; so does it while a container's name is not known yet. What it captured of a process that is then
 refused is dropped, and counted.
 
@@ -111,7 +111,7 @@ class Selection:
         """Make a selection that decides nothing yet.
 
         `on_change` is called with the tgid of each process that runs already when its policy may have become
-        another. Of a process that the caller hands to `judge` the caller knows itself.
+        another. Of a process that the caller hands to `decide` the caller knows itself.
         """
         assert discovery is not None or not rules.needs_workload, "who knows containers?"
         self._rules = rules
@@ -148,7 +148,7 @@ class Selection:
             return 0
         return self._scan(None)
 
-    def judge(self, process: Process) -> None:
+    def decide(self, process: Process) -> None:
         """Decide on a process by what is known of it now. No-op unless processes are selected.
 
         That is when it has executed a program, was forked by one that was undecided, is seen for the first
@@ -156,8 +156,8 @@ class Selection:
         """
         if not self._rules.selects:
             return
-        self._processes.settle(process, self._ktime_now())
-        decision = self._judgement(process)
+        self._processes.complete(process, self._ktime_now())
+        decision = self._decision(process)
         if decision.roles is None:
             self._pending[process] = None
         else:
@@ -171,7 +171,7 @@ class Selection:
         # By number alone, and where it has inherited it, the kernel side has the policy already.
         if (
             process.is_running
-            and self._rules.judges
+            and self._rules.decides_at_exec
             and decision.reason != INHERITED
             and not self._has_gone_on(process)
         ):
@@ -187,19 +187,19 @@ class Selection:
         """Decide on a process at its first sight, which is an event of it."""
         if not event.provisional:
             process.is_attested = True
-        self.judge(process)
+        self.decide(process)
 
     def reconsider(self, revised: Collection[Process]) -> None:
         """Decide on processes that are something else than was thought (`ProcessTable.delivered`)."""
         for process in revised:
-            self._judge_again(process)
+            self._decide_again(process)
 
     def forked(self, tgid: int) -> None:
         """Take charge of a child that inherited something that won't last.
 
         That is no decision, because its parent was undecided, or leave to finish.
         """
-        if not self._rules.judges:
+        if not self._rules.decides_at_exec:
             return
         inherited = self._policies.policy(tgid)
         if inherited is None:
@@ -207,7 +207,7 @@ class Selection:
         if inherited.finishing:
             self._finishing[tgid] = self._ktime_now() + FINISHING_NS
         if inherited.capture & Policy.UNDECIDED:
-            self._judge_again(self._processes.observe(tgid, self._ktime_now()))
+            self._decide_again(self._processes.observe(tgid, self._ktime_now()))
 
     def advance(self) -> None:
         """Take note of what discovery has learnt, and of time: call it often."""
@@ -216,7 +216,7 @@ class Selection:
             if due_ktime_ns <= now:
                 self._end_finishing(tgid)
         for process in list(self._pending):
-            self._judge_again(process)
+            self._decide_again(process)
         discovery = self._discovery
         if discovery is None or not self._rules.needs_workload or discovery.version == self._version:
             return
@@ -230,12 +230,12 @@ class Selection:
         if changed:
             for process in list(self._processes.running()):
                 if process.container in changed:
-                    self._judge_again(process)
+                    self._decide_again(process)
             self._scan(changed)
 
     def refuses(self, event: SocketEvent) -> bool:
         """Return whether an event was captured provisionally, and by the decision would not have been."""
-        if not event.provisional or not self._rules.judges or not event.tgid:
+        if not event.provisional or not self._rules.decides_at_exec or not event.tgid:
             return False
         process = self._processes.find(event.tgid, event.ktime_ns)
         decision = process.decision
@@ -250,7 +250,7 @@ class Selection:
             process = self._processes.replace(process, event.ktime_ns)
             decision = None
         if decision is None:
-            self._judge_again(process)
+            self._decide_again(process)
             decision = process.decision
         if decision is None or decision.roles is None or _covers(decision, event.role, event.socket):
             return False
@@ -296,27 +296,27 @@ class Selection:
         """
         return dict(self._counts)
 
-    def _judge_again(self, process: Process) -> None:
+    def _decide_again(self, process: Process) -> None:
         """Decide on a process of which nobody but this selection knows that it has to be decided on."""
         former = process.decision
-        self.judge(process)
+        self.decide(process)
         if self._on_change is not None and process.is_running and process.decision != former:
             self._on_change(process.facts.tgid)
 
-    def _judgement(self, process: Process) -> CaptureDecision:
-        decision = self._judgement_without_tls(process)
+    def _decision(self, process: Process) -> CaptureDecision:
+        decision = self._decision_without_tls(process)
         if decision.tls and not self._rules.accepts_tls(process.facts.executable_path):
             return dataclasses.replace(decision, tls=False)
         return decision
 
-    def _judgement_without_tls(self, process: Process) -> CaptureDecision:
+    def _decision_without_tls(self, process: Process) -> CaptureDecision:
         path, rules = process.facts.executable_path, self._rules
         if path is None and (rules.executables or (rules.needs_workload and process.container is None)):
             return self._inherited(process)
         if not rules.accepts_executable(path):
             return REFUSED
         # By number alone only descendants have a policy, and of no others the kernel side tells anything.
-        has_policy = not rules.judges and process.facts.tgid != 0
+        has_policy = not rules.decides_at_exec and process.facts.tgid != 0
         descends = self._descent.find(process, has_policy=has_policy)
         if not descends:
             return UNKNOWN if descends is None else REFUSED
@@ -326,7 +326,7 @@ class Selection:
             return REFUSED
         self._note(process.container)
         decision = self._workload_decision(process.container, process.finding or Absence.PENDING)
-        if decision.roles is None and process.is_settled:
+        if decision.roles is None and not process.awaits_workload:
             return UNIDENTIFIED
         return decision
 
@@ -355,10 +355,10 @@ class Selection:
                 finding = Workload(
                     container_id=reference.container_id,
                     names=(),
-                    is_settled=finding is Absence.UNKNOWN,
+                    is_resolved=finding is Absence.UNKNOWN,
                 )
             if not is_meant(finding, self._rules.containers):
-                return REFUSED if finding.is_settled else PENDING
+                return REFUSED if finding.is_resolved else PENDING
             if not self._rules.pods:
                 return CaptureDecision(roles=self._rules.direction.roles, reason="fits the options")
         if not isinstance(finding, Workload):
@@ -446,23 +446,23 @@ class Selection:
 
     def _scan(self, containers: Collection[ContainerReference | None] | None) -> int:
         """Judge the processes that run in some containers, or all; return how many are selected."""
-        judged: set[int] = set()
+        decided: set[int] = set()
         selected = 0
         for _ in range(MAX_SCANS):
-            unjudged = set(procfs.running_processes(self._proc)) - judged
-            if not unjudged:
+            undecided = set(procfs.running_processes(self._proc)) - decided
+            if not undecided:
                 break
-            judged |= unjudged
-            for tgid in unjudged:
+            decided |= undecided
+            for tgid in undecided:
                 if containers is None or (
                     find_container(procfs.cgroup_paths(tgid, self._proc)) in containers
                 ):
-                    selected += self._judge_running(tgid)
+                    selected += self._decide_running(tgid)
         return selected
 
-    def _judge_running(self, tgid: int) -> bool:
+    def _decide_running(self, tgid: int) -> bool:
         """Decide on a process that is running; keep in mind only one that has to wait."""
-        if not self._rules.judges:
+        if not self._rules.decides_at_exec:
             start = procfs.start_unix_ns(tgid, self._proc)
             is_selected = self._descent.find_running(tgid) is True
             if is_selected:
@@ -477,7 +477,7 @@ class Selection:
         if self._rules.needs_workload and find_container(procfs.cgroup_paths(tgid, self._proc)) is None:
             return False
         process = self._processes.current(tgid, self._ktime_now())
-        self._judge_again(process)
+        self._decide_again(process)
         return process.decision is not None and bool(process.decision.roles)
 
 

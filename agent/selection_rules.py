@@ -70,11 +70,11 @@ class SelectionRules:
     @property
     def selects(self) -> bool:
         """Whether only some processes are captured, so that each has to be decided on."""
-        return bool(self.pids) or self.judges
+        return bool(self.pids) or self.decides_at_exec
 
     @property
-    def judges(self) -> bool:
-        """Whether each process that executes a program has to be judged."""
+    def decides_at_exec(self) -> bool:
+        """Whether each process that executes a program has to be decided on."""
         return bool(self.executables or self.tls_excluded) or self.needs_workload
 
     def accepts_executable(self, path: str | None) -> bool:

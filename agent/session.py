@@ -244,7 +244,7 @@ def open_captured_host(
     )
     if discovery is not None and rules.needs_workload and not await_first_answer(discovery, stop):
         log.warning("nothing is known of containers yet: see above; the capture begins without")
-    selected = selection.apply_to_running() if rules.pids or rules.judges else None
+    selected = selection.apply_to_running() if rules.pids or rules.decides_at_exec else None
     if tls_processes is not None:
         _attach_to_running(tls_processes, rules, none_is_selected=selected is None)
     return CapturedHost(source, processes, selection, discovery, tls_processes, selected)

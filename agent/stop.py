@@ -11,7 +11,7 @@ import signal
 import time
 from types import FrameType
 
-SETTLE_SECONDS = 0.1
+GRACE_SECONDS = 0.1
 """How long a live capture listens on after it was asked to stop. A call that moved its bytes is recorded when
 it returns, which a busy processor delays: its peer may have read them, and had the stop sent, before that."""
 
@@ -39,11 +39,11 @@ class StopRequest:
         return self.requested_at is not None
 
     @property
-    def settled(self) -> bool:
+    def grace_is_over(self) -> bool:
         """Whether a stop was asked for, and calls that were returning then have had time to."""
         if not self.requested or self.requested_at is None:
             return False
-        return time.monotonic() >= self.requested_at + SETTLE_SECONDS
+        return time.monotonic() >= self.requested_at + GRACE_SECONDS
 
     def after(self, duration_seconds: float | None) -> None:
         """Stop this long from now; None means never by itself."""

@@ -13,7 +13,7 @@ from agent.processes import ProcessTable
 from agent.recorder import Recorder
 from agent.selection import Selection
 from agent.selection_rules import SelectionRules
-from agent.stop import SETTLE_SECONDS, StopRequest
+from agent.stop import GRACE_SECONDS, StopRequest
 from agent.workloads.workload import Absence, Workload
 from ebpf import layout
 from ebpf.events import (
@@ -116,7 +116,7 @@ def test_facts_stand_before_what_a_process_did_and_once(tmp_path: Path) -> None:
         [data(7, 1, provisional=False), executed(8, OTHER), data(8, 2), forked(9, 8), data(7, 3), exited(7)],
     )
     stop = StopRequest()
-    stop.requested_at = time.monotonic() - SETTLE_SECONDS
+    stop.requested_at = time.monotonic() - GRACE_SECONDS
     recording.recorder.run(stop)
     assert outline(recording.read()) == [
         ("facts", 7),

@@ -73,7 +73,7 @@ class Host:
         process = self.processes.execute(ProcessExecuted(self.now, tgid, path or "", (), cgroups))
         if path is None:
             process.facts = ProcessFacts(self.now, tgid, None, None, (), None)
-        self.selection.judge(process)
+        self.selection.decide(process)
         return process
 
     def captured(self) -> dict[int, Policy]:
@@ -131,7 +131,7 @@ def test_without_rules_everything_is_captured_and_nothing_decided() -> None:
     host = Host(SelectionRules())
     assert host.selection.apply_to_running() == 0
     process = host.processes.observe(os.getpid(), 5)
-    host.selection.judge(process)
+    host.selection.decide(process)
     assert host.policies.by_tgid == {}
     assert host.selection.accepts(process, exchange())
     assert not host.selection.is_pending(process)
@@ -165,7 +165,7 @@ def test_executables_are_found_among_all_processes(family: tuple[int, int]) -> N
     assert set(family) <= set(host.captured())
 
 
-def test_an_execve_is_judged(family: tuple[int, int]) -> None:
+def test_an_execve_is_decided_on(family: tuple[int, int]) -> None:
     host = Host(SelectionRules(executables=("curl",)))
     host.execute(family[0], "/usr/bin/curl")
     assert host.captured() == {family[0]: BOTH}
@@ -173,7 +173,7 @@ def test_an_execve_is_judged(family: tuple[int, int]) -> None:
     assert host.captured() == {}
 
 
-def test_an_execve_in_a_selected_family_is_judged(family: tuple[int, int]) -> None:
+def test_an_execve_in_a_selected_family_is_decided_on(family: tuple[int, int]) -> None:
     host = Host(SelectionRules(pids=(family[0],), executables=("curl",)))
     host.execute(family[1], "curl")
     host.execute(os.getpid(), "curl")
@@ -182,14 +182,14 @@ def test_an_execve_in_a_selected_family_is_judged(family: tuple[int, int]) -> No
 
 def test_a_process_that_ended_meanwhile_leaves_no_policy_behind() -> None:
     host = Host(SelectionRules(executables=("curl",)))
-    host.selection.judge(host.processes.execute(ProcessExecuted(host.now, NEVER, "curl", ())))
+    host.selection.decide(host.processes.execute(ProcessExecuted(host.now, NEVER, "curl", ())))
     assert host.captured() == {}
 
 
 def test_a_program_whose_name_is_unknown_is_refused(family: tuple[int, int]) -> None:
     host = Host(SelectionRules(executables=("*",)))
     process = host.processes.observe(family[0], 5)
-    host.selection.judge(process)
+    host.selection.decide(process)
     assert process.decision == UNKNOWN
     assert host.captured() == {}
     assert host.selection.counters()["unknown_processes"] == 1
@@ -227,7 +227,7 @@ def test_a_full_policy_table_is_counted(family: tuple[int, int]) -> None:
     assert host.selection.counters()["unselectable_processes"] == 1
 
 
-def test_a_child_of_an_undecided_process_is_judged(family: tuple[int, int]) -> None:
+def test_a_child_of_an_undecided_process_is_decided_on(family: tuple[int, int]) -> None:
     host = Host(SelectionRules(executables=("curl",)))
     host.policies.by_tgid[family[0]] = ProcessPolicy(capture=Policy.UNDECIDED)
     host.policies.by_tgid[family[1]] = ProcessPolicy(capture=BOTH)
@@ -263,7 +263,7 @@ def test_tls_is_left_alone_while_a_container_is_not_known_too(family: tuple[int,
     process = host.processes.execute(
         ProcessExecuted(host.now, family[1], "/vault", (), (f"/docker/{OTHER}",))
     )
-    host.selection.judge(process)
+    host.selection.decide(process)
     assert host.policies.by_tgid == {family[1]: undecided}
 
 
@@ -295,10 +295,10 @@ NOTHING = CaptureDecision(roles=Policy.IGNORE, reason="yet another")
 
 
 def workload(
-    name: str | None = "shop", *, settled: bool = True, decision: CaptureDecision | None = None
+    name: str | None = "shop", *, resolved: bool = True, decision: CaptureDecision | None = None
 ) -> Workload:
     names = () if name is None else (name,)
-    return Workload(container_id=CONTAINER, names=names, is_settled=settled, decision=decision)
+    return Workload(container_id=CONTAINER, names=names, is_resolved=resolved, decision=decision)
 
 
 def test_a_container_is_selected_by_its_name(family: tuple[int, int]) -> None:

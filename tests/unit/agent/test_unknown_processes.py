@@ -41,7 +41,7 @@ def test_what_was_not_decided_on_is_pending_and_not_accepted(rules: SelectionRul
 def test_the_kernel_by_itself_is_not_accepted(rules: SelectionRules) -> None:
     host = Host(rules, known=ToldDiscovery())
     process = host.processes.find(0, 5)
-    host.selection.judge(process)
+    host.selection.decide(process)
     assert not host.selection.is_pending(process)
     assert not host.selection.accepts(process, exchange())
 
@@ -56,7 +56,7 @@ def test_of_an_unknown_process_the_policy_that_captured_it_counts(
     host.selection.sighted(process, event(NEVER, provisional=provisional))
     assert not host.selection.is_pending(process)
     # by number alone nothing is captured provisionally
-    assert host.selection.accepts(process, exchange()) is (not provisional or not rules.judges)
+    assert host.selection.accepts(process, exchange()) is (not provisional or not rules.decides_at_exec)
     assert host.captured() == {}
 
 
@@ -80,11 +80,11 @@ def test_children_of_a_selected_family_are_known_when_they_have_ended(family: tu
     host.processes.exit(ProcessExited(host.now, family[0]))
     host.processes.fork(ProcessForked(host.now, NEVER - 1, NEVER))
     child = host.processes.observe(NEVER - 1, host.now)
-    host.selection.judge(child)
+    host.selection.decide(child)
     assert host.selection.accepts(child, exchange())
     host.processes.execute(ProcessExecuted(host.now, NEVER - 1, "wget", ()))
     again = host.processes.execute(ProcessExecuted(host.now, NEVER - 1, "curl", ()))
-    host.selection.judge(again)
+    host.selection.decide(again)
     assert host.selection.accepts(again, exchange(start=host.now)), "it descends as before"
 
 
