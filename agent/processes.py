@@ -28,20 +28,14 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, KeysView
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
+from agent.process import Process
 from agent.readings import Reading, add_own, contradicts, shows_another_program
 from agent.workloads.cgroups import find_container
-from agent.workloads.workload import (
-    Absence,
-    CaptureDecision,
-    ContainerReference,
-    Discovery,
-    Finding,
-    Workload,
-)
-from ebpf.events import EventKind, Policy, ProcessExecuted, ProcessExited, ProcessFacts, ProcessForked
+from agent.workloads.workload import Absence, Discovery, Finding, Workload
+from ebpf.events import ProcessExecuted, ProcessExited, ProcessFacts, ProcessForked
 from otel_bridge.span import Resource
 
 ReadProcess: TypeAlias = Callable[[int, int], ProcessFacts | None]
@@ -70,12 +64,6 @@ PATIENCE_NS = 10_000_000_000
 has started within a second or two."""
 
 
-END_OF_TIME_NS = 2**63 - 1
-
-BY_PROCESS = frozenset({EventKind.OPENED, EventKind.DATA})
-"""What only a process does that runs. A connection may end on behalf of one that has ended already."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Origin:
     """What a process was forked from: its parent, or the nearest ancestor that has said something."""
@@ -85,58 +73,26 @@ class _Origin:
     """When that made a child."""
 
 
-@dataclass(slots=True, eq=False)
-class Process:
-    """One program that a tgid stood for."""
+class Heritage(Protocol):
+    """An owner of more than facts by process, which passes them on as processes follow one another.
 
-    facts: ProcessFacts
-    from_ktime_ns: int
-    checked_ktime_ns: int
-    """When its start was last compared with /proc."""
-    container: ContainerReference | None
-    until_ktime_ns: int = END_OF_TIME_NS
-    finding: Finding | None = None
-    """What discovery says of the container; None without a container or without discovery."""
-    finding_version: int = -1
-    """The version of discovery that it is from."""
-    awaits_workload: bool = True
-    """Whether discovery may still say more of its container."""
-    resource: Resource | None = None
-    decision: CaptureDecision | None = None
-    """What selection decided; None where nothing has to be decided."""
-    deciding_ktime_ns: int = 0
-    """When `decision` was about to be put into force."""
-    decided_ktime_ns: int = 0
-    """When it was in force."""
-    former_decision: CaptureDecision | None = None
-    """The one before it."""
-    is_attested: bool = False
-    """Whether the kernel side has captured of it by a policy that was decided, not provisionally."""
-    is_born_decided: bool = False
-    """Whether its parent was decided on when it was forked, so that it is never captured provisionally."""
-    is_descendant: bool | None = None
-    """Whether it descends from a process that was selected by number; None: that was not asked yet."""
-    inherits_descent: bool | None = None
-    """The same as far as it was known before /proc was asked."""
-    reading: Reading | None = None
-    """What /proc said of it, as long as that is not confirmed."""
-    heir_of: Process | None = None
-    """What it was forked from, as long as that is not confirmed either."""
-    heirs: list[Process] = field(default_factory=list)
-    """Those that have inherited what is not confirmed."""
+    Each method is called at the moment at which the table learns of it.
+    """
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the tgid still stands for this program, as far as known."""
-        return self.until_ktime_ns == END_OF_TIME_NS
+    def hand_to_child(self, parent: Process, child: Process, forked_ktime_ns: int) -> None:
+        """Take note that a child was seen first, which `parent` forked at that time."""
 
-    def is_now(self, tgid: int, ktime_ns: int) -> bool:
-        """Whether it runs, and is what `tgid` stood for at `ktime_ns`."""
-        return (
-            self.facts.tgid == tgid
-            and ktime_ns >= self.from_ktime_ns
-            and self.until_ktime_ns == END_OF_TIME_NS
-        )
+    def hand_to_successor(self, former: Process, successor: Process, *, is_sure: bool) -> None:
+        """Take note that a process has executed another program.
+
+        Unless `is_sure`, another process may have been given the number in between.
+        """
+
+    def revise(self, process: Process) -> None:
+        """Take note that a process is something else than was thought."""
+
+    def withdraw_reading(self, process: Process) -> None:
+        """Take note that what /proc showed was another process."""
 
 
 class ProcessTable:
@@ -171,6 +127,8 @@ class ProcessTable:
         self._vanished = 0
         self._forgotten = 0
         self._unidentified = 0
+        self.heritage: Heritage | None = None
+        """What is kept by process beside its facts; set by its owner."""
 
     def running_tgids(self) -> KeysView[int]:
         """Return a view of the processes that were seen before and run, as far as known."""
@@ -195,13 +153,11 @@ class ProcessTable:
         parent = origin.parent
         told = _inherit(parent, ktime_ns, tgid)
         process = self._start(add_own(told, read), self._last_end(tgid), told)
-        if not _is_confirmed(parent):
+        if not parent.is_confirmed():
             process.heir_of = parent
             parent.heirs.append(process)
-        process.is_attested = parent.is_attested
-        process.is_descendant = process.inherits_descent = parent.is_descendant
-        is_decided = parent.decision is not None and parent.decision.roles is not None
-        process.is_born_decided = is_decided and parent.decided_ktime_ns < origin.ktime_ns
+        if self.heritage is not None:
+            self.heritage.hand_to_child(parent, process, origin.ktime_ns)
         if process.container == parent.container:
             # The container may be gone, and the child was in it all the same.
             process.finding, process.awaits_workload = parent.finding, parent.awaits_workload
@@ -216,7 +172,8 @@ class ProcessTable:
         self._end(tgid, ktime_ns)
         self._origins.pop(tgid, None)
         replacement = self.observe(tgid, ktime_ns)
-        replacement.is_descendant = replacement.inherits_descent = process.is_descendant
+        if self.heritage is not None:
+            self.heritage.hand_to_successor(process, replacement, is_sure=True)
         return replacement
 
     def current(self, tgid: int, ktime_ns: int) -> Process:
@@ -271,8 +228,10 @@ class ProcessTable:
             if process.reading is not None and contradicts(told, read):
                 process.reading = dataclasses.replace(process.reading, is_of_next=True)
                 self._revise(process, told, read.start_unix_ns)
-        if former is not None and (origin is not None or _is_same(former, read)):
-            process.is_descendant = process.inherits_descent = former.is_descendant
+        if former is not None and self.heritage is not None:
+            is_same = True if origin is not None else _is_same(former, read)
+            if is_same is not False:
+                self.heritage.hand_to_successor(former, process, is_sure=bool(is_same))
         return process
 
     def exit(self, event: ProcessExited) -> None:
@@ -341,7 +300,7 @@ class ProcessTable:
         if process.awaits_workload and ktime_ns - process.facts.ktime_ns >= PATIENCE_NS:
             process.awaits_workload = False
             self._unidentified += 1
-        return not process.awaits_workload and _is_confirmed(process)
+        return not process.awaits_workload and process.is_confirmed()
 
     def resource(self, process: Process) -> Resource:
         """Return the resource of a process as far as it is known now."""
@@ -430,7 +389,9 @@ class ProcessTable:
         process.container = find_container(facts.cgroups)
         process.finding_version = -1
         process.awaits_workload = True
-        process.resource = process.decision = process.former_decision = None
+        process.resource = None
+        if self.heritage is not None:
+            self.heritage.revise(process)
         for heir in process.heirs:
             if heir.heir_of is not process:
                 continue  # it has turned out to be what /proc said of it
@@ -458,7 +419,8 @@ class ProcessTable:
             if reading.ktime_ns + (0 if is_given_away else EXECVE_NS) > ktime_ns:
                 start = None if is_given_away else reading.read.start_unix_ns
                 self._revise(process, reading.told, start)
-                process.is_descendant = process.inherits_descent
+                if self.heritage is not None:
+                    self.heritage.withdraw_reading(process)
             else:
                 process.heir_of = None
                 if reading.is_of_next:
@@ -475,25 +437,14 @@ class ProcessTable:
                 del self._ended_by_tgid[oldest.facts.tgid]
 
 
-def _is_confirmed(process: Process) -> bool:
-    """Return whether what is known of a process will stay so."""
-    ancestor: Process | None = process
-    while ancestor is not None:
-        if ancestor.reading is not None:
-            return False
-        ancestor = ancestor.heir_of
-    process.heir_of = None
-    return True
-
-
 def _inherit(parent: Process, ktime_ns: int, tgid: int) -> ProcessFacts:
     return dataclasses.replace(parent.facts, ktime_ns=ktime_ns, tgid=tgid, start_unix_ns=None)
 
 
-def _is_same(former: Process, read: ProcessFacts | None) -> bool:
-    """Return whether a process that has executed a program is the one that had its number before."""
-    known, start = former.facts.start_unix_ns, read.start_unix_ns if read is not None else None
-    if start is not None:
-        return known == start  # None: it had ended before this one was there to be read
-    # The end of a process that is not captured is not told.
-    return former.decision is None or former.decision.roles != Policy.IGNORE
+def _is_same(former: Process, read: ProcessFacts | None) -> bool | None:
+    """Return whether a process that has executed a program is `former`; None: it is not known."""
+    start = read.start_unix_ns if read is not None else None
+    if start is None:
+        return None
+    # Without a start of its own `former` had ended before /proc was read, and this is another process.
+    return former.facts.start_unix_ns == start

@@ -9,8 +9,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agent.processes import PATIENCE_NS, Process, ProcessTable
-from agent.selection import FINISHING_NS, PENDING, UNIDENTIFIED, UNKNOWN, Selection
+from agent.attribution import Attributor
+from agent.decisions import PENDING, UNIDENTIFIED, UNKNOWN, CaptureState
+from agent.enforcement import FINISHING_NS
+from agent.process import Process
+from agent.processes import PATIENCE_NS, ProcessTable
+from agent.selection import Selection
 from agent.selection_rules import SelectionRules
 from agent.workloads.workload import Absence, CaptureDecision, Workload
 from ebpf.events import (
@@ -76,6 +80,23 @@ class Host:
         self.selection.decide(process)
         return process
 
+    def decision(self, process: Process) -> CaptureDecision | None:
+        in_force = self.selection.in_force(process)
+        return None if in_force is None else in_force.decision
+
+    def is_pending(self, process: Process) -> bool:
+        return self.selection.state(process) is CaptureState.PENDING
+
+    def accepts(self, process: Process, exchange: HttpExchange) -> bool:
+        """Return whether an exchange of a process, as the export attributes it, is accepted."""
+        attributor = Attributor(self.processes, self.selection, lambda: self.now)
+        start = start_of(exchange)
+        attribution = attributor.attribute(process.facts.tgid, max(start, process.from_ktime_ns))
+        assert attribution.program is process
+        if attribution.state is CaptureState.PENDING:
+            return False
+        return attribution.accepts(exchange.role, exchange.socket, start)
+
     def captured(self) -> dict[int, Policy]:
         return {tgid: policy.capture for tgid, policy in self.policies.by_tgid.items()}
 
@@ -91,6 +112,11 @@ def family() -> Iterator[tuple[int, int]]:
         yield process.pid, int(process.stdout.readline())
         assert process.stdin is not None
         process.stdin.close()
+
+
+def start_of(exchange: HttpExchange) -> int:
+    assert exchange.request is not None
+    return exchange.request.start_ktime_ns
 
 
 def event(tgid: int, *, provisional: bool = True, ktime_ns: int = 99) -> SocketEvent:
@@ -133,8 +159,8 @@ def test_without_rules_everything_is_captured_and_nothing_decided() -> None:
     process = host.processes.observe(os.getpid(), 5)
     host.selection.decide(process)
     assert host.policies.by_tgid == {}
-    assert host.selection.accepts(process, exchange())
-    assert not host.selection.is_pending(process)
+    assert host.accepts(process, exchange())
+    assert not host.is_pending(process)
 
 
 def test_a_pid_brings_its_present_descendants(family: tuple[int, int]) -> None:
@@ -190,7 +216,7 @@ def test_a_program_whose_name_is_unknown_is_refused(family: tuple[int, int]) -> 
     host = Host(SelectionRules(executables=("*",)))
     process = host.processes.observe(family[0], 5)
     host.selection.decide(process)
-    assert process.decision == UNKNOWN
+    assert host.decision(process) == UNKNOWN
     assert host.captured() == {}
     assert host.selection.counters()["unknown_processes"] == 1
 
@@ -317,15 +343,15 @@ def test_a_container_whose_name_is_to_come_is_captured_provisionally(family: tup
     assert host.known is not None
     selected, refused = host.execute(family[0], "/bin/a", CONTAINER), host.execute(family[1], "/bin/a", OTHER)
     assert host.captured() == dict.fromkeys(family, Policy.UNDECIDED)
-    assert host.selection.is_pending(selected)
-    assert selected.decision == PENDING
+    assert host.is_pending(selected)
+    assert host.decision(selected) == PENDING
     host.known.tell(CONTAINER, workload())
     host.known.tell(OTHER, Absence.UNKNOWN)
     host.selection.advance()
     assert host.captured() == {family[0]: BOTH}
-    assert not host.selection.is_pending(selected)
-    assert host.selection.accepts(selected, exchange(start=1))
-    assert not host.selection.accepts(refused, exchange(start=1))
+    assert not host.is_pending(selected)
+    assert host.accepts(selected, exchange(start=1))
+    assert not host.accepts(refused, exchange(start=1))
 
 
 def test_an_id_selects_a_container_that_nobody_knows(family: tuple[int, int]) -> None:
@@ -339,7 +365,7 @@ def test_patience_ends(family: tuple[int, int]) -> None:
     process = host.execute(family[0], "/bin/a", CONTAINER)
     host.now += PATIENCE_NS
     host.selection.advance()
-    assert process.decision == UNIDENTIFIED
+    assert host.decision(process) == UNIDENTIFIED
     assert host.captured() == {}
     assert host.known is not None
     host.known.tell(CONTAINER, workload())
@@ -356,7 +382,7 @@ def test_a_process_that_ended_undecided_gets_a_decision_and_no_policy(family: tu
     host.known.tell(CONTAINER, workload())
     host.selection.advance()
     assert host.captured() == {}
-    assert host.selection.accepts(process, exchange())
+    assert host.accepts(process, exchange())
 
 
 def test_processes_that_run_already_are_captured_provisionally_until_they_are_known(
@@ -389,10 +415,10 @@ def test_a_change_lets_finish_what_is_in_flight(family: tuple[int, int]) -> None
     assert host.policies.by_tgid[family[0]] == ProcessPolicy(
         capture=Policy.CAPTURE_EGRESS, finishing=Policy.CAPTURE_INGRESS
     )
-    assert host.selection.accepts(process, exchange(Role.SERVER, start=49_999))
-    assert not host.selection.accepts(process, exchange(Role.SERVER, start=50_001))
-    assert not host.selection.accepts(process, exchange(Role.CLIENT, start=49_999))
-    assert host.selection.accepts(process, exchange(Role.CLIENT, start=50_001))
+    assert host.accepts(process, exchange(Role.SERVER, start=49_999))
+    assert not host.accepts(process, exchange(Role.SERVER, start=50_001))
+    assert not host.accepts(process, exchange(Role.CLIENT, start=49_999))
+    assert host.accepts(process, exchange(Role.CLIENT, start=50_001))
     assert host.selection.counters()["changed_processes"] == 1
     host.now += FINISHING_NS
     host.selection.advance()
@@ -426,9 +452,9 @@ def test_other_ports_let_finish_too(family: tuple[int, int]) -> None:
     assert host.policies.by_tgid[family[0]] == ProcessPolicy(
         capture=BOTH, ports=frozenset({80}), bodies=False
     )
-    assert host.selection.accepts(process, exchange(local_port=80))
-    assert host.selection.accepts(process, exchange(remote_port=80))
-    assert not host.selection.accepts(process, exchange(local_port=90))
+    assert host.accepts(process, exchange(local_port=80))
+    assert host.accepts(process, exchange(remote_port=80))
+    assert not host.accepts(process, exchange(local_port=90))
     host.known.tell(CONTAINER, workload(decision=at_90))
     host.selection.advance()
     assert host.policies.by_tgid[family[0]].finishing == BOTH
