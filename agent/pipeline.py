@@ -6,8 +6,8 @@
 
 Owns the order in which the stages are called, and nothing of what they do. Contract: single-threaded.
 
-Each stage works on many records before the next one does (`EXCHANGES_AT_ONCE`): taken one exchange at a time,
-the stages push each other's code out of the processor's caches, which costs a third more.
+Each stage works on many records before the next one does (`EXCHANGES_AT_ONCE`). One exchange at a time costs
+a third more, because the stages push each other's code out of the processor's caches.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Pipeline:
     ) -> None:
         """Wire the stages.
 
-        `endpoints` names the services of a source that knows no processes. `ktime_now` is CLOCK_MONOTONIC in
-        nanoseconds for a live source, whose time passes also when nothing happens; without it time is that of
-        the events.
+        `endpoints` names the services of a source without processes. `ktime_now` is CLOCK_MONOTONIC in
+        nanoseconds for a live source, whose time passes also when nothing happens; without it the time is
+        that of the latest event.
         """
         self.source = source
         self.processes = processes
@@ -103,7 +103,7 @@ class Pipeline:
             self._export.release()
             self._report_bug()
             self.ticked_at = time.monotonic()
-            # That poll has emptied the ring; a busy host would fill it for ever.
+            # The last poll has emptied the ring; a busy host would fill it for ever.
             if stopping:
                 break
         if self._process_feed.awaits_delivery:
@@ -122,7 +122,7 @@ class Pipeline:
 
     def _note_delivered(self, ktime_ns: int) -> None:
         self._process_feed.note_delivered(ktime_ns)
-        # What a process did comes out in its order: what waited goes before what follows.
+        # Exchanges of a process come out in their order: those that waited go before those that follow.
         self._export.release()
 
     def _take(self, events: Sequence[CaptureEvent]) -> None:
@@ -145,7 +145,7 @@ class Pipeline:
                         self._export.take(finished)
                         finished = []
                 continue
-            # What follows changes what is known of processes and time: earlier exchanges go first.
+            # Any other event changes what is known of processes or time: earlier exchanges go first.
             self._export.take(finished)
             finished = []
             if isinstance(event, ClockSample):

@@ -75,7 +75,7 @@ class Recorder:
                 return
 
     def take(self, records: Iterable[bytes]) -> None:
-        """Take records in, and look at the processes that they are about while those are there."""
+        """Take records in, and read their processes while those are there."""
         for record in records:
             event = self._decoder.decode(record)
             process = None
@@ -91,7 +91,7 @@ class Recorder:
             self._held_bytes += len(record)
 
     def write(self, *, is_last: bool) -> None:
-        """Write what is known well enough; in the end everything."""
+        """Write the records of processes that are decided on and known; `is_last`: all that is left."""
         now = time.monotonic_ns()
         while self._held:
             record, event, process = self._held[0]
@@ -112,7 +112,7 @@ class Recorder:
                 self._writer.append_records((record,))
 
     def _is_unwanted(self, event: SocketEvent, process: Process | None) -> bool:
-        """Return whether bytes stay out of the file: of a process refused, or undecided to the end."""
+        """Return whether an event stays out of the file: its process is refused, or pending to the end."""
         if process is None:  # the kernel did it by itself
             return False
         state = self._selection.consider(process)

@@ -194,9 +194,9 @@ class Selection:
             self._decide_again(process)
 
     def forked(self, tgid: int) -> None:
-        """Take charge of a child whose inherited policy won't last.
+        """Take note of a fork: a child whose inherited policy won't last is decided on, or let finish.
 
-        That is the policy of an undecided parent, or leave to finish.
+        Such a policy is that of an undecided parent, or of one that is let finish.
         """
         if not self._rules.decides_at_exec:
             return

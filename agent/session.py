@@ -1,8 +1,8 @@
 """One run from start to end: `run`, `record` and `replay` as sequences of opening, working and closing.
 
-Owns the order of starting (outputs first, since they fail fast; then the health server; then whoever knows
-containers, the probes, the processes that run already, their TLS libraries) and of stopping (last events,
-then probes off, then delivery within the time-out).
+Owns the order of starting (outputs first, since they fail fast; then the health server, discovery, the
+probes, the processes that run already, their TLS libraries) and of stopping (last events, then probes off,
+then delivery within the time-out).
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ log = logging.getLogger(__name__)
 
 
 def _spare_the_collector() -> None:
-    """Let the cycle collector look at what a run allocates only, and less often.
+    """Restrict the cycle collector to what a run allocates, and run it less often.
 
-    Exchanges and spans form no cycles and die by reference count; the modules' objects need no walk every few
-    exchanges.
+    Exchanges and spans form no cycles and are freed by reference count, and the objects of modules stay for
+    good: walking them every few exchanges frees nothing.
     """
     gc.collect()
     gc.freeze()
@@ -93,7 +93,7 @@ def run_live(configuration: Configuration, kernel_side: Compilation) -> None:
 
 
 def replay_recording(configuration: Configuration, file: Path) -> None:
-    """Export a recording, or a packet capture, as a run would have; `-` is standard input.
+    """Export a recording or a packet capture as a run would have; `-` is standard input.
 
     Spans come while a pipe is open. Raises InputError: at once for an input that is neither, and at the end,
     after everything before it was exported, for one that is damaged.
@@ -124,7 +124,7 @@ def replay_recording(configuration: Configuration, file: Path) -> None:
 
 
 def _open_capture(stream: InputStream, stop: StopRequest) -> RecordedCapture | PacketCapture | None:
-    """Open an input by what it holds, whatever its name; None when a stop is asked for before it says so."""
+    """Open an input by what it holds, whatever its name; None when a stop comes before its first bytes."""
     while (found := find_format(stream)) is None:
         if stop.requested:
             return None
@@ -135,7 +135,7 @@ def _open_capture(stream: InputStream, stop: StopRequest) -> RecordedCapture | P
 
 
 def _report_replay(source: RecordedCapture | PacketCapture, name: str) -> None:
-    """Say what was read and what was not. Raises InputError for an input that is damaged."""
+    """Log what was read and what was not. Raises InputError for an input that is damaged."""
     observations = source.observations()
     if seen := describe_losses(observations):
         log.info("read: %s", seen)
@@ -159,8 +159,8 @@ def _report_replay(source: RecordedCapture | PacketCapture, name: str) -> None:
 def record_live(configuration: Configuration, file: Path) -> None:
     """Capture on this host into a file until a signal or the duration ends it.
 
-    The file holds the kernel's records as they came and, where they were first needed, the facts of
-    processes, which will be gone when it is replayed.
+    The file holds the kernel's records as they came. The facts of a process stand before its first record,
+    because the process will be gone when the file is replayed.
     """
     stop = StopRequest()
     stop.on_signals()
@@ -200,7 +200,7 @@ class CapturedHost:
     tls_processes: TlsProcesses | None
     """None when TLS is left alone."""
     selected: int | None
-    """How many processes were selected that ran already; None when there was nothing to select by."""
+    """How many processes were selected that ran already; None without a rule to select by."""
 
 
 def open_captured_host(
@@ -270,8 +270,8 @@ def _watch_tls_processes(
 def _attach_to_running(tls_processes: TlsProcesses, rules: SelectionRules, *, none_is_selected: bool) -> None:
     """Attach to the TLS libraries of the processes that are captured, within bounds.
 
-    Selected processes were reported when they were selected. Libraries that later processes will map are
-    probed ahead of them as far as they are known; containers bring their own.
+    Selected processes were reported when they were selected. Installed libraries are probed ahead of the
+    processes that will map them; containers bring their own.
     """
     if not rules.needs_workload and not rules.pids:
         tls_processes.look_at_installed(rules.accepts_executable if rules.executables else None)

@@ -12,8 +12,8 @@ import time
 from types import FrameType
 
 GRACE_SECONDS = 0.1
-"""How long a live capture listens on after it was asked to stop. A call that moved its bytes is recorded when
-it returns, which a busy processor delays: its peer may have read them, and had the stop sent, before that."""
+"""How long a live capture goes on after a stop was asked for. A call that moved bytes is recorded when it
+returns, and a busy processor delays that: its peer may have read the bytes, and caused the stop, before."""
 
 
 class StopRequest:
@@ -40,7 +40,7 @@ class StopRequest:
 
     @property
     def grace_is_over(self) -> bool:
-        """Whether a stop was asked for, and calls that were returning then have had time to."""
+        """Whether a stop was asked for at least `GRACE_SECONDS` ago."""
         if not self.requested or self.requested_at is None:
             return False
         return time.monotonic() >= self.requested_at + GRACE_SECONDS

@@ -44,7 +44,7 @@ class CaptureOptions:
     """Bytes captured of one direction until the other direction speaks: the default body limit and a header
     block. Over HTTP/2 of the content of DATA frames, until the next message begins at either end."""
     header_budget: int = 65_536
-    """The same for processes of which no bodies are captured (`ProcessPolicy.bodies`): a header block."""
+    """The same for processes whose bodies are not captured (`ProcessPolicy.bodies`): a header block."""
     ring_bytes: int = 8_388_608
     """Size of the ring buffer: a power of two, at least a page."""
     default_policy: Policy = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS

@@ -33,7 +33,7 @@ SOCKET = SocketInfo("ipv4", "127.0.0.1", 80, "127.0.0.1", 4_000, 1, 2, 3)
 
 
 class SeenTls:
-    """Writes down what it is told, and the policy of the process at that moment."""
+    """Writes down what is called, and the policy of the process at that moment."""
 
     def __init__(self, policies: PoliciesInMemory) -> None:
         self._policies = policies

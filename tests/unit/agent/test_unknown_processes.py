@@ -1,4 +1,4 @@
-"""What becomes of processes that were not decided on, and of those of which nothing is known."""
+"""What becomes of processes that were not decided on, and of unknown ones."""
 
 import os
 
