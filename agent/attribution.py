@@ -41,12 +41,10 @@ class Attribution:
     """What kept the resource from being built."""
 
     def accepts(self, role: Role, socket: SocketInfo, start_ktime_ns: int) -> bool:
-        """Return whether an exchange that is not pending is captured."""
-        if self.in_force is None:
-            return True
+        """Return whether an exchange is captured; nothing of a pending program is."""
         if self.state is not CaptureState.ACCEPTED:
             return False
-        return self.in_force.accepts(role, socket, start_ktime_ns)
+        return self.in_force is None or self.in_force.accepts(role, socket, start_ktime_ns)
 
 
 class Attributor:

@@ -131,12 +131,14 @@ class Export:
 
     def _pass(self, spans: list[Span], exchange: HttpExchange, attribution: Attribution) -> None:
         """Build the span of an exchange that is not pending, unless it is refused."""
+        is_accepted = attribution.state is CaptureState.ACCEPTED
         if attribution.in_force is not None:
             message = exchange.request or exchange.response
             assert message is not None, "an exchange has a request or a response"
-            if not attribution.accepts(exchange.role, exchange.socket, message.start_ktime_ns):
-                self._refused += 1
-                return
+            is_accepted = attribution.accepts(exchange.role, exchange.socket, message.start_ktime_ns)
+        if not is_accepted:
+            self._refused += 1
+            return
         if attribution.resource is None:
             self._fail(attribution.bug)
             return

@@ -96,6 +96,7 @@ def test_what_proc_says_is_pending_until_the_stream_is_there(
     host.show(name)
     first = host.attributor.attribute(TGID, 5)
     assert states(host, first) == [CaptureState.PENDING, CaptureState.PENDING, then]
+    assert not first.accepts(Role.SERVER, SOCKET, 5)
     host.deliver()
     assert host.attributor.renew(first).state is then
     assert first.state is CaptureState.PENDING, "an attribution stays what it was"
