@@ -370,7 +370,7 @@ class Configuration(_Section):
             header_budget=limits.max_header_block,
             ring_bytes=self.capture.ring_bytes,
             default_policy=rules.default_policy,
-            judge_at_exec=rules.judges,
+            undecided_at_exec=rules.decides_at_exec,
             tls=self.tls.enabled,
         )
 

@@ -1,22 +1,21 @@
-"""From exchanges to the sinks: whose each one is, whether it should be captured, and its span.
+"""From exchanges to the sinks: the attribution of each, and its span if it is accepted.
 
-    exchange ──► process at its time ──► still unknown? waits
-                                    └──► selected? ──► span of its resource ──► every sink
+    exchange ──► attribution ──► pending: waits
+                            └──► accepted, also in its role and at its port? ──► span ──► every sink
 
-Owns that order, and nothing of what it calls does. Contract: single-threaded; a bug in one exchange costs
-that exchange, is counted and said once.
+Owns that order and the counts. It must not know processes or decisions but by their `Attribution`. Contract:
+single-threaded; a bug in one exchange costs that exchange, is counted and logged once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
+from agent.attribution import Attribution, Attributor
+from agent.decisions import CaptureState
 from agent.endpoints import EndpointTable
-from agent.processes import Process, ProcessTable
-from agent.selection import Selection
 from agent.waiting import WaitingExchanges
 from agent.workloads.workload import Discovery
 from ebpf.events import ClockSample
@@ -25,8 +24,6 @@ from otel_bridge.span import Resource, Span, SpanSink
 from otel_bridge.spans.http import SpanCounters, SpanOptions, build_span
 from otel_bridge.spans.trace_context import IdGenerator
 from parsers.exchange import HttpExchange
-
-T = TypeVar("T")
 
 _NO_PEER: Mapping[str, str] = {}
 
@@ -38,26 +35,22 @@ class Export:
 
     def __init__(
         self,
-        processes: ProcessTable,
+        attributor: Attributor,
         ids: IdGenerator,
         options: SpanOptions,
         sinks: Sequence[SpanSink],
         *,
         endpoints: EndpointTable | None = None,
-        selection: Selection | None = None,
         discovery: Discovery | None = None,
-        ktime_now: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Wire it. `endpoints` names the services of a source that knows no processes."""
-        self._processes = processes
+        """Wire it. With `endpoints`, for a source without processes, services go by their address."""
+        self._attributor = attributor
         self._ids = ids
         self._options = options
         self._options_without_bodies = dataclasses.replace(options, capture_bodies=False)
         self._sinks = sinks
         self._endpoints = endpoints
-        self._selection = selection if selection is not None and selection.selects else None
         self._discovery = discovery
-        self._ktime_now = ktime_now
         self._clock: ClockOffset | None = None
         self._waiting = WaitingExchanges()
         self._built = SpanCounters()
@@ -73,42 +66,42 @@ class Export:
             self._clock.update(sample)
 
     def take(self, exchanges: Iterable[HttpExchange]) -> None:
-        """Hand exchanges on; those whose process is not known well enough wait."""
+        """Hand exchanges on; those whose attribution is pending wait."""
         spans: list[Span] = []
         endpoints = self._endpoints
-        now = self._ktime_now()
-        # Neighbours are mostly of one process, so it is looked up when it may be another.
-        process: Process | None = None
-        is_ready = False
+        # Neighbours are mostly of one process, so an attribution serves until it may be another.
+        attribution: Attribution | None = None
         for exchange in exchanges:
             if endpoints is not None:
-                self._build(spans, exchange, endpoints.resource, exchange.socket, self._options)
+                self._pass_of_endpoint(spans, exchange, endpoints)
                 continue
             message = exchange.request or exchange.response
             assert message is not None, "an exchange has a request or a response"
-            if process is None or not process.is_now(exchange.tgid, message.start_ktime_ns):
-                process = self._processes.find(exchange.tgid, message.start_ktime_ns)
-                is_ready = self._is_ready(process, now)
-            if is_ready:
-                self._pass(spans, exchange, process)
+            tgid, start_ktime_ns = exchange.tgid, message.start_ktime_ns
+            if (
+                attribution is None
+                or tgid != attribution.tgid
+                or start_ktime_ns < attribution.holds_from_ktime_ns
+            ):
+                attribution = self._attributor.attribute(tgid, start_ktime_ns)
+            if attribution.state is not CaptureState.PENDING:
+                self._pass(spans, exchange, attribution)
                 continue
-            for pushed_out, its_process in self._waiting.add(exchange, process):
-                self._pass(spans, pushed_out, its_process)
+            for pushed_out, its_attribution in self._waiting.add(exchange, attribution):
+                self._pass(spans, pushed_out, self._attributor.conclude(its_attribution))
         self._submit(spans)
 
     def release(self) -> None:
-        """Hand on what has waited long enough: call it when time has passed or discovery has learnt."""
-        if not self._waiting:
-            return
-        now = self._ktime_now()
-        self._pass_all(self._waiting.take(lambda process: self._is_ready(process, now)))
+        """Hand on what is no longer pending: call it when time has passed or discovery has learnt."""
+        if self._waiting:
+            self._pass_all(self._waiting.take(self._attributor.renew))
 
     def finish(self) -> None:
         """Hand on everything that waits, with what is known of it."""
-        self._pass_all(self._waiting.take(lambda process: True))  # noqa: ARG005 (whoever it is)
+        self._pass_all(self._waiting.take(self._attributor.conclude))
 
     def report_bug(self, bug: str, exc_info: BaseException | None = None) -> None:
-        """Say the first bug of a run."""
+        """Log the first bug of a run."""
         if self._reported_bug is None:
             self._reported_bug = bug
             log.error("a bug cost one exchange; the run goes on, further ones are counted only: %s", bug)
@@ -117,8 +110,8 @@ class Export:
     def counters(self) -> dict[str, int]:
         """Return what became of the exchanges, and what was replaced or left out while spans were built.
 
-        Every exchange becomes a span (`spans`), handed to every sink, is lost to a bug (`span_failures`), is
-        none that should be captured (`refused`), or waits (`waiting`).
+        Every exchange becomes a span (`spans`), which every sink gets, is lost to a bug (`span_failures`), is
+        refused (`refused`), or waits (`waiting`).
         """
         return {
             "spans": self._built.built,
@@ -130,53 +123,54 @@ class Export:
             **self._waiting.counters(),
         }
 
-    def _is_ready(self, process: Process, now: int) -> bool:
-        is_settled = self._processes.settle(process, now)
-        selection = self._selection
-        if selection is None:
-            return is_settled
-        if process.decision is None:
-            selection.judge(process)
-        return is_settled and not selection.is_pending(process)
-
-    def _pass_all(self, exchanges: Iterable[tuple[HttpExchange, Process]]) -> None:
+    def _pass_all(self, exchanges: Iterable[tuple[HttpExchange, Attribution]]) -> None:
         spans: list[Span] = []
-        for exchange, process in exchanges:
-            self._pass(spans, exchange, process)
+        for exchange, attribution in exchanges:
+            self._pass(spans, exchange, attribution)
         self._submit(spans)
 
-    def _pass(self, spans: list[Span], exchange: HttpExchange, process: Process) -> None:
-        options = self._options
-        if self._selection is not None:
-            if process.decision is None:
-                self._selection.judge(process)
-            if not self._selection.accepts(process, exchange):
-                self._refused += 1
-                return
-            if process.decision is not None and not process.decision.bodies:
-                options = self._options_without_bodies
-        self._build(spans, exchange, self._processes.resource, process, options)
+    def _pass(self, spans: list[Span], exchange: HttpExchange, attribution: Attribution) -> None:
+        """Build the span of an exchange that is not pending, unless it is refused."""
+        is_accepted = attribution.state is CaptureState.ACCEPTED
+        if attribution.in_force is not None:
+            message = exchange.request or exchange.response
+            assert message is not None, "an exchange has a request or a response"
+            is_accepted = attribution.accepts(exchange.role, exchange.socket, message.start_ktime_ns)
+        if not is_accepted:
+            self._refused += 1
+            return
+        if attribution.resource is None:
+            self._fail(attribution.bug)
+            return
+        options = self._options if attribution.bodies else self._options_without_bodies
+        self._build(spans, exchange, attribution.resource, options)
+
+    def _pass_of_endpoint(self, spans: list[Span], exchange: HttpExchange, endpoints: EndpointTable) -> None:
+        try:
+            resource = endpoints.resource(exchange.socket)
+        except Exception as bug:  # noqa: BLE001 (as below)
+            self._fail(bug)
+        else:
+            self._build(spans, exchange, resource, self._options)
 
     def _build(
-        self,
-        spans: list[Span],
-        exchange: HttpExchange,
-        resource_of: Callable[[T], Resource],
-        whose: T,
-        options: SpanOptions,
+        self, spans: list[Span], exchange: HttpExchange, resource: Resource, options: SpanOptions
     ) -> None:
         assert self._clock is not None, "the first event of any source is a reading of both clocks"
         peer = _NO_PEER
         if self._discovery is not None and exchange.socket.remote_address is not None:
             peer = self._discovery.peer(exchange.socket.remote_address)
         try:
-            resource = resource_of(whose)
             spans.append(
                 build_span(exchange, resource, self._clock, self._ids, options, self._built, peer=peer)
             )
         except Exception as bug:  # noqa: BLE001 (whatever it is, it must cost one exchange and not the run)
-            self._failures += 1
-            self.report_bug(f"{type(bug).__name__} while building a span: {bug}", exc_info=bug)
+            self._fail(bug)
+
+    def _fail(self, bug: Exception | None) -> None:
+        """Count an exchange that a bug has cost."""
+        self._failures += 1
+        self.report_bug(f"{type(bug).__name__} while building a span: {bug}", exc_info=bug)
 
     def _submit(self, spans: Sequence[Span]) -> None:
         for sink in self._sinks:

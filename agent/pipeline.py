@@ -1,14 +1,13 @@
 """The one place where all stages meet: events in, spans out.
 
-    source ──event──► processes, selection          who is it, and is it captured?
-             event──► tls_processes                          does it use TLS, and which library?
+    source ──event──► process feed                  processes, selection, TLS libraries
              event──► tracker ──exchange──► export ──span──► sinks
              clock sample──► export                 monotonic time becomes Unix time
 
 Owns the order in which the stages are called, and nothing of what they do. Contract: single-threaded.
 
-Each stage works on many records before the next one does (`EXCHANGES_AT_ONCE`): taken one exchange at a time,
-the stages push each other's code out of the processor's caches, which costs a third more.
+Each stage works on many records before the next one does (`EXCHANGES_AT_ONCE`). One exchange at a time costs
+a third more, because the stages push each other's code out of the processor's caches.
 """
 
 from __future__ import annotations
@@ -16,24 +15,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from agent.attribution import Attributor
 from agent.endpoints import EndpointTable
 from agent.export import Export
-from agent.processes import BY_PROCESS, END_OF_TIME_NS, ProcessTable
+from agent.process import END_OF_TIME_NS
+from agent.process_feed import ProcessFeed
+from agent.processes import ProcessTable
 from agent.selection import Selection
 from agent.stop import StopRequest
 from agent.tls.tls_processes import TlsProcesses
 from agent.workloads.workload import Discovery
-from ebpf.events import (
-    CaptureEvent,
-    ClockSample,
-    EventSource,
-    FileMapped,
-    ProcessExecuted,
-    ProcessExited,
-    ProcessFacts,
-    ProcessForked,
-    SocketEvent,
-)
+from ebpf.events import CaptureEvent, ClockSample, EventSource, SocketEvent
 from otel_bridge.span import SpanSink
 from otel_bridge.spans.http import SpanOptions
 from otel_bridge.spans.trace_context import IdGenerator
@@ -66,9 +58,9 @@ class Pipeline:
     ) -> None:
         """Wire the stages.
 
-        `endpoints` names the services of a source that knows no processes. `ktime_now` is CLOCK_MONOTONIC in
-        nanoseconds for a live source, whose time passes also when nothing happens; without it time is that of
-        the events.
+        `endpoints` names the services of a source without processes. `ktime_now` is CLOCK_MONOTONIC in
+        nanoseconds for a live source, whose time passes also when nothing happens; without it the time is
+        that of the latest event.
         """
         self.source = source
         self.processes = processes
@@ -79,15 +71,14 @@ class Pipeline:
         """When the loop last came round, by time.monotonic()."""
         self.discovery = discovery
         self.tls_processes = tls_processes
+        self._process_feed = ProcessFeed(processes, selection, tls_processes)
         self._export = Export(
-            processes,
+            Attributor(processes, selection, self._now),
             ids,
             options,
             sinks,
             endpoints=endpoints,
-            selection=selection,
             discovery=discovery,
-            ktime_now=self._now,
         )
         self._ktime_now = ktime_now
         self._latest_ktime_ns = 0
@@ -99,7 +90,7 @@ class Pipeline:
         """
         source, tracker = self.source, self.tracker
         while not source.exhausted:
-            stopping = stop.requested if self._ktime_now is None else stop.settled
+            stopping = stop.requested if self._ktime_now is None else stop.grace_is_over
             # Taken before the poll: what happened until then has been delivered after it.
             ktime_ns = self._ktime_now() if self._ktime_now else 0
             events = source.poll(0 if stopping else POLL_SECONDS)
@@ -108,15 +99,14 @@ class Pipeline:
             self._export.take(tracker.advance(max(ktime_ns, self._latest_ktime_ns)))
             for cookie, connection_id in tracker.awaiting():
                 self._take(source.inspect(cookie, connection_id))
-            if self.selection is not None:
-                self.selection.advance()
+            self._process_feed.advance()
             self._export.release()
             self._report_bug()
             self.ticked_at = time.monotonic()
-            # That poll has emptied the ring; a busy host would fill it for ever.
+            # The last poll has emptied the ring; a busy host would fill it for ever.
             if stopping:
                 break
-        if self.processes.awaits_delivery:
+        if self._process_feed.awaits_delivery:
             self._take(source.poll(0))
             self._note_delivered(END_OF_TIME_NS)
         self._export.take(tracker.flush())
@@ -131,30 +121,23 @@ class Pipeline:
         return self._latest_ktime_ns if self._ktime_now is None else self._ktime_now()
 
     def _note_delivered(self, ktime_ns: int) -> None:
-        revised = self.processes.delivered(ktime_ns)
-        if self.selection is not None:
-            self.selection.reconsider(revised)
-        # What a process did comes out in its order: what waited goes before what follows.
+        self._process_feed.note_delivered(ktime_ns)
+        # Exchanges of a process come out in their order: those that waited go before those that follow.
         self._export.release()
 
     def _take(self, events: Sequence[CaptureEvent]) -> None:
         feed = self.tracker.feed
-        processes = self.processes
-        running = processes.running_tgids()
-        selection = self.selection
-        tls_processes = self.tls_processes
+        process_feed = self._process_feed
+        seen_tgids = process_feed.seen_tgids
         latest = self._latest_ktime_ns
         finished: list[HttpExchange] = []
         for event in events:
             if event.ktime_ns > latest:
                 latest = event.ktime_ns
             if isinstance(event, SocketEvent):
-                tgid = event.tgid
-                if tgid and tgid not in running and event.kind in BY_PROCESS:
-                    process = processes.observe(tgid, event.ktime_ns)
-                    if selection:
-                        selection.sighted(process, event)
-                if event.provisional and selection and selection.refuses(event):
+                if event.tgid not in seen_tgids:
+                    process_feed.sight(event)
+                if event.provisional and process_feed.refuses(event):
                     continue
                 if exchanges := feed(event):
                     finished += exchanges
@@ -162,32 +145,13 @@ class Pipeline:
                         self._export.take(finished)
                         finished = []
                 continue
-            # What follows changes what is known of processes and time: earlier exchanges go first.
+            # Any other event changes what is known of processes or time: earlier exchanges go first.
             self._export.take(finished)
             finished = []
             if isinstance(event, ClockSample):
                 self._export.set_clock(event)
-            elif isinstance(event, ProcessExecuted):
-                process = processes.execute(event)
-                if selection:
-                    selection.judge(process)
-                if tls_processes:
-                    tls_processes.executed(event.tgid, process.facts.executable_path)
-            elif isinstance(event, ProcessForked):
-                processes.fork(event)
-                if selection:
-                    selection.forked(event.tgid)
-                if tls_processes:
-                    tls_processes.forked(event.tgid, event.parent_tgid)
-            elif isinstance(event, ProcessExited):
-                processes.exit(event)
-                if tls_processes:
-                    tls_processes.exited(event.tgid)
-            elif isinstance(event, FileMapped):
-                if tls_processes:
-                    tls_processes.mapped(event)
-            elif isinstance(event, ProcessFacts):
-                processes.learn(event)
+            else:
+                process_feed.take(event)
         self._export.take(finished)
         self._latest_ktime_ns = latest
 

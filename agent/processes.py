@@ -1,26 +1,27 @@
-"""Which program a tgid stood for at a given time, what it runs in, and the OpenTelemetry resource of it.
+"""Which program a tgid stood for at a given time, what that ran in, and its OpenTelemetry resource.
 
 A tgid names several programs in turn: a shell forks, the child executes curl, curl ends, and the number is
 given to another process. So a tgid has generations, each a `Process` valid from one kernel time to another:
 
-    first sight in the stream    a generation valid from ever, or from the end of the one before
+    first sight in the stream    begins a generation, valid from ever or from the end of the one before
     ProcessForked                ends what the number stood for before; a child is what its parent is
-    ProcessExecuted              ends the running generation, starts one with the new program
+    ProcessExecuted              ends the running generation, begins one with the new program
     ProcessExited                ends the running generation; it is kept for exchanges that finish late
-    start time in /proc differs  the exit was lost: the tgid was given away, a new generation starts
+    start time in /proc differs  the exit was lost: the tgid was given away, a new generation begins
     `replace`                    an execve was lost: what /proc says begins a generation
 
-/proc is read later than the stream was written. What it says of a process is believed once the stream has
-been delivered up to the moment of reading (`delivered`), and is put right when it turns out otherwise:
+/proc is read later than the stream was written. What it shows of a process is believed once the stream has
+been delivered up to the moment of reading (`delivered`), and is corrected when the stream contradicts it:
 
     an execve came before the reading        /proc has shown the next program: what the stream says counts
     the exit came before the reading         the number was given away: what the stream says counts
     neither came, and /proc shows a program  its execve or that of its parent was lost: what /proc says
     that a child has not inherited           counts
 
-Contract: facts come from the stream and, for a live source, from `read`; a replayed source brings its own
-`ProcessFacts` and has no `read`. One `Resource` object per generation, until discovery learns more. Times are
-CLOCK_MONOTONIC nanoseconds of events or given; the clock is the caller's.
+Owns the facts of every `Process`, and no decision: what is kept by process beside facts is informed of forks,
+execves and corrections as a `Heritage`. Contract: facts come from the stream and, for a live source, from
+`read`; a replayed source brings its own `ProcessFacts` and has no `read`. One `Resource` object per
+generation, until discovery learns more. Times are CLOCK_MONOTONIC nanoseconds; the clock is the caller's.
 """
 
 from __future__ import annotations
@@ -28,20 +29,14 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, KeysView
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
+from agent.process import Process
 from agent.readings import Reading, add_own, contradicts, shows_another_program
 from agent.workloads.cgroups import find_container
-from agent.workloads.workload import (
-    Absence,
-    CaptureDecision,
-    ContainerReference,
-    Discovery,
-    Finding,
-    Workload,
-)
-from ebpf.events import EventKind, Policy, ProcessExecuted, ProcessExited, ProcessFacts, ProcessForked
+from agent.workloads.workload import Absence, Discovery, Finding, Workload
+from ebpf.events import ProcessExecuted, ProcessExited, ProcessFacts, ProcessForked
 from otel_bridge.span import Resource
 
 ReadProcess: TypeAlias = Callable[[int, int], ProcessFacts | None]
@@ -56,87 +51,49 @@ MAX_ENDED = 2_048
 ENDED_KEPT_NS = 300_000_000_000
 """How long an ended generation is kept: as long as a quiet connection may hold an exchange back."""
 MAX_PARENTS = 8_192
-"""Children whose parent is remembered until they say something; most never do, so the oldest goes."""
+"""Children whose parent is remembered until their first event; most never have one, so the oldest goes."""
 MAX_UNCONFIRMED = 8_192
 """Processes whose reading is to be confirmed at once, half a second of the most forks that a host can do;
 beyond it the oldest reading is believed."""
 EXECVE_NS = 50_000_000
-"""How long before the stream tells of an execve /proc may show the new program: loading it takes a
-millisecond, and ten on a busy host."""
+"""How long /proc may show a new program before the stream has its execve: loading takes a millisecond, and
+ten on a busy host."""
 RECHECK_NS = 10_000_000_000
 """How often the start time of a process in use is compared with /proc, one read of ~10 µs."""
 PATIENCE_NS = 10_000_000_000
-"""How long an answer about a container is waited for: the kubelet tells the API server of a container that
-has started within a second or two."""
-
-
-END_OF_TIME_NS = 2**63 - 1
-
-BY_PROCESS = frozenset({EventKind.OPENED, EventKind.DATA})
-"""What only a process does that runs. A connection may end on behalf of one that has ended already."""
+"""How long an answer about a container is waited for: the kubelet reports a container to the API server
+within a second or two of its start."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """What a process was forked from: its parent, or the nearest ancestor that has said something."""
+    """What a process was forked from: its parent, or the nearest ancestor that has had an event."""
 
     parent: Process
     ktime_ns: int
-    """When that made a child."""
+    """When `parent` forked."""
 
 
-@dataclass(slots=True, eq=False)
-class Process:
-    """One program that a tgid stood for."""
+class Heritage(Protocol):
+    """What is kept by process beside its facts, and passes from one process to the next.
 
-    facts: ProcessFacts
-    from_ktime_ns: int
-    checked_ktime_ns: int
-    """When its start was last compared with /proc."""
-    container: ContainerReference | None
-    until_ktime_ns: int = END_OF_TIME_NS
-    finding: Finding | None = None
-    """What discovery says of the container; None without a container or without discovery."""
-    finding_version: int = -1
-    """The version of discovery that it is from."""
-    is_settled: bool = False
-    """Whether nothing more is waited for about its container."""
-    resource: Resource | None = None
-    decision: CaptureDecision | None = None
-    """What selection decided; None where nothing has to be decided."""
-    deciding_ktime_ns: int = 0
-    """When `decision` was about to be put into force."""
-    decided_ktime_ns: int = 0
-    """When it was in force."""
-    former_decision: CaptureDecision | None = None
-    """The one before it."""
-    is_attested: bool = False
-    """Whether the kernel side has captured of it by a policy that was decided, not provisionally."""
-    is_born_decided: bool = False
-    """Whether its parent was decided on when it was forked, so that it is never captured provisionally."""
-    is_descendant: bool | None = None
-    """Whether it descends from a process that was selected by number; None: that was not asked yet."""
-    inherits_descent: bool | None = None
-    """The same as far as it was known before /proc was asked."""
-    reading: Reading | None = None
-    """What /proc said of it, as long as that is not confirmed."""
-    heir_of: Process | None = None
-    """What it was forked from, as long as that is not confirmed either."""
-    heirs: list[Process] = field(default_factory=list)
-    """Those that have inherited what is not confirmed."""
+    Each method is called when the table learns of the event, before its caller goes on.
+    """
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the tgid still stands for this program, as far as known."""
-        return self.until_ktime_ns == END_OF_TIME_NS
+    def hand_to_child(self, parent: Process, child: Process, forked_ktime_ns: int) -> None:
+        """Take note of the first sight of a child, which `parent` forked at that time."""
 
-    def is_now(self, tgid: int, ktime_ns: int) -> bool:
-        """Whether it runs, and is what `tgid` stood for at `ktime_ns`."""
-        return (
-            self.facts.tgid == tgid
-            and ktime_ns >= self.from_ktime_ns
-            and self.until_ktime_ns == END_OF_TIME_NS
-        )
+    def hand_to_successor(self, former: Process, successor: Process, *, is_sure: bool) -> None:
+        """Take note that a process has executed another program.
+
+        When `is_sure` is False, the number may have been given to another process in between.
+        """
+
+    def revise(self, process: Process) -> None:
+        """Take note that the facts of a process have turned out to be others."""
+
+    def withdraw_reading(self, process: Process) -> None:
+        """Take note that what /proc showed was another process."""
 
 
 class ProcessTable:
@@ -171,6 +128,8 @@ class ProcessTable:
         self._vanished = 0
         self._forgotten = 0
         self._unidentified = 0
+        self.heritage: Heritage | None = None
+        """What is kept by process beside its facts; set by its owner."""
 
     def running_tgids(self) -> KeysView[int]:
         """Return a view of the processes that were seen before and run, as far as known."""
@@ -181,46 +140,46 @@ class ProcessTable:
         return self._running.values()
 
     def observe(self, tgid: int, ktime_ns: int) -> Process:
-        """Take note of a process at its first sight, when it may be about to end.
+        """Begin the generation of a process at its first sight, when it may be about to end.
 
-        Until an execve a child is what its parent was at the fork; /proc adds what is its own.
+        Until an execve a child is what its parent was at the fork; /proc adds the child's own start, and what
+        it wrote over its command line.
         """
         read = self._read(tgid, ktime_ns) if self._read else None
         origin = self._origins.get(tgid)
         if origin is None:
             if read is None and self._read:
                 self._vanished += 1
-            told = ProcessFacts(ktime_ns, tgid, None, None, (), None)
-            return self._start(read or told, self._last_end(tgid), told)
+            streamed = ProcessFacts(ktime_ns, tgid, None, None, (), None)
+            return self._start(read or streamed, self._last_end(tgid), streamed)
         parent = origin.parent
-        told = _inherit(parent, ktime_ns, tgid)
-        process = self._start(add_own(told, read), self._last_end(tgid), told)
-        if not _is_confirmed(parent):
+        streamed = _inherit(parent, ktime_ns, tgid)
+        process = self._start(add_own(streamed, read), self._last_end(tgid), streamed)
+        if not parent.is_confirmed():
             process.heir_of = parent
             parent.heirs.append(process)
-        process.is_attested = parent.is_attested
-        process.is_descendant = process.inherits_descent = parent.is_descendant
-        is_decided = parent.decision is not None and parent.decision.roles is not None
-        process.is_born_decided = is_decided and parent.decided_ktime_ns < origin.ktime_ns
+        if self.heritage is not None:
+            self.heritage.hand_to_child(parent, process, origin.ktime_ns)
         if process.container == parent.container:
             # The container may be gone, and the child was in it all the same.
-            process.finding, process.is_settled = parent.finding, parent.is_settled
-        if read is not None and shows_another_program(told, read):
+            process.finding, process.awaits_workload = parent.finding, parent.awaits_workload
+        if read is not None and shows_another_program(streamed, read):
             # An execve is on its way, or was lost.
-            self._revise(process, told, read.start_unix_ns)
+            self._revise(process, streamed, read.start_unix_ns)
         return process
 
     def replace(self, process: Process, ktime_ns: int) -> Process:
-        """Begin a generation in place of a running one that has executed a program, which was not told."""
+        """Begin a generation in place of a running one whose next execve was lost."""
         tgid = process.facts.tgid
         self._end(tgid, ktime_ns)
         self._origins.pop(tgid, None)
         replacement = self.observe(tgid, ktime_ns)
-        replacement.is_descendant = replacement.inherits_descent = process.is_descendant
+        if self.heritage is not None:
+            self.heritage.hand_to_successor(process, replacement, is_sure=True)
         return replacement
 
     def current(self, tgid: int, ktime_ns: int) -> Process:
-        """Return the program that `tgid` stands for now, which runs; it is observed if it is not known."""
+        """Return the program that runs as `tgid` now, and observe it if it is not known."""
         return self._running.get(tgid) or self.observe(tgid, ktime_ns)
 
     def learn(self, facts: ProcessFacts) -> None:
@@ -233,9 +192,9 @@ class ProcessTable:
             running.resource = None
 
     def fork(self, event: ProcessForked) -> None:
-        """Note a new process, which is not read before it says something.
+        """Note a new process, which is read at its first event.
 
-        Its parent is looked at now, unless it is known: it may end before the child says anything.
+        A parent that is not known is observed now: it may end before the first event of the child.
         """
         origin = self._origins.get(event.parent_tgid)
         parent = self._known_at(event.parent_tgid, event.ktime_ns)
@@ -244,7 +203,7 @@ class ProcessTable:
             origin = _Origin(parent, event.ktime_ns)
         running = self._running.get(event.tgid)
         if running is not None and running.facts.ktime_ns > event.ktime_ns:
-            return  # it has said something already, and is known by that
+            return  # it has had an event already, and is known by that
         self._end(event.tgid, event.ktime_ns, is_given_away=True)
         self._origins[event.tgid] = origin
         self._origins.move_to_end(event.tgid)
@@ -261,18 +220,20 @@ class ProcessTable:
         former = self._running.get(event.tgid) or (origin.parent if origin else None)
         self._end(event.tgid, event.ktime_ns)
         read = self._read(event.tgid, event.ktime_ns) if self._read else None
-        told = ProcessFacts(
+        streamed = ProcessFacts(
             event.ktime_ns, event.tgid, None, event.path, event.arguments, None, event.cgroups
         )
         if read is None or read.executable_path is None:
-            process = self._start(told, event.ktime_ns)
+            process = self._start(streamed, event.ktime_ns)
         else:
-            process = self._start(read, event.ktime_ns, told)
-            if process.reading is not None and contradicts(told, read):
+            process = self._start(read, event.ktime_ns, streamed)
+            if process.reading is not None and contradicts(streamed, read):
                 process.reading = dataclasses.replace(process.reading, is_of_next=True)
-                self._revise(process, told, read.start_unix_ns)
-        if former is not None and (origin is not None or _is_same(former, read)):
-            process.is_descendant = process.inherits_descent = former.is_descendant
+                self._revise(process, streamed, read.start_unix_ns)
+        if former is not None and self.heritage is not None:
+            is_same = True if origin is not None else _is_same(former, read)
+            if is_same is not False:
+                self.heritage.hand_to_successor(former, process, is_sure=bool(is_same))
         return process
 
     def exit(self, event: ProcessExited) -> None:
@@ -281,9 +242,9 @@ class ProcessTable:
         self._origins.pop(event.tgid, None)
 
     def find(self, tgid: int, ktime_ns: int) -> Process:
-        """Return the program that `tgid` stood for at `ktime_ns`; it is observed if it is not known.
+        """Return the program that `tgid` stood for at `ktime_ns`, and observe it if nothing is known of it.
 
-        What it stood for before anything that is known of it is unknown, and so is what the kernel did by
+        An unknown program is returned for a time before all known generations, and for what the kernel did by
         itself (tgid 0).
         """
         if not tgid:
@@ -307,9 +268,9 @@ class ProcessTable:
         return Process(unknown, 0, ktime_ns, None, until_ktime_ns=earliest.from_ktime_ns)
 
     def delivered(self, ktime_ns: int) -> list[Process]:
-        """Take note that the stream has been delivered up to a time.
+        """Confirm the readings up to a time, up to which the stream has been delivered.
 
-        Readings up to then are confirmed. Return the processes that are something else than was thought.
+        Return the processes whose facts have turned out to be others.
         """
         while self._unconfirmed:
             process = next(iter(self._unconfirmed))
@@ -323,25 +284,25 @@ class ProcessTable:
 
     @property
     def awaits_delivery(self) -> bool:
-        """Whether readings are to be confirmed."""
+        """Whether there are readings to be confirmed."""
         return bool(self._unconfirmed)
 
-    def settle(self, process: Process, ktime_ns: int) -> bool:
-        """Ask discovery about a process, unless its last answer still stands.
+    def complete(self, process: Process, ktime_ns: int) -> bool:
+        """Add what discovery has learnt of a process, and return whether its facts are complete now.
 
-        Return whether nothing more is to be waited for, `ktime_ns` being now: everything is known, or
-        `PATIENCE_NS` are over, and what /proc said is confirmed.
+        Facts are complete when what /proc showed is confirmed and the workload is resolved, is known to be
+        none, or was waited for in vain for `PATIENCE_NS`. `ktime_ns` is the present time.
         """
         discovery = self._discovery
         if discovery is None or process.container is None:
-            process.is_settled = True
+            process.awaits_workload = False
         elif process.finding_version != discovery.version:
             process.finding_version = discovery.version
             self._apply(process, discovery.find(process.container))
-        if not process.is_settled and ktime_ns - process.facts.ktime_ns >= PATIENCE_NS:
-            process.is_settled = True
+        if process.awaits_workload and ktime_ns - process.facts.ktime_ns >= PATIENCE_NS:
+            process.awaits_workload = False
             self._unidentified += 1
-        return process.is_settled and _is_confirmed(process)
+        return not process.awaits_workload and process.is_confirmed()
 
     def resource(self, process: Process) -> Resource:
         """Return the resource of a process as far as it is known now."""
@@ -367,9 +328,9 @@ class ProcessTable:
         if not isinstance(finding, Workload):
             if isinstance(process.finding, Workload):
                 return  # the container is gone, and the process was in it all the same
-            process.is_settled = finding is Absence.UNKNOWN
+            process.awaits_workload = finding is Absence.PENDING
         else:
-            process.is_settled = finding.is_settled
+            process.awaits_workload = not finding.is_resolved
             if process.facts.workload != finding.attributes:
                 process.facts = dataclasses.replace(process.facts, workload=finding.attributes)
                 process.resource = None
@@ -397,15 +358,17 @@ class ProcessTable:
         now = self._start_of(process.facts.tgid)
         return now is not None and now != known
 
-    def _start(self, facts: ProcessFacts, from_ktime_ns: int, told: ProcessFacts | None = None) -> Process:
-        """Begin a generation. `told` is what the stream says of it, where `facts` may be more."""
+    def _start(
+        self, facts: ProcessFacts, from_ktime_ns: int, streamed: ProcessFacts | None = None
+    ) -> Process:
+        """Begin a generation. `streamed` is what is known by the stream alone; `facts` may be more."""
         process = Process(facts, from_ktime_ns, facts.ktime_ns, find_container(facts.cgroups))
         self._running[facts.tgid] = process
         if len(self._running) > MAX_RUNNING:
             self._running.popitem(last=False)
             self._forgotten += 1
-        if told is not None and facts.executable_path is not None and self._ktime_now is not None:
-            process.reading = Reading(self._ktime_now(), facts, told)
+        if streamed is not None and facts.executable_path is not None and self._ktime_now is not None:
+            process.reading = Reading(self._ktime_now(), facts, streamed)
             self._unconfirmed[process] = None
             if len(self._unconfirmed) > MAX_UNCONFIRMED:
                 self._confirm(self._unconfirmed.popitem(last=False)[0])
@@ -425,25 +388,27 @@ class ProcessTable:
         process.heirs.clear()
 
     def _revise(self, process: Process, facts: ProcessFacts, start_unix_ns: int | None) -> None:
-        """Let a process be something else than was thought, which has to be decided on anew."""
+        """Correct the facts of a process, and of those that have inherited from it."""
         process.facts = dataclasses.replace(facts, start_unix_ns=start_unix_ns)
         process.container = find_container(facts.cgroups)
         process.finding_version = -1
-        process.is_settled = False
-        process.resource = process.decision = process.former_decision = None
+        process.awaits_workload = True
+        process.resource = None
+        if self.heritage is not None:
+            self.heritage.revise(process)
         for heir in process.heirs:
             if heir.heir_of is not process:
                 continue  # it has turned out to be what /proc said of it
-            told = _inherit(process, heir.facts.ktime_ns, heir.facts.tgid)
+            streamed = _inherit(process, heir.facts.ktime_ns, heir.facts.tgid)
             if heir.reading is not None:
-                heir.reading = dataclasses.replace(heir.reading, told=told)
-                if not shows_another_program(told, heir.reading.read):
-                    told = add_own(told, heir.reading.read)
-            self._revise(heir, told, heir.facts.start_unix_ns)
+                heir.reading = dataclasses.replace(heir.reading, streamed=streamed)
+                if not shows_another_program(streamed, heir.reading.read):
+                    streamed = add_own(streamed, heir.reading.read)
+            self._revise(heir, streamed, heir.facts.start_unix_ns)
             self._revised.append(heir)
 
     def _forget_program(self, process: Process) -> None:
-        """Forget what a process was, because an execve was lost at an unknown time."""
+        """Make the program of a process unknown, because an execve was lost at an unknown time."""
         facts = process.facts
         unknown = ProcessFacts(facts.ktime_ns, facts.tgid, None, None, (), None, facts.cgroups)
         self._revise(process, unknown, facts.start_unix_ns)
@@ -457,8 +422,9 @@ class ProcessTable:
             self._unconfirmed.pop(process, None)
             if reading.ktime_ns + (0 if is_given_away else EXECVE_NS) > ktime_ns:
                 start = None if is_given_away else reading.read.start_unix_ns
-                self._revise(process, reading.told, start)
-                process.is_descendant = process.inherits_descent
+                self._revise(process, reading.streamed, start)
+                if self.heritage is not None:
+                    self.heritage.withdraw_reading(process)
             else:
                 process.heir_of = None
                 if reading.is_of_next:
@@ -475,25 +441,14 @@ class ProcessTable:
                 del self._ended_by_tgid[oldest.facts.tgid]
 
 
-def _is_confirmed(process: Process) -> bool:
-    """Return whether what is known of a process will stay so."""
-    ancestor: Process | None = process
-    while ancestor is not None:
-        if ancestor.reading is not None:
-            return False
-        ancestor = ancestor.heir_of
-    process.heir_of = None
-    return True
-
-
 def _inherit(parent: Process, ktime_ns: int, tgid: int) -> ProcessFacts:
     return dataclasses.replace(parent.facts, ktime_ns=ktime_ns, tgid=tgid, start_unix_ns=None)
 
 
-def _is_same(former: Process, read: ProcessFacts | None) -> bool:
-    """Return whether a process that has executed a program is the one that had its number before."""
-    known, start = former.facts.start_unix_ns, read.start_unix_ns if read is not None else None
-    if start is not None:
-        return known == start  # None: it had ended before this one was there to be read
-    # The end of a process that is not captured is not told.
-    return former.decision is None or former.decision.roles != Policy.IGNORE
+def _is_same(former: Process, read: ProcessFacts | None) -> bool | None:
+    """Return whether the process that was read has executed `former` before; None: it is not known."""
+    start = read.start_unix_ns if read is not None else None
+    if start is None:
+        return None
+    # A process whose start is unknown had ended before /proc was read, so the number was given away.
+    return former.facts.start_unix_ns == start

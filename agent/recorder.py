@@ -1,8 +1,8 @@
 """The loop of `record`: the kernel's records into a file, with the facts of the processes they are about.
 
-Owns their order in the file: facts of a process stand before what it did, since it will be gone when the file
-is replayed. So a record whose process is not known well enough yet holds back what came after it, within
-bounds. It must not parse.
+Owns their order in the file: facts of a process stand before its records, since the process will be gone when
+the file is replayed. So a record holds back what came after it, within bounds, until enough is known of its
+process. This module must not parse.
 """
 
 from __future__ import annotations
@@ -11,21 +11,17 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from agent.decisions import CaptureState
 from agent.pipeline import POLL_SECONDS
-from agent.processes import BY_PROCESS, END_OF_TIME_NS, Process, ProcessTable
+from agent.process import END_OF_TIME_NS, Process
+from agent.process_feed import ProcessFeed
+from agent.processes import ProcessTable
 from agent.selection import Selection
 from agent.stop import StopRequest
 from agent.tls.tls_processes import TlsProcesses
 from ebpf.capture import LiveCapture
 from ebpf.clocks import read_clocks
-from ebpf.events import (
-    CaptureEvent,
-    FileMapped,
-    ProcessExecuted,
-    ProcessExited,
-    ProcessForked,
-    SocketEvent,
-)
+from ebpf.events import CaptureEvent, FileMapped, ProcessExecuted, SocketEvent
 from ebpf.layout import RecordDecoder
 from ebpf.recording import RecordingWriter
 
@@ -34,7 +30,7 @@ CLOCK_SECONDS = 10.0
 MAX_HELD_BYTES = 33_554_432
 """Records held back at once; beyond it the oldest is written with what is known, or dropped."""
 MAX_DESCRIBED = 16_384
-"""Processes known to be described already; beyond it those that have ended are forgotten."""
+"""Processes whose facts stand in the file already; beyond it those that have ended are forgotten."""
 
 
 class Recorder:
@@ -52,7 +48,7 @@ class Recorder:
         self._writer = writer
         self._processes = processes
         self._selection = selection
-        self._tls_processes = tls_processes
+        self._process_feed = ProcessFeed(processes, selection, tls_processes)
         self._decoder = RecordDecoder()
         self._held: deque[tuple[bytes, CaptureEvent, Process | None]] = deque()
         self._held_bytes = 0
@@ -62,70 +58,47 @@ class Recorder:
         """Record until a stop is requested. Raises OSError when the file can't be written any further."""
         clock_due = 0.0
         while True:
-            stopping = stop.settled
+            stopping = stop.grace_is_over
             if time.monotonic() >= clock_due:
                 clock_due = time.monotonic() + CLOCK_SECONDS
                 self._writer.append_clock(read_clocks())
             # Taken before the poll: what happened until then has been delivered after it.
             ktime_ns = time.monotonic_ns()
             self.take(self._source.poll_raw(0 if stopping else POLL_SECONDS))
-            self._note_delivered(ktime_ns)
-            if stopping and self._processes.awaits_delivery:
+            self._process_feed.note_delivered(ktime_ns)
+            if stopping and self._process_feed.awaits_delivery:
                 self.take(self._source.poll_raw(0))
-                self._note_delivered(END_OF_TIME_NS)
-            self._selection.advance()
+                self._process_feed.note_delivered(END_OF_TIME_NS)
+            self._process_feed.advance()
             self.write(is_last=stopping)
             if stopping:
                 return
 
-    def _note_delivered(self, ktime_ns: int) -> None:
-        self._selection.reconsider(self._processes.delivered(ktime_ns))
-
     def take(self, records: Iterable[bytes]) -> None:
-        """Take records in, and look at the processes that they are about while those are there."""
-        processes, selection, tls_processes = self._processes, self._selection, self._tls_processes
+        """Take records in, and read their processes while those are there."""
         for record in records:
             event = self._decoder.decode(record)
             process = None
-            if isinstance(event, ProcessExecuted):
-                process = processes.execute(event)
-                selection.judge(process)
-                if tls_processes:
-                    tls_processes.executed(event.tgid, process.facts.executable_path)
-            elif isinstance(event, ProcessForked):
-                processes.fork(event)
-                selection.forked(event.tgid)
-                if tls_processes:
-                    tls_processes.forked(event.tgid, event.parent_tgid)
-            elif isinstance(event, ProcessExited):
-                processes.exit(event)
-                if tls_processes:
-                    tls_processes.exited(event.tgid)
-            elif isinstance(event, FileMapped):
-                # It is an order to look at a process that runs, and means nothing when that is gone.
-                if tls_processes:
-                    tls_processes.mapped(event)
-                continue
-            elif isinstance(event, SocketEvent) and event.tgid:
-                is_sight = event.tgid not in processes.running_tgids() and event.kind in BY_PROCESS
-                if is_sight:
-                    process = processes.observe(event.tgid, event.ktime_ns)
-                    selection.sighted(process, event)
-                else:
-                    process = processes.find(event.tgid, event.ktime_ns)
+            if not isinstance(event, SocketEvent):
+                process = self._process_feed.take(event)
+                if isinstance(event, FileMapped):
+                    continue  # it says to look at a process that runs, and means nothing in a replay
+            elif event.tgid:
+                process = self._process_feed.sight(event)
+                if process is None:
+                    process = self._processes.find(event.tgid, event.ktime_ns)
             self._held.append((record, event, process))
             self._held_bytes += len(record)
 
     def write(self, *, is_last: bool) -> None:
-        """Write what is known well enough; in the end everything."""
+        """Write the records of processes that are decided on and known; `is_last`: all that is left."""
         now = time.monotonic_ns()
         while self._held:
             record, event, process = self._held[0]
             if process is not None and not is_last and self._held_bytes <= MAX_HELD_BYTES:
-                is_settled = self._processes.settle(process, now)
-                if process.decision is None:
-                    self._selection.judge(process)
-                if not is_settled or self._selection.is_pending(process):
+                is_complete = self._processes.complete(process, now)
+                state = self._selection.consider(process)
+                if not is_complete or state is CaptureState.PENDING:
                     return
             self._held.popleft()
             self._held_bytes -= len(record)
@@ -139,13 +112,11 @@ class Recorder:
                 self._writer.append_records((record,))
 
     def _is_unwanted(self, event: SocketEvent, process: Process | None) -> bool:
-        """Return whether bytes stay out of the file: of a process refused, or undecided to the end."""
+        """Return whether an event stays out of the file: its process is refused, or pending to the end."""
         if process is None:  # the kernel did it by itself
             return False
-        selection = self._selection
-        if process.decision is None:
-            selection.judge(process)
-        return selection.is_pending(process) or selection.is_refused(process) or selection.refuses(event)
+        state = self._selection.consider(process)
+        return state is not CaptureState.ACCEPTED or self._process_feed.refuses(event)
 
     def _describe(self, process: Process | None) -> None:
         if process is None or process in self._described:

@@ -1,8 +1,8 @@
 """What the user asked to be captured, by pid, executable, container, pod and direction.
 
-Owns what the options mean for one process, and nothing about which processes there are (`selection`). An
-option given twice widens (pid 5 or 7), different options narrow (a descendant of 5 that runs nginx). Ports
-are a rule of the kernel side alone.
+Owns what the options mean for one process; the processes that there are belong to `selection`. An option
+given twice widens (pid 5 or 7), different options narrow (a descendant of 5 that runs nginx). Ports are a
+rule of the kernel side alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class CaptureDirection(StrEnum):
 
     @property
     def roles(self) -> Policy:
-        """The same as the kernel's policy says it."""
+        """The direction as roles of the kernel's policy."""
         return _ROLES_BY_DIRECTION[self]
 
 
@@ -44,37 +44,37 @@ class NoSuchProcessError(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionRules:
-    """What the user asked for. Empty means: no restriction by this."""
+    """What the user asked for. An empty rule restricts nothing."""
 
     pids: tuple[int, ...] = ()
     executables: tuple[str, ...] = ()
-    """Shell patterns over the executable's path, or over its name alone; with regard to case."""
+    """Shell patterns over the executable's path, or over its name alone; case matters."""
     containers: tuple[str, ...] = ()
     """Names, ids or shell patterns of containers."""
     pods: bool = False
     """Whether only pods are captured, as Kubernetes' annotations and rules say."""
     direction: CaptureDirection = CaptureDirection.BOTH
     tls_excluded: tuple[str, ...] = ()
-    """As `executables`: programs whose TLS connections are left alone, whatever else is said."""
+    """As `executables`: programs whose TLS connections are left alone, whatever the other rules say."""
 
     @property
     def default_policy(self) -> Policy:
-        """The policy of processes that nothing was said about."""
+        """The policy of processes that have none of their own."""
         return Policy.IGNORE if self.selects else self.direction.roles
 
     @property
     def needs_workload(self) -> bool:
-        """Whether the container that a process runs in decides."""
+        """Whether a decision depends on the container that a process runs in."""
         return bool(self.containers) or self.pods
 
     @property
     def selects(self) -> bool:
         """Whether only some processes are captured, so that each has to be decided on."""
-        return bool(self.pids) or self.judges
+        return bool(self.pids) or self.decides_at_exec
 
     @property
-    def judges(self) -> bool:
-        """Whether each process that executes a program has to be judged."""
+    def decides_at_exec(self) -> bool:
+        """Whether each process that executes a program has to be decided on."""
         return bool(self.executables or self.tls_excluded) or self.needs_workload
 
     def accepts_executable(self, path: str | None) -> bool:

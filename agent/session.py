@@ -1,8 +1,8 @@
 """One run from start to end: `run`, `record` and `replay` as sequences of opening, working and closing.
 
-Owns the order of starting (outputs first, since they fail fast; then the health server; then whoever knows
-containers, the probes, the processes that run already, their TLS libraries) and of stopping (last events,
-then probes off, then delivery within the time-out).
+Owns the order of starting (outputs first, since they fail fast; then the health server, discovery, the
+probes, the processes that run already, their TLS libraries) and of stopping (last events, then probes off,
+then delivery within the time-out).
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ log = logging.getLogger(__name__)
 
 
 def _spare_the_collector() -> None:
-    """Let the cycle collector look at what a run allocates only, and less often.
+    """Restrict the cycle collector to what a run allocates, and run it less often.
 
-    Exchanges and spans form no cycles and die by reference count; the modules' objects need no walk every few
-    exchanges.
+    Exchanges and spans form no cycles and are freed by reference count, and the objects of modules stay for
+    good: walking them every few exchanges frees nothing.
     """
     gc.collect()
     gc.freeze()
@@ -80,20 +80,20 @@ def run_live(configuration: Configuration, kernel_side: Compilation) -> None:
         sinks = _open_sinks(configuration, stop, closing)
         if configuration.agent.health_listen is not None:
             _serve_health(configuration, running, started_at, closing)
-        workloads = open_workloads(configuration, options, stop, closing, kernel_side)
-        pipeline = live_pipeline(configuration, options, workloads, sinks)
+        host = open_captured_host(configuration, options, stop, closing, kernel_side)
+        pipeline = live_pipeline(configuration, options, host, sinks)
         running.append(pipeline)
         _spare_the_collector()
-        if workloads.selected is not None:
-            log.info("capturing %d processes that run already", workloads.selected)
+        if host.selected is not None:
+            log.info("capturing %d processes that run already", host.selected)
         announce_ready(configuration.agent.log_format)
         stop.after(configuration.agent.duration)
         pipeline.run(stop)
-        _report_losses(workloads.source.losses())
+        _report_losses(host.source.losses())
 
 
 def replay_recording(configuration: Configuration, file: Path) -> None:
-    """Export a recording, or a packet capture, as a run would have; `-` is standard input.
+    """Export a recording or a packet capture as a run would have; `-` is standard input.
 
     Spans come while a pipe is open. Raises InputError: at once for an input that is neither, and at the end,
     after everything before it was exported, for one that is damaged.
@@ -124,7 +124,7 @@ def replay_recording(configuration: Configuration, file: Path) -> None:
 
 
 def _open_capture(stream: InputStream, stop: StopRequest) -> RecordedCapture | PacketCapture | None:
-    """Open an input by what it holds, whatever its name; None when a stop is asked for before it says so."""
+    """Open an input by what it holds, whatever its name; None when a stop comes before its first bytes."""
     while (found := find_format(stream)) is None:
         if stop.requested:
             return None
@@ -135,7 +135,7 @@ def _open_capture(stream: InputStream, stop: StopRequest) -> RecordedCapture | P
 
 
 def _report_replay(source: RecordedCapture | PacketCapture, name: str) -> None:
-    """Say what was read and what was not. Raises InputError for an input that is damaged."""
+    """Log what was read and what was not. Raises InputError for an input that is damaged."""
     observations = source.observations()
     if seen := describe_losses(observations):
         log.info("read: %s", seen)
@@ -159,8 +159,8 @@ def _report_replay(source: RecordedCapture | PacketCapture, name: str) -> None:
 def record_live(configuration: Configuration, file: Path) -> None:
     """Capture on this host into a file until a signal or the duration ends it.
 
-    The file holds the kernel's records as they came and, where they were first needed, the facts of
-    processes, which will be gone when it is replayed.
+    The file holds the kernel's records as they came. The facts of a process stand before its first record,
+    because the process will be gone when the file is replayed.
     """
     stop = StopRequest()
     stop.on_signals()
@@ -173,9 +173,11 @@ def record_live(configuration: Configuration, file: Path) -> None:
             raise ConfigurationError(f"can't write {file}: {error.strerror}") from None
         losses: dict[str, int] = {}
         closing.callback(lambda: writer.close(losses))
-        workloads = open_workloads(configuration, span_options(configuration), stop, closing)
-        source = workloads.source
-        recorder = Recorder(source, writer, workloads.processes, workloads.selection, workloads.tls_processes)
+        kernel_side = Compilation(configuration.capture_options())
+        closing.callback(kernel_side.abandon)
+        host = open_captured_host(configuration, span_options(configuration), stop, closing, kernel_side)
+        source = host.source
+        recorder = Recorder(source, writer, host.processes, host.selection, host.tls_processes)
         announce_ready(configuration.agent.log_format)
         stop.after(configuration.agent.duration)
         try:
@@ -188,8 +190,8 @@ def record_live(configuration: Configuration, file: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Workloads:
-    """A running capture, who is on this host, and which of them are captured."""
+class CapturedHost:
+    """The host of this agent: the running capture, the processes, and which of them are captured."""
 
     source: LiveCapture
     processes: ProcessTable
@@ -198,26 +200,27 @@ class Workloads:
     tls_processes: TlsProcesses | None
     """None when TLS is left alone."""
     selected: int | None
-    """How many processes were selected that ran already; None when there was nothing to select by."""
+    """How many processes were selected that ran already; None without a rule to select by."""
 
 
-def open_workloads(
+def open_captured_host(
     configuration: Configuration,
     options: SpanOptions,
     stop: StopRequest,
     closing: contextlib.ExitStack,
-    kernel_side: Compilation | None = None,
-) -> Workloads:
+    kernel_side: Compilation,
+) -> CapturedHost:
     """Attach to the kernel and select the processes that run; command lines are redacted as spans are.
 
-    Raises CaptureUnavailable, ConfigurationError.
+    `kernel_side` was begun with the capture options of the same configuration. Raises CaptureUnavailable,
+    ConfigurationError.
     """
-    # Before it is waited for that the kernel side is compiled: this goes on meanwhile.
+    # Imported and opened while the kernel side is compiled, which is waited for below.
     inspector = load_inspector() if configuration.tls.enabled else None
     discovery = open_discovery(configuration)
     if discovery is not None:
         closing.callback(discovery.close)
-    source = LiveCapture(configuration.capture_options(), kernel_side)
+    source = LiveCapture(kernel_side)
     closing.callback(source.close)
     processes = ProcessTable(
         ResourceBuilder(redactor=options.redactor).build,
@@ -241,10 +244,10 @@ def open_workloads(
     )
     if discovery is not None and rules.needs_workload and not await_first_answer(discovery, stop):
         log.warning("nothing is known of containers yet: see above; the capture begins without")
-    selected = selection.apply_to_running() if rules.pids or rules.judges else None
+    selected = selection.apply_to_running() if rules.pids or rules.decides_at_exec else None
     if tls_processes is not None:
         _attach_to_running(tls_processes, rules, none_is_selected=selected is None)
-    return Workloads(source, processes, selection, discovery, tls_processes, selected)
+    return CapturedHost(source, processes, selection, discovery, tls_processes, selected)
 
 
 def _watch_tls_processes(
@@ -267,8 +270,8 @@ def _watch_tls_processes(
 def _attach_to_running(tls_processes: TlsProcesses, rules: SelectionRules, *, none_is_selected: bool) -> None:
     """Attach to the TLS libraries of the processes that are captured, within bounds.
 
-    Selected processes were reported when they were selected. Libraries that later processes will map are
-    probed ahead of them as far as they are known; containers bring their own.
+    Selected processes were reported when they were selected. Installed libraries are probed ahead of the
+    processes that will map them; containers bring their own.
     """
     if not rules.needs_workload and not rules.pids:
         tls_processes.look_at_installed(rules.accepts_executable if rules.executables else None)
@@ -285,19 +288,19 @@ def _attach_to_running(tls_processes: TlsProcesses, rules: SelectionRules, *, no
 
 
 def live_pipeline(
-    configuration: Configuration, options: SpanOptions, workloads: Workloads, sinks: Sequence[SpanSink]
+    configuration: Configuration, options: SpanOptions, host: CapturedHost, sinks: Sequence[SpanSink]
 ) -> Pipeline:
     """Return all stages wired to the kernel of this host."""
     return Pipeline(
-        workloads.source,
-        workloads.processes,
+        host.source,
+        host.processes,
         ConnectionTracker(configuration.parser_limits()),
         RandomIdGenerator(),
         options,
         sinks,
-        selection=workloads.selection,
-        discovery=workloads.discovery,
-        tls_processes=workloads.tls_processes,
+        selection=host.selection,
+        discovery=host.discovery,
+        tls_processes=host.tls_processes,
         ktime_now=time.monotonic_ns,
     )
 

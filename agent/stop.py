@@ -11,9 +11,9 @@ import signal
 import time
 from types import FrameType
 
-SETTLE_SECONDS = 0.1
-"""How long a live capture listens on after it was asked to stop. A call that moved its bytes is recorded when
-it returns, which a busy processor delays: its peer may have read them, and had the stop sent, before that."""
+GRACE_SECONDS = 0.1
+"""How long a live capture goes on after a stop was asked for. A call that moved bytes is recorded when it
+returns, and a busy processor delays that: its peer may have read the bytes, and caused the stop, before."""
 
 
 class StopRequest:
@@ -39,11 +39,11 @@ class StopRequest:
         return self.requested_at is not None
 
     @property
-    def settled(self) -> bool:
-        """Whether a stop was asked for, and calls that were returning then have had time to."""
+    def grace_is_over(self) -> bool:
+        """Whether a stop was asked for at least `GRACE_SECONDS` ago."""
         if not self.requested or self.requested_at is None:
             return False
-        return time.monotonic() >= self.requested_at + SETTLE_SECONDS
+        return time.monotonic() >= self.requested_at + GRACE_SECONDS
 
     def after(self, duration_seconds: float | None) -> None:
         """Stop this long from now; None means never by itself."""

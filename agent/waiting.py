@@ -1,18 +1,20 @@
-"""Exchanges that wait until it is known whose they are.
+"""Exchanges that wait as long as their attribution is pending.
 
 A container is named by its runtime or by Kubernetes, which may know it a second after its first request.
 Until then its exchanges wait here instead of being exported without a name, or dropped.
 
-Owns the order and the bounds. It must not know what is waited for: the caller says who is ready. Contract:
-what one process did comes out in its order; what had to go before it was ready is given to the caller.
+Owns the order and the bounds. It must not know what is waited for: an attribution says whether it is
+pending. Contract: exchanges of one program come out in their order; an exchange that had to go while it was
+pending is returned to the caller.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
-from agent.processes import Process
+from agent.attribution import Attribution
+from agent.decisions import CaptureState
 from parsers.exchange import HttpExchange
 
 MAX_EXCHANGES = 8_192
@@ -22,12 +24,12 @@ MAX_BYTES = 33_554_432
 
 
 class WaitingExchanges:
-    """A bounded queue of exchanges and the processes they wait for."""
+    """A bounded queue of exchanges and their attributions."""
 
     def __init__(self, *, max_exchanges: int = MAX_EXCHANGES, max_bytes: int = MAX_BYTES) -> None:
         self._max_exchanges = max_exchanges
         self._max_bytes = max_bytes
-        self._queue: deque[tuple[HttpExchange, Process]] = deque()
+        self._queue: deque[tuple[HttpExchange, Attribution]] = deque()
         self._bytes = 0
         self._waited = 0
         self._pushed_out = 0
@@ -36,9 +38,9 @@ class WaitingExchanges:
         """Return how many wait."""
         return len(self._queue)
 
-    def add(self, exchange: HttpExchange, process: Process) -> list[tuple[HttpExchange, Process]]:
-        """Let an exchange wait; return the oldest ones that have to go for it."""
-        self._queue.append((exchange, process))
+    def add(self, exchange: HttpExchange, attribution: Attribution) -> list[tuple[HttpExchange, Attribution]]:
+        """Keep an exchange; return the oldest ones that have to go for it."""
+        self._queue.append((exchange, attribution))
         self._bytes += _body_bytes(exchange)
         self._waited += 1
         pushed_out = []
@@ -47,30 +49,33 @@ class WaitingExchanges:
         self._pushed_out += len(pushed_out)
         return pushed_out
 
-    def take(self, is_ready: Callable[[Process], bool]) -> list[tuple[HttpExchange, Process]]:
-        """Return those whose process is ready, in their order; the others go on waiting."""
+    def take(self, renew: Callable[[Attribution], Attribution]) -> list[tuple[HttpExchange, Attribution]]:
+        """Return the exchanges that are no longer pending, in their order; the others go on waiting.
+
+        `renew` returns the attribution of the same program as it is now, and is called once for each program.
+        """
         ready = []
-        answers: dict[Process, bool] = {}
+        renewed: dict[Hashable, Attribution] = {}
         for _ in range(len(self._queue)):
-            exchange, process = self._pop()
-            answer = answers.get(process)
-            if answer is None:
-                answer = answers[process] = is_ready(process)
-            if answer:
-                ready.append((exchange, process))
-            else:
-                self._queue.append((exchange, process))
+            exchange, former = self._pop()
+            attribution = renewed.get(former.program)
+            if attribution is None:
+                attribution = renewed[former.program] = renew(former)
+            if attribution.state is CaptureState.PENDING:
+                self._queue.append((exchange, attribution))
                 self._bytes += _body_bytes(exchange)
+            else:
+                ready.append((exchange, attribution))
         return ready
 
     def counters(self) -> dict[str, int]:
         """Return `waiting` as it stands, and since the start `waited` and `pushed_out`."""
         return {"waiting": len(self._queue), "waited": self._waited, "pushed_out": self._pushed_out}
 
-    def _pop(self) -> tuple[HttpExchange, Process]:
-        exchange, process = self._queue.popleft()
+    def _pop(self) -> tuple[HttpExchange, Attribution]:
+        exchange, attribution = self._queue.popleft()
         self._bytes -= _body_bytes(exchange)
-        return exchange, process
+        return exchange, attribution
 
 
 def _body_bytes(exchange: HttpExchange) -> int:

@@ -1,8 +1,8 @@
 """The running capture: the kernel side as a source of events, its policies and its loss counters.
 
 Owns the descriptors that the compiler child hands over, the ring buffer's consumer, and the maps that steer
-the kernel side. It must not compile (`compiler`), know a record's layout (`layout`), or decide which process
-is captured (agent).
+the kernel side. It must not compile (`compiler_child`), know a record's layout (`layout`), or decide which
+process is captured (agent).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from ebpf import uprobes
 from ebpf.bpf_syscalls import Map, possible_processors
 from ebpf.clocks import read_clocks
-from ebpf.compilation import CaptureOptions, Compilation
+from ebpf.compilation import Compilation
 from ebpf.compiler_child import PROBE
 from ebpf.events import CaptureEvent, ProcessPolicy, SocketEvent
 from ebpf.layout import (
@@ -48,12 +48,12 @@ class LiveCapture:
     thread-safe, but policies may be set from another thread than the one that polls.
     """
 
-    def __init__(self, options: CaptureOptions, kernel_side: Compilation | None = None) -> None:
-        """Wait for the kernel side, which was begun with the same options, or begin it now."""
-        kernel_side = kernel_side or Compilation(options)
+    def __init__(self, kernel_side: Compilation) -> None:
+        """Wait until the kernel side is attached; its options are those of the capture."""
+        options = kernel_side.options
         descriptors = kernel_side.finish()
         self.tls_obstacle = kernel_side.tls_obstacle
-        """Why `attach_probes` can't be used although TLS was asked for; None when it can."""
+        """Why `attach_probes` can't be used although TLS was asked for; None when it can be used."""
         with contextlib.ExitStack() as undo:
             for descriptor in descriptors.values():
                 undo.callback(os.close, descriptor)
@@ -82,7 +82,7 @@ class LiveCapture:
 
     @property
     def exhausted(self) -> bool:
-        """Never: a kernel goes on."""
+        """False: a kernel goes on for ever."""
         return False
 
     def poll(self, timeout_seconds: float) -> list[CaptureEvent]:
@@ -113,7 +113,7 @@ class LiveCapture:
         return records
 
     def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:
-        """Return what went by uncaptured at the end of each direction, before the turn changes.
+        """Return what passed uncaptured at the end of each direction since its last event.
 
         Positions are absolute, and the same bytes may be reported again by a later event: overlap is
         harmless.

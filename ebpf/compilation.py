@@ -1,7 +1,7 @@
-"""The kernel side on its way: the child that compiles it, from its start to the descriptors it hands over.
+"""One compilation of the kernel side: its options, the child that compiles, and the descriptors in the end.
 
-Owns the options that the kernel side is compiled with, and what is told when this host can't. It must not
-import bcc, whose compiler would stay in memory: that is why there is a child (`compiler`).
+Owns the options, which a capture takes from its compilation, and the message when this host can't capture. It
+must not import bcc, whose compiler would stay in memory: the child (`compiler_child`) does.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ class CaptureOptions:
     """Bytes captured of one direction until the other direction speaks: the default body limit and a header
     block. Over HTTP/2 of the content of DATA frames, until the next message begins at either end."""
     header_budget: int = 65_536
-    """The same for processes of which no bodies are captured (`ProcessPolicy.bodies`): a header block."""
+    """The same for processes whose bodies are not captured (`ProcessPolicy.bodies`): a header block."""
     ring_bytes: int = 8_388_608
     """Size of the ring buffer: a power of two, at least a page."""
     default_policy: Policy = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
     """Policy of processes that `LiveCapture.set_policy` never named."""
-    judge_at_exec: bool = False
-    """A process that executes a program becomes `Policy.UNDECIDED`: captured until the agent has judged
+    undecided_at_exec: bool = False
+    """A process that executes a program becomes `Policy.UNDECIDED`: captured until the agent has decided on
     it."""
     tls: bool = True
     """The programs of TLS probes are loaded, and `FileMapped` says where they may belong."""
     agent_tgid: int = field(default_factory=os.getpid)
-    """Process that is never captured, nor the other end of the connections it opens."""
+    """Process that is never captured, and neither is the other end of the connections that it opens."""
 
     def compiler_flags(self) -> list[str]:
         """Return the options as the program sees them."""
@@ -68,8 +68,8 @@ class CaptureOptions:
         ]
         if self.ports:
             flags.append("-DPORTS_IN_USE")
-        if self.judge_at_exec:
-            flags.append("-DJUDGE_AT_EXEC")
+        if self.undecided_at_exec:
+            flags.append("-DUNDECIDED_AT_EXEC")
         return flags
 
 
@@ -79,15 +79,16 @@ def _compiler_complaint(output: str) -> str:
 
 
 class Compilation:
-    """A child that compiles, loads and attaches; whoever starts it may do other things meanwhile.
+    """A child that compiles, loads and attaches the kernel side while its parent does other things.
 
     Ends with `finish` or `abandon`.
     """
 
     def __init__(self, options: CaptureOptions) -> None:
-        self.options = options
+        self._options = options
         self.tls_obstacle: str | None = None
-        """Once it is finished: why this kernel takes no TLS probes, if it does not."""
+        """After `finish`: why this kernel takes no TLS probes; None when it takes them or none were asked
+        for."""
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(
@@ -100,6 +101,11 @@ class Compilation:
             )
         request = {"flags": options.compiler_flags(), "ports": sorted(options.ports), "tls": options.tls}
         self._channel.sendall(json.dumps(request).encode())
+
+    @property
+    def options(self) -> CaptureOptions:
+        """The options that the kernel side is compiled with, and so those of its capture."""
+        return self._options
 
     def finish(self) -> dict[str, int]:
         """Wait, and return the descriptors by name; the caller owns them. Raises CaptureUnavailable."""
@@ -131,7 +137,7 @@ class Compilation:
         return dict(zip(manifest["descriptors"], descriptors, strict=True))
 
     def abandon(self) -> None:
-        """End the child, whatever it is doing. Idempotent, and nothing after `finish`."""
+        """End the child, whatever it is doing. Idempotent; does nothing after `finish`."""
         self._channel.close()
         if self._child.poll() is None:
             self._child.kill()

@@ -77,7 +77,7 @@ class Policy(IntFlag):
     CAPTURE_EGRESS = 2
     """Connections that it opens."""
     UNDECIDED = 4
-    """Captured in both roles until the agent has judged it."""
+    """Captured in both roles until the agent has decided on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

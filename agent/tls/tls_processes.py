@@ -139,7 +139,7 @@ class TlsProcesses:
         self._unreadable = 0
         self._bugs = 0
         self._overflows = 0
-        self._thread = threading.Thread(target=self._work, name="tls-tls_processes", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="tls-processes", daemon=True)
         self._thread.start()
 
     def mapped(self, event: FileMapped) -> None:

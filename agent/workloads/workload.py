@@ -52,7 +52,7 @@ class Workload:
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Resource attributes in the terms of the semantic conventions (`container.name`, `k8s.pod.name`, …).
     `service.name` is there only when an annotation names the service."""
-    is_settled: bool = True
+    is_resolved: bool = True
     """False while something is still to come (the container's name of a pod that has just started)."""
     decision: CaptureDecision | None = None
     """None where there are no rules beyond the command's own options."""

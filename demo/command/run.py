@@ -18,10 +18,11 @@ import click
 
 from agent.config import CaptureSection, Configuration
 from agent.outputs import names_otlp, open_console, open_otlp, span_options
-from agent.session import describe_losses, live_pipeline, open_workloads
+from agent.session import describe_losses, live_pipeline, open_captured_host
 from agent.stop import StopRequest
 from demo.command.services import DemoUnavailableError, Services
 from demo.command.traffic import route_of
+from ebpf.compilation import Compilation
 from otel_bridge.span import Span, SpanKind, SpanSink
 
 PATIENCE_SECONDS = 4.0
@@ -113,13 +114,15 @@ def _show(
     with contextlib.ExitStack() as closing:
         for sink in sinks:
             closing.callback(sink.close, configuration.agent.shutdown_timeout)
-        workloads = open_workloads(rules, options, stop, closing)
-        pipeline = live_pipeline(configuration, options, workloads, sinks)
+        kernel_side = Compilation(rules.capture_options())
+        closing.callback(kernel_side.abandon)
+        host = open_captured_host(rules, options, stop, closing, kernel_side)
+        pipeline = live_pipeline(configuration, options, host, sinks)
         _say(f"probes attached after {time.monotonic() - started_at:.1f} s; {requests} requests follow\n")
         services.begin()
         stop.after(seconds + PATIENCE_SECONDS)
         pipeline.run(stop)
-        losses = describe_losses(workloads.source.losses())
+        losses = describe_losses(host.source.losses())
     return _summarize(services.tally(), shown.seen, losses)
 
 

@@ -389,7 +389,7 @@ static __always_inline int handle_exec(void *task, void *bprm) {
     if (!scratch || tgid == AGENT_TGID)
         return 0;
     policy = policy_of(tgid);
-#ifdef JUDGE_AT_EXEC
+#ifdef UNDECIDED_AT_EXEC
     struct process_policy undecided = {.flags = POLICY_UNDECIDED | (policy.flags & POLICY_NO_TLS),
                                        .since_ktime_ns = policy.since_ktime_ns};
     if (is_ignored(&policy))

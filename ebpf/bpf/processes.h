@@ -26,13 +26,13 @@ static __always_inline int is_ignored(struct process_policy *policy) {
     return (policy->flags & ~POLICY_NO_TLS) == POLICY_IGNORE && policy->finishing == POLICY_IGNORE;
 }
 
-/* Until the agent has judged a process, all that it says is captured: that should not last for a whole drain.
+/* Until the agent has decided on a process, everything of it is captured: a whole drain is too long for that.
  */
 static __always_inline void deliver_of_process(void *record, __u64 size, struct process_policy *policy) {
     deliver_waking(record, size, policy->flags & POLICY_UNDECIDED ? BPF_RB_FORCE_WAKEUP : ring_wakeup());
 }
 
-/* A child starts with what its parent has, so that its first call is judged as the parent's would be. */
+/* A child starts with what its parent has, so that its first call is treated as its parent's. */
 static __always_inline void handle_fork(void *parent, void *child) {
     struct fork_record record = {.kind = RECORD_PROCESS_FORKED};
     __u32 parent_tgid = 0, child_tgid = 0;

@@ -256,7 +256,7 @@ def test_discovery_has_every_right_that_it_needs(
     with contextlib.closing(KubernetesDiscovery(options, PACE)) as discovery:
         assert discovery.wait_until_known(SECONDS)
         discovered = Discovered(discovery, site)
-        web = discovered.until("web", lambda each: each.is_settled)
+        web = discovered.until("web", lambda each: each.is_resolved)
         assert web.attributes["k8s.deployment.name"] == "shop"
         wait_until(lambda: discovery.peer(address), "the service is known")
         events = f"{site.path}/events"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ebpf.capture import LiveCapture
-from ebpf.compilation import CaptureOptions
+from ebpf.compilation import CaptureOptions, Compilation
 from ebpf.events import CaptureEvent, Direction, EventKind, Policy, ProcessPolicy, SocketEvent
 
 NO_TGID = 0x7FFF_FFFF
@@ -88,7 +88,8 @@ class Tap:
 def start_capture(**options: object) -> LiveCapture:
     """Capture this process and its children alone: nothing else must show in a count."""
     defaults = {"agent_tgid": NO_TGID, "default_policy": Policy.IGNORE}
-    capture = LiveCapture(CaptureOptions(**{**defaults, **options}))  # type: ignore[arg-type]  # checked there
+    chosen = CaptureOptions(**{**defaults, **options})  # type: ignore[arg-type]  # checked there
+    capture = LiveCapture(Compilation(chosen))
     capture.set_policy(os.getpid(), ProcessPolicy(capture=BOTH))
     return capture
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ebpf import compiler
+from ebpf import compiler_child as compiler
 from ebpf.capture import LiveCapture
-from ebpf.compilation import CaptureOptions, CaptureUnavailable
+from ebpf.compilation import CaptureOptions, CaptureUnavailable, Compilation
 from ebpf.events import ClockSample, Policy
 from tests.kernel.conftest import REQUEST, WAIT_SECONDS, Tap, connect_pair, receive_exactly
 
@@ -62,7 +62,7 @@ def test_a_record_wakes_nobody_but_a_ring_half_full_does(open_tap: Callable[...,
 
 
 def test_closing_twice_is_harmless_and_keeps_the_counters() -> None:
-    capture = LiveCapture(CaptureOptions(default_policy=Policy.IGNORE))
+    capture = LiveCapture(Compilation(CaptureOptions(default_policy=Policy.IGNORE)))
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208  # names, not paths
     capture.close()
     capture.close()
@@ -73,7 +73,7 @@ def test_closing_twice_is_harmless_and_keeps_the_counters() -> None:
 @pytest.mark.parametrize("variant", range(len(compiler._VARIANTS)))
 def test_every_variant_of_the_program_loads_here(variant: int) -> None:
     script = (
-        "import sys; from ebpf import compiler; from ebpf.compilation import CaptureOptions\n"
+        "from ebpf import compiler_child as compiler; from ebpf.compilation import CaptureOptions\n"
         f"compiler._VARIANTS = compiler._VARIANTS[{variant}:{variant + 1}]\n"
         "request = compiler.Request(CaptureOptions().compiler_flags(), [], True)\n"
         "attached = compiler.compile_and_attach(request)\n"
@@ -86,7 +86,9 @@ def test_every_variant_of_the_program_loads_here(variant: int) -> None:
 
 def test_a_kernel_that_refuses_the_programs_of_tls_captures_all_else() -> None:
     script = (
-        "import errno; from ebpf import compiler; from ebpf.compilation import CaptureOptions\n"
+        "import errno\n"
+        "from ebpf import compiler_child as compiler\n"
+        "from ebpf.compilation import CaptureOptions\n"
         "def refuse(module, attach_type): raise OSError(errno.EINVAL, 'Invalid argument')\n"
         "compiler._Module.load_probes = refuse\n"
         "request = compiler.Request(CaptureOptions().compiler_flags(), [], True)\n"
@@ -100,7 +102,7 @@ def test_a_kernel_that_refuses_the_programs_of_tls_captures_all_else() -> None:
 def test_the_agent_holds_no_compiler() -> None:
     script = (
         "import sys; from ebpf.capture import *; from ebpf.compilation import *\n"
-        "capture = LiveCapture(CaptureOptions(default_policy=Policy.IGNORE))\n"
+        "capture = LiveCapture(Compilation(CaptureOptions(default_policy=Policy.IGNORE)))\n"
         "capture.losses()\n"
         "assert 'bcc' not in sys.modules\n"
         "maps = open('/proc/self/maps').read()\n"
@@ -115,19 +117,19 @@ def test_a_tree_that_is_none_is_refused_with_a_remedy(
 ) -> None:
     monkeypatch.setenv("WIRESPAN_KERNEL_HEADERS", str(tmp_path))
     with pytest.raises(CaptureUnavailable, match=r"WIRESPAN_KERNEL_HEADERS names .* unset it"):
-        LiveCapture(CaptureOptions())
+        LiveCapture(Compilation(CaptureOptions()))
 
 
 def test_a_program_that_does_not_compile_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CaptureOptions, "compiler_flags", lambda _self: ["-DTURN_BUDGET=("])
     with pytest.raises(CaptureUnavailable, match=r"did not compile .*error:"):
-        LiveCapture(CaptureOptions())
+        LiveCapture(Compilation(CaptureOptions()))
 
 
 def test_without_privileges_the_refusal_says_which_are_missing() -> None:
     script = (
         "from ebpf.capture import *; from ebpf.compilation import *\n"
-        "try: LiveCapture(CaptureOptions())\n"
+        "try: LiveCapture(Compilation(CaptureOptions()))\n"
         "except CaptureUnavailable as error: print(error)"
     )
     finished = subprocess.run(

@@ -88,7 +88,7 @@ def test_children_inherit_and_the_dead_leave_nothing(open_tap: OpenTap) -> None:
 
 
 def test_a_process_that_executes_becomes_undecided_when_told_so(open_tap: OpenTap) -> None:
-    tap = open_tap(judge_at_exec=True)
+    tap = open_tap(undecided_at_exec=True)
     with subprocess.Popen(
         ["/bin/cat", "-", "an argument"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as cat:

@@ -213,11 +213,11 @@ for number in range({PROCESSES}):
 
 
 @pytest.mark.parametrize("way", ["fork", "exec"])
-@pytest.mark.parametrize("judge_at_exec", [True, False], ids=["undecided", "decided"])
+@pytest.mark.parametrize("undecided_at_exec", [True, False], ids=["undecided", "decided"])
 def test_ten_thousand_short_processes_leave_no_policy(
-    open_tap: OpenTap, way: str, *, judge_at_exec: bool
+    open_tap: OpenTap, way: str, *, undecided_at_exec: bool
 ) -> None:
-    tap = open_tap(judge_at_exec=judge_at_exec)
+    tap = open_tap(undecided_at_exec=undecided_at_exec)
     with subprocess.Popen([sys.executable, "-c", SHORT_LIVED, way], stdin=subprocess.PIPE) as parent:
         seen: list[CaptureEvent] = tap.events
         while parent.poll() is None:
@@ -233,5 +233,5 @@ def test_ten_thousand_short_processes_leave_no_policy(
     left = set(tap.capture.policies())
     assert not left & (children | {parent.pid})
     assert os.getpid() in left
-    assert judge_at_exec or left == {os.getpid()}
+    assert undecided_at_exec or left == {os.getpid()}
     assert tap.lost("policy_table_full") == 0

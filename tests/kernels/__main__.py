@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ebpf import compilation
 from ebpf.capture import LiveCapture
-from ebpf.compilation import CaptureOptions
+from ebpf.compilation import CaptureOptions, Compilation
 from ebpf.events import (
     Direction,
     EventKind,
@@ -190,7 +190,7 @@ def main() -> int:
     # emulation is some thirty times slower
     compilation.COMPILE_TIMEOUT_SECONDS = 600.0
     # this process alone is captured, although it also is the agent
-    capture = LiveCapture(CaptureOptions(agent_tgid=0x7FFF_FFFF, default_policy=Policy.IGNORE))
+    capture = LiveCapture(Compilation(CaptureOptions(agent_tgid=0x7FFF_FFFF, default_policy=Policy.IGNORE)))
     both = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
     capture.set_policy(os.getpid(), ProcessPolicy(capture=both))
     lines = [f"loaded and attached in {time.monotonic() - started:.1f} s"]

@@ -39,7 +39,7 @@ def create_owned(
 def test_a_container_has_the_attributes_of_its_pod(site: Site, discover: Callable[..., Discovered]) -> None:
     created = site.run_pod("web", containers=("app", "proxy"), ip="10.7.0.1", labels={"app": "web", "x": "y"})
     discovered = discover(cluster_name="test", labels=("app*",))
-    workload = discovered.until("web", lambda each: each.is_settled, "proxy")
+    workload = discovered.until("web", lambda each: each.is_resolved, "proxy")
     assert workload.names == ("proxy", "web")
     assert workload.attributes == {
         "container.id": site.container_id("web", "proxy"),
@@ -94,13 +94,13 @@ def test_owner_chains_reach_the_workload(
     }
     kinds = [f"k8s.{each}.name" for each in ("replicaset", "deployment", "statefulset", "daemonset", "job")]
     for name, attributes in expected.items():
-        settled = discovered.until(name, lambda each: each.is_settled).attributes
-        assert {key: settled[key] for key in (*kinds, "k8s.cronjob.name") if key in settled} == attributes
+        resolved = discovered.until(name, lambda each: each.is_resolved).attributes
+        assert {key: resolved[key] for key in (*kinds, "k8s.cronjob.name") if key in resolved} == attributes
     # each owner is asked for once, however many pods it has
     before = discovered.counter("requests_replicasets")
     site.run_pod("another", owner=replicas)
     assert (
-        discovered.until("another", lambda each: each.is_settled).attributes["k8s.deployment.name"] == "shop"
+        discovered.until("another", lambda each: each.is_resolved).attributes["k8s.deployment.name"] == "shop"
     )
     assert discovered.counter("requests_replicasets") == before == 2
 
@@ -117,13 +117,13 @@ def test_a_pod_is_known_before_its_container_is(site: Site, discover: Callable[.
         return found if isinstance(found, Workload) else None
 
     starting: Workload = wait_until(whole)
-    assert not starting.is_settled
+    assert not starting.is_resolved
     assert starting.names == ("web",)
     assert starting.container_id == starting.attributes["container.id"] == site.container_id("web")
     assert starting.decision is not None
     assert starting.decision.roles is None
     site.report_running("web")
-    running = discovered.until("web", lambda each: each.is_settled)
+    running = discovered.until("web", lambda each: each.is_resolved)
     assert discovered.discovery.find(by_pod) == running
     assert running.decision is not None
     assert running.decision.roles
@@ -147,7 +147,7 @@ def test_a_restarted_container_and_a_deleted_pod_stay_known(
 ) -> None:
     site.run_pod("web", ip="10.7.1.1")
     discovered = discover()
-    first = discovered.until("web", lambda each: each.is_settled)
+    first = discovered.until("web", lambda each: each.is_resolved)
     for generation in (1, 2):
         status = {
             "name": "app",
@@ -180,7 +180,7 @@ def test_a_pod_that_has_ended_is_not_looked_at_any_more(
     api_server.request("PATCH", f"{site.pod_path('ended')}/status", done)
     discovered = discover()
     assert discovered.workload("ended") is None
-    known = discovered.until("ends", lambda each: each.is_settled)
+    known = discovered.until("ends", lambda each: each.is_resolved)
     api_server.request("PATCH", f"{site.pod_path('ends')}/status", done)
     wait_until(lambda: discovered.counter("known_pods") == 0)
     # its last exchanges are still on their way
@@ -225,7 +225,7 @@ def test_five_hundred_pods_come_and_go_and_nothing_is_left(
         for name in names:
             api_server.delete(site.pod_path(name))
     site.run_pod("last")
-    discovered.until("last", lambda each: each.is_settled)
+    discovered.until("last", lambda each: each.is_resolved)
     counters = discovered.discovery.counters()
     assert counters["known_pods"] == 2
     # both the pods and their containers stay known for a while, and no longer than they may
@@ -246,6 +246,6 @@ def test_pods_of_other_nodes_are_none_of_ours(
     assert discovered.counter("known_pods") == 1
     site.run_pod("elsewhere-too", node="another-node")
     site.run_pod("here-too")
-    discovered.until("here-too", lambda each: each.is_settled)
+    discovered.until("here-too", lambda each: each.is_resolved)
     assert discovered.counter("known_pods") == 2
     assert discovered.workload("elsewhere-too") is None

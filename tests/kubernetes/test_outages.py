@@ -41,7 +41,7 @@ def test_while_the_server_is_away_the_last_known_state_holds(
     caplog.set_level("INFO", "agent.workloads.kubernetes.journal")
     site.run_pod("web", annotations={"capture": "true"}, ip="10.9.0.1")
     discovered = discover(rules=NONE)
-    known = discovered.until("web", lambda each: each.is_settled)
+    known = discovered.until("web", lambda each: each.is_resolved)
     # etcd moves on, so that the server's next life begins later than the watches of the last one ended
     api_server.create_namespace(f"{site.namespace}-other")
     api_server.stop()
@@ -79,7 +79,7 @@ def test_pods_that_end_while_nobody_watches_are_missed_afterwards(
     api_server.compact_etcd()
     # the same address again: the agent finds its way back by itself
     with contextlib.closing(Relay(api_server.port, listen=relay.port)):
-        discovered.until("comes", lambda each: each.is_settled)
+        discovered.until("comes", lambda each: each.is_resolved)
         wait_until(lambda: discovered.counter("known_pods") == 2)
         assert discovered.workload("stays")
 

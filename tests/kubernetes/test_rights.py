@@ -43,7 +43,7 @@ def test_without_any_right_it_is_said_once_and_tried_again(
         assert f'grant its user the verb "list" on {resource} in a ClusterRole' in line
 
     api_server.grant(account, CORE)
-    discovered.until("web", lambda each: each.is_settled)
+    discovered.until("web", lambda each: each.is_resolved)
     assert "Kubernetes API: list pods is allowed now" in caplog.messages
 
 
@@ -59,7 +59,7 @@ def test_rights_that_are_taken_away_leave_the_last_known_state(
         text = Path(kubeconfig).read_text().replace(api_server.url, f"https://127.0.0.1:{relay.port}")
         relayed.write_text(text)
         discovered = discover(kubeconfig=str(relayed))
-        known = discovered.until("web", lambda each: each.is_settled)
+        known = discovered.until("web", lambda each: each.is_resolved)
         api_server.delete(role)
         # a watch is judged when it begins
         wait_until(lambda: relay.cut() or discovered.counter("denied") > 3)
@@ -86,9 +86,9 @@ def test_without_services_namespaces_or_owners_the_rest_works(
     kubeconfig = api_server.create_service_account(account)
     api_server.grant(account, ("", "pods", READ))
     discovered = discover(kubeconfig=kubeconfig, rules=CaptureRules(default=CaptureDefault.NONE))
-    web = discovered.until("web", lambda each: each.is_settled)
+    web = discovered.until("web", lambda each: each.is_resolved)
     assert web.attributes["k8s.deployment.name"] == "shop"
-    nightly = discovered.until("job", lambda each: each.is_settled)
+    nightly = discovered.until("job", lambda each: each.is_resolved)
     assert nightly.attributes["k8s.job.name"] == "nightly-1"
     assert "k8s.cronjob.name" not in nightly.attributes
     assert web.decision is not None

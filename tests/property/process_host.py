@@ -67,7 +67,9 @@ class Said:
 class ProcessHost:
     """The host, and the kernel side's part of the agent on it."""
 
-    def __init__(self, proc: Path, *, judges: bool, default: Policy, losing: Collection[int]) -> None:
+    def __init__(
+        self, proc: Path, *, decides_at_exec: bool, default: Policy, losing: Collection[int]
+    ) -> None:
         """Begin with init. `losing` are the ordinals of what is said of processes and never told."""
         self.proc = proc
         self.now = STEP_NS
@@ -75,7 +77,7 @@ class ProcessHost:
         self.by_tgid: dict[int, Program] = {}
         self.said: list[Said] = []
         self.lost = 0
-        self._judges = judges
+        self._decides_at_exec = decides_at_exec
         self._default = ProcessPolicy(capture=default)
         self._losing = losing
         self._told = 0
@@ -121,7 +123,7 @@ class ProcessHost:
     def execute(self, tgid: int, name: str) -> None:
         self.by_tgid[tgid].name = name
         self._write(self.by_tgid[tgid])
-        if self._judges:
+        if self._decides_at_exec:
             self.policies.by_tgid[tgid] = ProcessPolicy(capture=Policy.UNDECIDED)
         lost = self.lost
         if self.policy(tgid).capture:

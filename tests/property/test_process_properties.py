@@ -140,7 +140,10 @@ def test_only_the_selected_come_out_by_their_own_name(
     rules = RULES[way]
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         host = ProcessHost(
-            Path(folder) / "proc", judges=rules.judges, default=rules.default_policy, losing=lost
+            Path(folder) / "proc",
+            decides_at_exec=rules.decides_at_exec,
+            default=rules.default_policy,
+            losing=lost,
         )
         host.start_unseen(names[0], is_selected=True)
         host.start_unseen(names[1])

@@ -34,7 +34,7 @@ its name is only made up."""
 MAX_LABELS = 64
 """Labels exported of one container: half of the attributes that receivers take."""
 MAX_LABEL_CHARACTERS = 4_096
-"""A label may hold a file; one that is longer than this does not serve to distinguish containers."""
+"""A label may hold a file; one that is longer than this is none to tell containers apart by."""
 
 # Beside the labels an event's attributes hold these, which win over labels of the same name.
 _NO_LABELS = frozenset({"image", "name", "oldName", "exitCode", "signal", "execID", "execDuration"})
@@ -73,8 +73,8 @@ def describe_inspected(answer: Json, labels: Sequence[str]) -> DockerContainer:
 def describe_event(event: Json, labels: Sequence[str]) -> DockerContainer | None:
     """Return a container from an event about it: all but its addresses. None when the event doesn't name it.
 
-    An event is enough to name a container that is gone before it can be asked for. Not settled when its image
-    may be named by an id, which is not in an event.
+    An event is enough to name a container that is gone before it can be asked for. The container is not
+    resolved when its image may be named by an id, which an event leaves open.
     """
     attributes = event["Actor"].get("Attributes") or {}
     name, image = attributes.get("name"), attributes.get("image")
@@ -87,7 +87,7 @@ def describe_event(event: Json, labels: Sequence[str]) -> DockerContainer | None
         None if is_doubtful else _image_name(image),
         {key: value for key, value in attributes.items() if key not in _NO_LABELS},
         labels,
-        is_settled=not is_doubtful,
+        is_resolved=not is_doubtful,
     )
     return DockerContainer(workload, labels_left_out=left_out)
 
@@ -99,7 +99,7 @@ def _describe(
     labels: Mapping[str, str],
     chosen: Sequence[str],
     *,
-    is_settled: bool = True,
+    is_resolved: bool = True,
 ) -> tuple[Workload, int]:
     attributes = {"container.id": container_id, "container.runtime.name": "docker"}
     if name:
@@ -111,7 +111,9 @@ def _describe(
     attributes.update((f"container.label.{key}", labels[key]) for key in exported)
     service = labels.get(COMPOSE_SERVICE)
     names = tuple(dict.fromkeys(each for each in (name, service) if each))
-    workload = Workload(container_id=container_id, names=names, attributes=attributes, is_settled=is_settled)
+    workload = Workload(
+        container_id=container_id, names=names, attributes=attributes, is_resolved=is_resolved
+    )
     return workload, len(keys) - len(exported)
 
 

@@ -1,7 +1,7 @@
 """Which workload a pod belongs to: through its ReplicaSet to the Deployment, through its Job to the CronJob.
 
 Owns the attributes of workloads, and the cache of what owns what. An owner's owner is asked for once, on the
-side; until the answer is there the chain isn't settled. Where it may not be asked for, what is sure without
+side; until the answer is there the chain isn't resolved. Where it may not be asked for, what is sure without
 it stands: the Deployment's name is that of the ReplicaSet without the template hash, which is the
 Deployment controller's own label. Thread-safe.
 """
@@ -38,7 +38,7 @@ class OwnerChain:
     """The workloads that a pod belongs to."""
 
     attributes: Mapping[str, str]
-    is_settled: bool
+    is_resolved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +65,18 @@ class OwnerChains:
         """Return the workloads of a pod as far as they are known."""
         owner = pod.owner
         if owner is None or owner.kind not in _ATTRIBUTES:
-            return OwnerChain({}, is_settled=True)
+            return OwnerChain({}, is_resolved=True)
         attributes = {_ATTRIBUTES[owner.kind]: owner.name}
         resource = _OWNED.get(owner.kind)
         if resource is None:
-            return OwnerChain(attributes, is_settled=True)
+            return OwnerChain(attributes, is_resolved=True)
         known = self._lookup(owner, resource, pod.namespace)
         if known is None:
-            return OwnerChain(attributes, is_settled=False)
+            return OwnerChain(attributes, is_resolved=False)
         above = known.owner if known.was_answered else _sure_owner(pod, owner)
         if above is not None and above.kind in _ATTRIBUTES:
             attributes[_ATTRIBUTES[above.kind]] = above.name
-        return OwnerChain(attributes, is_settled=True)
+        return OwnerChain(attributes, is_resolved=True)
 
     def _lookup(self, owner: Owner, resource: Resource, namespace: str) -> _Known | None:
         with self._lock:

@@ -53,13 +53,13 @@ def build_workloads(
     name = next((each.service_name for each in nearest if each and each.service_name), None)
     if name:
         shared["service.name"] = name
-    is_settled = chain.is_settled and namespace_annotations is not None
+    is_resolved = chain.is_resolved and namespace_annotations is not None
     by_container_id = {
         container_id: Workload(
             container_id=container_id,
             names=(container.name, pod.name),
             attributes=shared | _container_attributes(container, container_id),
-            is_settled=is_settled,
+            is_resolved=is_resolved,
             decision=decide(options.rules, properties, container.name),
         )
         for container in pod.containers
@@ -69,7 +69,7 @@ def build_workloads(
         container_id="",
         names=(pod.name,),
         attributes=shared,
-        is_settled=False,
+        is_resolved=False,
         decision=decide(options.rules, properties, None),
     )
     return PodWorkloads(by_container_id=by_container_id, whole=whole, left_out=left_out)

@@ -76,7 +76,7 @@ def ask(options: KubernetesOptions) -> PodReport:
         where = f"pod {subject.namespace}/" if isinstance(subject, Pod) else "namespace "
         notes.append(f"{where}{subject.name}: {invalid}")
 
-    state = ClusterState(options, chain=lambda _: OwnerChain({}, is_settled=True), report=note)
+    state = ClusterState(options, chain=lambda _: OwnerChain({}, is_resolved=True), report=note)
     parse = functools.partial(parse_pod, exported_annotations=options.annotations)
     pods = api.list(PODS, {"fieldSelector": pods_of(options.node)}).get("items") or ()
     try:

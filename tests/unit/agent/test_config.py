@@ -24,7 +24,7 @@ def test_defaults_capture_everything_with_bodies() -> None:
     options = Configuration().capture_options()
     assert options.default_policy == Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
     assert options.ports == frozenset()
-    assert not options.judge_at_exec
+    assert not options.undecided_at_exec
     limits = Configuration().parser_limits()
     assert limits.capture_bodies
     assert limits.max_body == 131_072
@@ -48,9 +48,9 @@ def test_a_selection_makes_the_default_policy_ignore(capture: dict[str, object])
     assert configuration(capture=capture).capture_options().default_policy == Policy.IGNORE
 
 
-def test_executables_are_judged_and_direction_becomes_policy() -> None:
+def test_executables_are_decided_on_and_direction_becomes_policy() -> None:
     chosen = configuration(capture={"executables": ["x"], "direction": "ingress"})
-    assert chosen.capture_options().judge_at_exec
+    assert chosen.capture_options().undecided_at_exec
     assert chosen.selection_rules().direction is CaptureDirection.INGRESS
     assert chosen.selection_rules().direction.roles == Policy.CAPTURE_INGRESS
 
@@ -158,16 +158,16 @@ def test_a_selector_is_read_at_start(selector: object, part: str) -> None:
     assert configuration(kubernetes={"selector": None}).kubernetes.selector is None
 
 
-def test_programs_whose_tls_is_left_alone_have_to_be_judged_unless_all_is() -> None:
+def test_programs_whose_tls_is_left_alone_have_to_be_decided_on_unless_all_is() -> None:
     default = configuration()
     assert default.capture_options().tls
-    assert not default.selection_rules().judges
+    assert not default.selection_rules().decides_at_exec
     excluding = configuration(tls={"exclude_executables": ["vault"]})
     assert excluding.selection_rules().tls_excluded == ("vault",)
-    assert excluding.capture_options().judge_at_exec
+    assert excluding.capture_options().undecided_at_exec
     without = configuration(tls={"enabled": False, "exclude_executables": ["vault"]})
     assert not without.capture_options().tls
-    assert not without.selection_rules().judges
+    assert not without.selection_rules().decides_at_exec
 
 
 @pytest.mark.parametrize("value", ["10.0.0.0/33", "load-balancer", "", "10.0.0.0/8/8"])

@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
-import pytest
-
 from agent.descent import MAX_ANCESTORS, Descent
 from agent.processes import ProcessTable
+from ebpf.events import ProcessExited
 from otel_bridge.span import Resource
 
 GONE = 2**31 - 1
@@ -49,12 +48,10 @@ def test_a_number_that_was_given_away_is_not_the_one_selected(tmp_path: Path) ->
     assert descent.find_running(6) is False
 
 
-@pytest.mark.parametrize(("is_attested", "has_policy"), [(True, False), (False, True), (False, False)])
-def test_a_policy_of_its_own_is_handed_on_to_descendants_alone(
-    *, is_attested: bool, has_policy: bool
-) -> None:
-    process = table().observe(GONE, 5)
-    process.is_attested = is_attested
-    descends = Descent((os.getpid(),)).find(process, has_policy=has_policy)
-    assert descends is (True if is_attested or has_policy else None)
-    assert process.is_descendant is descends
+def test_of_a_process_that_has_ended_the_descent_is_not_known() -> None:
+    processes = table()
+    process = processes.observe(os.getpid(), 5)
+    processes.exit(ProcessExited(6, os.getpid()))
+    assert Descent((os.getpid(),)).find(process) is None
+    assert Descent(()).find(process) is True
+    assert Descent((os.getpid(),)).find(processes.observe(os.getpid(), 7)) is True

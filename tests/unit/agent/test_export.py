@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.attribution import Attributor
 from agent.export import Export
 from agent.processes import PATIENCE_NS, ProcessTable
 from agent.selection import Selection
@@ -43,13 +44,11 @@ class Way:
             )
         self.selection = selection
         self.export = Export(
-            processes,
+            Attributor(processes, selection, lambda: self.now),
             RandomIdGenerator(),
             SpanOptions(),
             [self.sink],
-            selection=selection,
             discovery=discovery,
-            ktime_now=lambda: self.now,
         )
         self.export.set_clock(ClockSample(0, 1_700_000_000_000_000_000))
 

@@ -231,7 +231,7 @@ def provisional(events: list[SocketEvent]) -> list[SocketEvent]:
 @pytest.mark.parametrize(
     "executed",
     [[ProcessExecuted(1_800, TGID, "/bin/wget", ())], [ProcessForked(1_800, TGID, 1)], []],
-    ids=["it executed a program", "it was forked by one that was undecided", "nobody told of it"],
+    ids=["it executed a program", "it was forked by one that was undecided", "no event came"],
 )
 def test_refused_processes_are_left_out_and_counted(executed: list[CaptureEvent]) -> None:
     policies = PoliciesInMemory()
@@ -247,8 +247,8 @@ def test_refused_processes_are_left_out_and_counted(executed: list[CaptureEvent]
     assert selection.counters()["refused_events"] == 2
 
 
-class ToldTaps:
-    """Writes down what it is told."""
+class NotedTls:
+    """Writes down what is called."""
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
@@ -274,8 +274,8 @@ PROCESS_EVENTS: list[CaptureEvent] = [
 ]
 
 
-def test_taps_hear_of_processes_and_their_files() -> None:
-    tls_processes = ToldTaps()
+def test_tls_processes_take_note_of_processes_and_their_files() -> None:
+    tls_processes = NotedTls()
     facts = ProcessFacts(1_200, TGID, 1, "/usr/bin/curl", (), None)
     processes = ProcessTable(resource_of, read=lambda *_: facts)
     pipeline(

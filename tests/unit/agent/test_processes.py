@@ -211,23 +211,23 @@ def test_a_container_is_named_when_discovery_has_learnt_of_it(host: Host) -> Non
     table = ProcessTable(resource_of, read=host.read, discovery=told)
     host.running[10] = dataclasses.replace(facts_of("server", ktime_ns=5), cgroups=(CGROUP,))
     process = table.observe(10, 5)
-    assert not table.settle(process, 6)
+    assert not table.complete(process, 6)
     early = table.resource(process)
-    told.tell(CONTAINER, workload("shop", settled=False))
-    assert not table.settle(process, 7)
+    told.tell(CONTAINER, workload("shop", resolved=False))
+    assert not table.complete(process, 7)
     told.tell(CONTAINER, workload("shop"))
-    assert table.settle(process, 8)
+    assert table.complete(process, 8)
     assert table.resource(process) is not early
     assert process.facts.workload == {"container.name": "shop"}
     named = table.resource(process)
     told.tell("other", Absence.UNKNOWN)
-    assert table.settle(process, 9)
+    assert table.complete(process, 9)
     assert table.resource(process) is named, "nothing about it has changed"
     told.tell(CONTAINER, workload("renamed"))
-    assert table.settle(process, 10)
+    assert table.complete(process, 10)
     assert process.facts.workload == {"container.name": "renamed"}
     told.tell(CONTAINER, Absence.UNKNOWN)
-    assert table.settle(process, 11)
+    assert table.complete(process, 11)
     assert process.facts.workload == {"container.name": "renamed"}, "the process was in it all the same"
     assert table.counters()["unidentified"] == 0
 
@@ -238,17 +238,17 @@ def test_a_container_that_nobody_knows_is_not_waited_for(host: Host) -> None:
     host.running[10] = dataclasses.replace(facts_of("server"), cgroups=(CGROUP,))
     host.running[11] = facts_of("daemon", 11)
     told.tell(CONTAINER, Absence.UNKNOWN)
-    assert table.settle(table.observe(10, 5), 6)
-    assert table.settle(table.observe(11, 5), 6), "it runs in no container"
+    assert table.complete(table.observe(10, 5), 6)
+    assert table.complete(table.observe(11, 5), 6), "it runs in no container"
 
 
 def test_a_container_is_waited_for_no_longer_than_patience_lasts(host: Host) -> None:
     table = ProcessTable(resource_of, read=host.read, discovery=ToldDiscovery())
     host.running[10] = dataclasses.replace(facts_of("server", ktime_ns=5), cgroups=(CGROUP,))
     process = table.observe(10, 5)
-    assert not table.settle(process, PATIENCE_NS + 4)
-    assert table.settle(process, PATIENCE_NS + 5)
-    assert table.settle(process, PATIENCE_NS + 6)
+    assert not table.complete(process, PATIENCE_NS + 4)
+    assert table.complete(process, PATIENCE_NS + 5)
+    assert table.complete(process, PATIENCE_NS + 6)
     assert table.counters()["unidentified"] == 1
 
 
@@ -300,12 +300,12 @@ def test_a_container_that_is_gone_is_still_that_of_its_children(host: Host) -> N
     table = ProcessTable(resource_of, read=host.read, discovery=told)
     told.tell(CONTAINER, workload("shop"))
     host.running[10] = dataclasses.replace(facts_of("server"), cgroups=(CGROUP,))
-    table.settle(table.observe(10, 5), 6)
+    table.complete(table.observe(10, 5), 6)
     told.tell(CONTAINER, Absence.UNKNOWN)
     table.fork(ProcessForked(20, 11, 10))
     host.running.clear()
     child = table.observe(11, 21)
-    assert table.settle(child, 22)
+    assert table.complete(child, 22)
     assert isinstance(child.finding, Workload)
     assert child.facts.workload == {"container.name": "shop"}
 
@@ -331,7 +331,7 @@ def test_what_was_read_after_the_next_execve_is_not_believed(host: Host) -> None
     host.running[10] = facts_of("next")
     process = late.table.execute(ProcessExecuted(20, 10, "/usr/bin/first", ("first",)))
     assert process.facts.executable_path == "/usr/bin/first", "neither name nor arguments are as told"
-    assert not late.table.settle(process, 25)
+    assert not late.table.complete(process, 25)
     late.table.execute(ProcessExecuted(30, 10, "/bin/next", ("next",)))
     assert [name_at(late.table, ktime_ns) for ktime_ns in (25, 35)] == ["/usr/bin/first", "/bin/next"]
 
@@ -340,11 +340,11 @@ def test_what_was_read_before_the_next_execve_is_believed(host: Host) -> None:
     late = Late(host)
     host.running[10] = facts_of("python3.11")
     process = late.table.execute(ProcessExecuted(20, 10, "/usr/bin/tool.py", ("python3.11",)))
-    assert not late.table.settle(process, 25)
+    assert not late.table.complete(process, 25)
     assert late.table.delivered(late.now) == []
-    assert not late.table.settle(process, 25), "its execve may be told a moment after /proc shows it"
+    assert not late.table.complete(process, 25), "its execve may be told a moment after /proc shows it"
     assert late.table.delivered(late.now + EXECVE_NS) == []
-    assert late.table.settle(process, 25)
+    assert late.table.complete(process, 25)
     late.table.execute(ProcessExecuted(2 * SECOND, 10, "/bin/next", ("next",)))
     assert name_at(late.table, 25) == "/bin/python3.11"
 
@@ -357,7 +357,7 @@ def test_an_execve_that_is_on_its_way_leaves_a_child_what_it_was(host: Host) -> 
     host.running[11] = facts_of("curl", 11)
     child = late.table.observe(11, 21)
     assert name_at(late.table, 21, tgid=11) == "/bin/server"
-    assert not late.table.settle(child, 21)
+    assert not late.table.complete(child, 21)
     late.table.execute(ProcessExecuted(30, 11, "/bin/curl", ("curl",)))
     assert [name_at(late.table, ktime_ns, tgid=11) for ktime_ns in (22, 31)] == ["/bin/server", "/bin/curl"]
 
@@ -370,7 +370,7 @@ def test_an_execve_that_never_comes_was_lost(host: Host) -> None:
     host.running[11] = facts_of("curl", 11)
     child = late.table.observe(11, 21)
     assert late.table.delivered(late.now + EXECVE_NS) == [child]
-    assert late.table.settle(child, 22)
+    assert late.table.complete(child, 22)
     assert name_at(late.table, 21, tgid=11) == "/bin/curl"
 
 
@@ -402,7 +402,7 @@ def test_a_correction_reaches_those_who_have_inherited(host: Host) -> None:
         late.table.fork(ProcessForked(ktime_ns, parent + 1, parent))
         child = late.table.observe(parent + 1, ktime_ns)
         assert child.facts.executable_path == "/bin/next"
-        assert not late.table.settle(child, 23)
+        assert not late.table.complete(child, 23)
     late.table.execute(ProcessExecuted(30, 10, "/bin/next", ("next",)))
     assert [name_at(late.table, 23, tgid=tgid) for tgid in (11, 12)] == ["/usr/bin/next"] * 2
     assert len(late.table.delivered(late.now)) == 2, "they are to be decided on anew"
@@ -414,12 +414,12 @@ def test_readings_to_be_confirmed_are_bounded(host: Host, monkeypatch: pytest.Mo
     for tgid in (1, 2, 3):
         host.running[tgid] = facts_of(f"p{tgid}", tgid)
         late.table.observe(tgid, tgid)
-    assert [late.table.settle(late.table.find(tgid, tgid), 5) for tgid in (1, 2, 3)] == [True, False, False]
+    assert [late.table.complete(late.table.find(tgid, tgid), 5) for tgid in (1, 2, 3)] == [True, False, False]
 
 
-def workload(name: str, *, settled: bool = True) -> Workload:
+def workload(name: str, *, resolved: bool = True) -> Workload:
     return Workload(
-        container_id=CONTAINER, names=(name,), attributes={"container.name": name}, is_settled=settled
+        container_id=CONTAINER, names=(name,), attributes={"container.name": name}, is_resolved=resolved
     )
 
 

@@ -17,7 +17,7 @@ def facts(path: str | None, *arguments: str) -> ProcessFacts:
 
 
 @pytest.mark.parametrize(
-    ("told", "read", "is_contradiction"),
+    ("streamed", "read", "is_contradiction"),
     [
         (facts("curl", "curl", "-s"), facts("/usr/bin/curl", "curl", "-s"), False),
         (
@@ -34,9 +34,9 @@ def facts(path: str | None, *arguments: str) -> ProcessFacts:
     ],
 )
 def test_an_execve_is_known_again_by_its_name_or_its_arguments(
-    told: ProcessFacts, read: ProcessFacts, *, is_contradiction: bool
+    streamed: ProcessFacts, read: ProcessFacts, *, is_contradiction: bool
 ) -> None:
-    assert contradicts(told, read) is is_contradiction
+    assert contradicts(streamed, read) is is_contradiction
 
 
 def test_a_child_that_is_gone_has_what_it_inherited() -> None:

@@ -13,7 +13,7 @@ from agent.processes import ProcessTable
 from agent.recorder import Recorder
 from agent.selection import Selection
 from agent.selection_rules import SelectionRules
-from agent.stop import SETTLE_SECONDS, StopRequest
+from agent.stop import GRACE_SECONDS, StopRequest
 from agent.workloads.workload import Absence, Workload
 from ebpf import layout
 from ebpf.events import (
@@ -116,7 +116,7 @@ def test_facts_stand_before_what_a_process_did_and_once(tmp_path: Path) -> None:
         [data(7, 1, provisional=False), executed(8, OTHER), data(8, 2), forked(9, 8), data(7, 3), exited(7)],
     )
     stop = StopRequest()
-    stop.requested_at = time.monotonic() - SETTLE_SECONDS
+    stop.requested_at = time.monotonic() - GRACE_SECONDS
     recording.recorder.run(stop)
     assert outline(recording.read()) == [
         ("facts", 7),
@@ -130,8 +130,8 @@ def test_facts_stand_before_what_a_process_did_and_once(tmp_path: Path) -> None:
     ]
 
 
-class ToldTaps:
-    """Writes down of which processes it is told what."""
+class NotedTls:
+    """Writes down what is called, and for which process."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, int]] = []
@@ -151,10 +151,8 @@ class ToldTaps:
         self.told.append(("exited", tgid))
 
 
-def test_taps_hear_of_files_and_the_recording_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tls_processes = ToldTaps()
+def test_files_are_looked_at_and_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls_processes = NotedTls()
     decode = layout.RecordDecoder.decode
 
     def decode_mapped(decoder: layout.RecordDecoder, record: bytes) -> CaptureEvent:

@@ -9,8 +9,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agent.processes import PATIENCE_NS, Process, ProcessTable
-from agent.selection import FINISHING_NS, PENDING, UNIDENTIFIED, UNKNOWN, Selection
+from agent.attribution import Attributor
+from agent.decisions import PENDING, UNIDENTIFIED, UNKNOWN, CaptureState
+from agent.enforcement import FINISHING_NS
+from agent.process import Process
+from agent.processes import PATIENCE_NS, ProcessTable
+from agent.selection import Selection
 from agent.selection_rules import SelectionRules
 from agent.workloads.workload import Absence, CaptureDecision, Workload
 from ebpf.events import (
@@ -73,8 +77,25 @@ class Host:
         process = self.processes.execute(ProcessExecuted(self.now, tgid, path or "", (), cgroups))
         if path is None:
             process.facts = ProcessFacts(self.now, tgid, None, None, (), None)
-        self.selection.judge(process)
+        self.selection.decide(process)
         return process
+
+    def decision(self, process: Process) -> CaptureDecision | None:
+        in_force = self.selection.in_force(process)
+        return None if in_force is None else in_force.decision
+
+    def is_pending(self, process: Process) -> bool:
+        return self.selection.state(process) is CaptureState.PENDING
+
+    def accepts(self, process: Process, exchange: HttpExchange) -> bool:
+        """Return whether an exchange of a process, as the export attributes it, is accepted."""
+        attributor = Attributor(self.processes, self.selection, lambda: self.now)
+        start = start_of(exchange)
+        attribution = attributor.attribute(process.facts.tgid, max(start, process.from_ktime_ns))
+        assert attribution.program is process
+        if attribution.state is CaptureState.PENDING:
+            return False
+        return attribution.accepts(exchange.role, exchange.socket, start)
 
     def captured(self) -> dict[int, Policy]:
         return {tgid: policy.capture for tgid, policy in self.policies.by_tgid.items()}
@@ -91,6 +112,11 @@ def family() -> Iterator[tuple[int, int]]:
         yield process.pid, int(process.stdout.readline())
         assert process.stdin is not None
         process.stdin.close()
+
+
+def start_of(exchange: HttpExchange) -> int:
+    assert exchange.request is not None
+    return exchange.request.start_ktime_ns
 
 
 def event(tgid: int, *, provisional: bool = True, ktime_ns: int = 99) -> SocketEvent:
@@ -131,10 +157,10 @@ def test_without_rules_everything_is_captured_and_nothing_decided() -> None:
     host = Host(SelectionRules())
     assert host.selection.apply_to_running() == 0
     process = host.processes.observe(os.getpid(), 5)
-    host.selection.judge(process)
+    host.selection.decide(process)
     assert host.policies.by_tgid == {}
-    assert host.selection.accepts(process, exchange())
-    assert not host.selection.is_pending(process)
+    assert host.accepts(process, exchange())
+    assert not host.is_pending(process)
 
 
 def test_a_pid_brings_its_present_descendants(family: tuple[int, int]) -> None:
@@ -165,7 +191,7 @@ def test_executables_are_found_among_all_processes(family: tuple[int, int]) -> N
     assert set(family) <= set(host.captured())
 
 
-def test_an_execve_is_judged(family: tuple[int, int]) -> None:
+def test_an_execve_is_decided_on(family: tuple[int, int]) -> None:
     host = Host(SelectionRules(executables=("curl",)))
     host.execute(family[0], "/usr/bin/curl")
     assert host.captured() == {family[0]: BOTH}
@@ -173,7 +199,7 @@ def test_an_execve_is_judged(family: tuple[int, int]) -> None:
     assert host.captured() == {}
 
 
-def test_an_execve_in_a_selected_family_is_judged(family: tuple[int, int]) -> None:
+def test_an_execve_in_a_selected_family_is_decided_on(family: tuple[int, int]) -> None:
     host = Host(SelectionRules(pids=(family[0],), executables=("curl",)))
     host.execute(family[1], "curl")
     host.execute(os.getpid(), "curl")
@@ -182,15 +208,15 @@ def test_an_execve_in_a_selected_family_is_judged(family: tuple[int, int]) -> No
 
 def test_a_process_that_ended_meanwhile_leaves_no_policy_behind() -> None:
     host = Host(SelectionRules(executables=("curl",)))
-    host.selection.judge(host.processes.execute(ProcessExecuted(host.now, NEVER, "curl", ())))
+    host.selection.decide(host.processes.execute(ProcessExecuted(host.now, NEVER, "curl", ())))
     assert host.captured() == {}
 
 
 def test_a_program_whose_name_is_unknown_is_refused(family: tuple[int, int]) -> None:
     host = Host(SelectionRules(executables=("*",)))
     process = host.processes.observe(family[0], 5)
-    host.selection.judge(process)
-    assert process.decision == UNKNOWN
+    host.selection.decide(process)
+    assert host.decision(process) == UNKNOWN
     assert host.captured() == {}
     assert host.selection.counters()["unknown_processes"] == 1
 
@@ -227,7 +253,7 @@ def test_a_full_policy_table_is_counted(family: tuple[int, int]) -> None:
     assert host.selection.counters()["unselectable_processes"] == 1
 
 
-def test_a_child_of_an_undecided_process_is_judged(family: tuple[int, int]) -> None:
+def test_a_child_of_an_undecided_process_is_decided_on(family: tuple[int, int]) -> None:
     host = Host(SelectionRules(executables=("curl",)))
     host.policies.by_tgid[family[0]] = ProcessPolicy(capture=Policy.UNDECIDED)
     host.policies.by_tgid[family[1]] = ProcessPolicy(capture=BOTH)
@@ -263,7 +289,7 @@ def test_tls_is_left_alone_while_a_container_is_not_known_too(family: tuple[int,
     process = host.processes.execute(
         ProcessExecuted(host.now, family[1], "/vault", (), (f"/docker/{OTHER}",))
     )
-    host.selection.judge(process)
+    host.selection.decide(process)
     assert host.policies.by_tgid == {family[1]: undecided}
 
 
@@ -295,10 +321,10 @@ NOTHING = CaptureDecision(roles=Policy.IGNORE, reason="yet another")
 
 
 def workload(
-    name: str | None = "shop", *, settled: bool = True, decision: CaptureDecision | None = None
+    name: str | None = "shop", *, resolved: bool = True, decision: CaptureDecision | None = None
 ) -> Workload:
     names = () if name is None else (name,)
-    return Workload(container_id=CONTAINER, names=names, is_settled=settled, decision=decision)
+    return Workload(container_id=CONTAINER, names=names, is_resolved=resolved, decision=decision)
 
 
 def test_a_container_is_selected_by_its_name(family: tuple[int, int]) -> None:
@@ -317,15 +343,15 @@ def test_a_container_whose_name_is_to_come_is_captured_provisionally(family: tup
     assert host.known is not None
     selected, refused = host.execute(family[0], "/bin/a", CONTAINER), host.execute(family[1], "/bin/a", OTHER)
     assert host.captured() == dict.fromkeys(family, Policy.UNDECIDED)
-    assert host.selection.is_pending(selected)
-    assert selected.decision == PENDING
+    assert host.is_pending(selected)
+    assert host.decision(selected) == PENDING
     host.known.tell(CONTAINER, workload())
     host.known.tell(OTHER, Absence.UNKNOWN)
     host.selection.advance()
     assert host.captured() == {family[0]: BOTH}
-    assert not host.selection.is_pending(selected)
-    assert host.selection.accepts(selected, exchange(start=1))
-    assert not host.selection.accepts(refused, exchange(start=1))
+    assert not host.is_pending(selected)
+    assert host.accepts(selected, exchange(start=1))
+    assert not host.accepts(refused, exchange(start=1))
 
 
 def test_an_id_selects_a_container_that_nobody_knows(family: tuple[int, int]) -> None:
@@ -339,7 +365,7 @@ def test_patience_ends(family: tuple[int, int]) -> None:
     process = host.execute(family[0], "/bin/a", CONTAINER)
     host.now += PATIENCE_NS
     host.selection.advance()
-    assert process.decision == UNIDENTIFIED
+    assert host.decision(process) == UNIDENTIFIED
     assert host.captured() == {}
     assert host.known is not None
     host.known.tell(CONTAINER, workload())
@@ -356,7 +382,7 @@ def test_a_process_that_ended_undecided_gets_a_decision_and_no_policy(family: tu
     host.known.tell(CONTAINER, workload())
     host.selection.advance()
     assert host.captured() == {}
-    assert host.selection.accepts(process, exchange())
+    assert host.accepts(process, exchange())
 
 
 def test_processes_that_run_already_are_captured_provisionally_until_they_are_known(
@@ -389,10 +415,10 @@ def test_a_change_lets_finish_what_is_in_flight(family: tuple[int, int]) -> None
     assert host.policies.by_tgid[family[0]] == ProcessPolicy(
         capture=Policy.CAPTURE_EGRESS, finishing=Policy.CAPTURE_INGRESS
     )
-    assert host.selection.accepts(process, exchange(Role.SERVER, start=49_999))
-    assert not host.selection.accepts(process, exchange(Role.SERVER, start=50_001))
-    assert not host.selection.accepts(process, exchange(Role.CLIENT, start=49_999))
-    assert host.selection.accepts(process, exchange(Role.CLIENT, start=50_001))
+    assert host.accepts(process, exchange(Role.SERVER, start=49_999))
+    assert not host.accepts(process, exchange(Role.SERVER, start=50_001))
+    assert not host.accepts(process, exchange(Role.CLIENT, start=49_999))
+    assert host.accepts(process, exchange(Role.CLIENT, start=50_001))
     assert host.selection.counters()["changed_processes"] == 1
     host.now += FINISHING_NS
     host.selection.advance()
@@ -426,9 +452,9 @@ def test_other_ports_let_finish_too(family: tuple[int, int]) -> None:
     assert host.policies.by_tgid[family[0]] == ProcessPolicy(
         capture=BOTH, ports=frozenset({80}), bodies=False
     )
-    assert host.selection.accepts(process, exchange(local_port=80))
-    assert host.selection.accepts(process, exchange(remote_port=80))
-    assert not host.selection.accepts(process, exchange(local_port=90))
+    assert host.accepts(process, exchange(local_port=80))
+    assert host.accepts(process, exchange(remote_port=80))
+    assert not host.accepts(process, exchange(local_port=90))
     host.known.tell(CONTAINER, workload(decision=at_90))
     host.selection.advance()
     assert host.policies.by_tgid[family[0]].finishing == BOTH

@@ -26,7 +26,7 @@ def test_the_direction_is_the_policy(direction: CaptureDirection, policy: Policy
 
 
 @pytest.mark.parametrize(
-    ("rules", "judges", "needs_workload"),
+    ("rules", "decides_at_exec", "needs_workload"),
     [
         (SelectionRules(), False, False),
         (SelectionRules(pids=(1,)), False, False),
@@ -36,10 +36,12 @@ def test_the_direction_is_the_policy(direction: CaptureDirection, policy: Policy
         (SelectionRules(tls_excluded=("nginx",)), True, False),
     ],
 )
-def test_what_has_to_be_judged(rules: SelectionRules, judges: bool, needs_workload: bool) -> None:  # noqa: FBT001
-    assert rules.judges is judges
+def test_what_has_to_be_decided_on(
+    rules: SelectionRules, *, decides_at_exec: bool, needs_workload: bool
+) -> None:
+    assert rules.decides_at_exec is decides_at_exec
     assert rules.needs_workload is needs_workload
-    assert (rules.default_policy == Policy.IGNORE) is bool(judges or rules.pids)
+    assert (rules.default_policy == Policy.IGNORE) is bool(decides_at_exec or rules.pids)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.stop import SETTLE_SECONDS, StopRequest
+from agent.stop import GRACE_SECONDS, StopRequest
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +37,11 @@ def test_the_duration_ends_the_run() -> None:
 
 def test_calls_that_return_just_now_are_waited_for() -> None:
     stop = StopRequest()
-    assert not stop.settled
+    assert not stop.grace_is_over
     stop.request()
-    assert not stop.settled
-    stop.requested_at = time.monotonic() - SETTLE_SECONDS
-    assert stop.settled
+    assert not stop.grace_is_over
+    stop.requested_at = time.monotonic() - GRACE_SECONDS
+    assert stop.grace_is_over
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

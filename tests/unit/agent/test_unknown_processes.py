@@ -1,10 +1,10 @@
-"""What becomes of processes that were not decided on, and of those of which nothing is known."""
+"""What becomes of processes that were not decided on, and of unknown ones."""
 
 import os
 
 import pytest
 
-from agent.selection import REFUSED
+from agent.decisions import REFUSED, CaptureState
 from agent.selection_rules import SelectionRules
 from ebpf.events import (
     Policy,
@@ -30,20 +30,35 @@ SELECTING = {
 
 
 @pytest.mark.parametrize("rules", SELECTING.values(), ids=SELECTING)
-def test_what_was_not_decided_on_is_pending_and_not_accepted(rules: SelectionRules) -> None:
+def test_what_nothing_has_decided_on_is_pending(rules: SelectionRules) -> None:
     host = Host(rules, known=ToldDiscovery())
     process = host.processes.observe(NEVER, 5)
-    assert host.selection.is_pending(process)
-    assert not host.selection.accepts(process, exchange())
+    assert host.selection.state(process) is CaptureState.PENDING
+    assert host.selection.in_force(process) is None
+    assert host.selection.consider(process) is not CaptureState.PENDING
+
+
+@pytest.mark.parametrize(("is_attested", "by_number_alone"), [(True, False), (False, True), (False, False)])
+def test_a_policy_of_its_own_is_handed_on_to_descendants_alone(
+    *, is_attested: bool, by_number_alone: bool
+) -> None:
+    """A process that has ended and is captured by a policy descends from one that was selected by number."""
+    excluded = () if by_number_alone else ("vault",)
+    host = Host(SelectionRules(pids=(os.getpid(),), tls_excluded=excluded))
+    process = host.processes.observe(NEVER, 5)
+    host.selection.sighted(process, event(NEVER, provisional=not is_attested))
+    decision = host.decision(process)
+    assert decision is not None
+    assert bool(decision.roles) is (is_attested or by_number_alone)
 
 
 @pytest.mark.parametrize("rules", SELECTING.values(), ids=SELECTING)
 def test_the_kernel_by_itself_is_not_accepted(rules: SelectionRules) -> None:
     host = Host(rules, known=ToldDiscovery())
     process = host.processes.find(0, 5)
-    host.selection.judge(process)
-    assert not host.selection.is_pending(process)
-    assert not host.selection.accepts(process, exchange())
+    host.selection.decide(process)
+    assert not host.is_pending(process)
+    assert not host.accepts(process, exchange())
 
 
 @pytest.mark.parametrize("provisional", [True, False])
@@ -54,9 +69,9 @@ def test_of_an_unknown_process_the_policy_that_captured_it_counts(
     host = Host(rules, known=ToldDiscovery())
     process = host.processes.observe(NEVER, 5)
     host.selection.sighted(process, event(NEVER, provisional=provisional))
-    assert not host.selection.is_pending(process)
+    assert not host.is_pending(process)
     # by number alone nothing is captured provisionally
-    assert host.selection.accepts(process, exchange()) is (not provisional or not rules.judges)
+    assert host.accepts(process, exchange()) is (not provisional or not rules.decides_at_exec)
     assert host.captured() == {}
 
 
@@ -67,10 +82,11 @@ def test_of_an_unknown_process_that_runs_its_policy_is_kept(family: tuple[int, i
     process = host.processes.observe(family[0], 5)
     host.selection.sighted(process, event(family[0], provisional=False))
     assert host.policies.by_tgid == {family[0]: inherited}
-    assert host.selection.accepts(process, exchange())
-    assert not host.selection.accepts(process, exchange(Role.CLIENT))
-    assert process.decision is not None
-    assert not process.decision.bodies
+    assert host.accepts(process, exchange())
+    assert not host.accepts(process, exchange(Role.CLIENT))
+    decision = host.decision(process)
+    assert decision is not None
+    assert not decision.bodies
 
 
 def test_children_of_a_selected_family_are_known_when_they_have_ended(family: tuple[int, int]) -> None:
@@ -80,19 +96,19 @@ def test_children_of_a_selected_family_are_known_when_they_have_ended(family: tu
     host.processes.exit(ProcessExited(host.now, family[0]))
     host.processes.fork(ProcessForked(host.now, NEVER - 1, NEVER))
     child = host.processes.observe(NEVER - 1, host.now)
-    host.selection.judge(child)
-    assert host.selection.accepts(child, exchange())
+    host.selection.decide(child)
+    assert host.accepts(child, exchange())
     host.processes.execute(ProcessExecuted(host.now, NEVER - 1, "wget", ()))
     again = host.processes.execute(ProcessExecuted(host.now, NEVER - 1, "curl", ()))
-    host.selection.judge(again)
-    assert host.selection.accepts(again, exchange(start=host.now)), "it descends as before"
+    host.selection.decide(again)
+    assert host.accepts(again, exchange(start=host.now)), "it descends as before"
 
 
 def test_a_number_that_another_process_has_now_selects_it_not(family: tuple[int, int]) -> None:
     host = Host(SelectionRules(pids=(family[0],), executables=("curl",)))
     host.selection._descent._starts[family[0]] = 7
     process = host.execute(family[1], "curl")
-    assert process.decision == REFUSED
+    assert host.decision(process) == REFUSED
 
 
 def test_what_is_captured_provisionally_after_the_decision_is_another_program(

@@ -420,7 +420,7 @@ def test_closing_waits_for_no_longer_than_it_is_told(
     host.probes.may_attach.set()
     host.tls_processes.close(WAIT_SECONDS)
     assert host.is_attached_to()
-    assert "tls-tls_processes" not in {thread.name for thread in threading.enumerate()}
+    assert "tls-processes" not in {thread.name for thread in threading.enumerate()}
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

@@ -50,6 +50,6 @@ def test_a_name_with_a_character_of_patterns_is_taken_as_it_stands() -> None:
 
 
 def test_an_unnamed_container_goes_by_its_id_only() -> None:
-    unnamed = Workload(container_id=ID, names=(), is_settled=False)
+    unnamed = Workload(container_id=ID, names=(), is_resolved=False)
     assert is_meant(unnamed, [ID[:12]])
     assert not is_meant(unnamed, ["*"])

@@ -103,7 +103,7 @@ def test_the_name_of_an_image(image: str, name: str | None) -> None:
 def test_an_event_leaves_open_whether_an_image_is_named_by_its_id(image: str) -> None:
     told = describe_event(event(image=image), ())
     assert told is not None
-    assert not told.workload.is_settled
+    assert not told.workload.is_resolved
     assert "container.image.name" not in told.workload.attributes
 
 

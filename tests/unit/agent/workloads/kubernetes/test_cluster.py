@@ -36,7 +36,7 @@ class Cluster:
 
     def __init__(self, **options: Any) -> None:
         self.now = 1000.0
-        self.chain = OwnerChain({}, is_settled=True)
+        self.chain = OwnerChain({}, is_resolved=True)
         self.reported: list[tuple[str, str]] = []
         self.state = ClusterState(
             KubernetesOptions(node="n", **options),
@@ -82,12 +82,12 @@ def test_nothing_is_guessed_of_what_was_never_heard_of(known: Cluster) -> None:
 def test_a_container_is_found_by_its_id_else_by_its_pod(known: Cluster) -> None:
     known.state.put_pod(pod("web", static_uid="hash"))
     starting = known.find("c1", "uid-web")
-    assert not starting.is_settled
+    assert not starting.is_resolved
     assert starting.container_id == starting.attributes["container.id"] == "c1"
     assert known.find("c1", "hash") == starting
     known.state.put_pod(pod("web", "c1", static_uid="hash"))
     running = known.find("c1")
-    assert running.is_settled
+    assert running.is_resolved
     assert running.names == ("app", "web")
     assert known.find("c1", "some other pod") == running
 
@@ -108,10 +108,10 @@ def test_a_namespace_that_is_not_known_yet_holds_its_pods_back() -> None:
     fresh = Cluster()
     fresh.state.put_pod(pod("web", "c1"))
     assert fresh.roles("c1") is None
-    assert not fresh.find("c1").is_settled
+    assert not fresh.find("c1").is_resolved
     fresh.state.put_namespace(SHOP)
     assert fresh.roles("c1") == BOTH
-    assert fresh.find("c1").is_settled
+    assert fresh.find("c1").is_resolved
     fresh.state.put_namespace(dataclasses.replace(SHOP, annotations={"wirespan.io/capture": "false"}))
     assert fresh.roles("c1") == Policy.IGNORE
 
@@ -151,16 +151,16 @@ def test_where_pods_may_not_be_read_nobody_can_be_asked(known: Cluster) -> None:
     assert known.absence("c2") is Absence.PENDING
 
 
-def test_owners_settle_later(known: Cluster) -> None:
-    known.chain = OwnerChain({}, is_settled=False)
+def test_owners_are_resolved_later(known: Cluster) -> None:
+    known.chain = OwnerChain({}, is_resolved=False)
     known.state.put_pod(pod("web", "c1", owner=Owner("ReplicaSet", "rs", "rs-1")))
     known.state.put_pod(pod("other", "c2"))
-    assert not known.find("c1").is_settled
-    known.chain = OwnerChain({"k8s.deployment.name": "shop"}, is_settled=True)
+    assert not known.find("c1").is_resolved
+    known.chain = OwnerChain({"k8s.deployment.name": "shop"}, is_resolved=True)
     known.state.resolve_owner("rs-1")
-    assert known.find("c1").is_settled
+    assert known.find("c1").is_resolved
     assert known.find("c1").attributes["k8s.deployment.name"] == "shop"
-    assert not known.find("c2").is_settled
+    assert not known.find("c2").is_resolved
 
 
 def test_what_is_gone_stays_known_for_a_while(known: Cluster) -> None:

@@ -47,24 +47,24 @@ def chains(api: KubernetesApi) -> Iterator[Chains]:
         (Owner("DaemonSet", "logs", "1"), {"k8s.daemonset.name": "logs"}),
     ],
 )
-def test_what_has_no_owner_of_its_own_is_settled_at_once(
+def test_what_has_no_owner_of_its_own_is_resolved_at_once(
     chains: Chains, owner: Owner | None, attributes: dict[str, str]
 ) -> None:
-    assert chains.chains.chain(pod(owner)) == OwnerChain(attributes, is_settled=True)
+    assert chains.chains.chain(pod(owner)) == OwnerChain(attributes, is_resolved=True)
 
 
 def test_the_deployment_is_asked_for_once(
     chains: Chains, scripted: ScriptedApi, until: Callable[[Callable[[], object]], None]
 ) -> None:
     assert chains.chains.chain(pod(REPLICAS)) == OwnerChain(
-        {"k8s.replicaset.name": "shop-5d4"}, is_settled=False
+        {"k8s.replicaset.name": "shop-5d4"}, is_resolved=False
     )
     reference = {"kind": "Deployment", "name": "the-shop", "uid": "d", "controller": True}
     scripted.say({"metadata": {"uid": "rs-1", "ownerReferences": [reference]}})
     until(lambda: chains.resolved == ["rs-1"])
     for _ in range(3):
         assert chains.chains.chain(pod(REPLICAS, **{"pod-template-hash": "5d4"})) == OwnerChain(
-            {"k8s.replicaset.name": "shop-5d4", "k8s.deployment.name": "the-shop"}, is_settled=True
+            {"k8s.replicaset.name": "shop-5d4", "k8s.deployment.name": "the-shop"}, is_resolved=True
         )
     assert [request.path for request in scripted.requests] == [
         "/apis/apps/v1/namespaces/shop/replicasets/shop-5d4"
@@ -85,10 +85,10 @@ def test_without_an_answer_only_what_is_sure_stands(
     sure = chains.chains.chain(pod(REPLICAS, **{"pod-template-hash": "5d4"}))
     assert sure.attributes["k8s.deployment.name"] == "shop"
     unsure = chains.chains.chain(pod(REPLICAS))
-    assert unsure == OwnerChain({"k8s.replicaset.name": "shop-5d4"}, is_settled=True)
+    assert unsure == OwnerChain({"k8s.replicaset.name": "shop-5d4"}, is_resolved=True)
     other = chains.chains.chain(pod(REPLICAS, **{"pod-template-hash": "other"}))
     assert other == unsure
-    assert chains.chains.chain(pod(JOB)) == OwnerChain({"k8s.job.name": "nightly-1"}, is_settled=True)
+    assert chains.chains.chain(pod(JOB)) == OwnerChain({"k8s.job.name": "nightly-1"}, is_resolved=True)
 
 
 def test_an_owner_of_the_same_name_made_anew_is_another_one(
@@ -106,7 +106,7 @@ def test_with_a_full_queue_nobody_is_waited_for(api: KubernetesApi) -> None:
     while stuck.requests.put(SideRequest(lambda: None, lambda _: None)):
         pass
     chain = stuck.chains.chain(pod(REPLICAS, **{"pod-template-hash": "5d4"}))
-    assert chain.is_settled
+    assert chain.is_resolved
     assert chain.attributes["k8s.deployment.name"] == "shop"
     assert api.journal.counters()["refused_requests"] == 2
 

@@ -13,7 +13,7 @@ from agent.workloads.kubernetes.pod_workloads import (
     build_workloads,
 )
 
-SETTLED = OwnerChain({"k8s.deployment.name": "shop"}, is_settled=True)
+SETTLED = OwnerChain({"k8s.deployment.name": "shop"}, is_resolved=True)
 
 
 def build(
@@ -40,7 +40,7 @@ def test_each_id_of_a_container_is_a_workload_of_its_own() -> None:
     assert set(built.by_container_id) == {"new", "old"}
     workload = built.by_container_id["old"]
     assert workload.names == ("app", "web")
-    assert workload.is_settled
+    assert workload.is_resolved
     assert workload.attributes == {
         "container.id": "old",
         "container.image.name": "shop/app",
@@ -53,7 +53,7 @@ def test_each_id_of_a_container_is_a_workload_of_its_own() -> None:
         "service.namespace": "shop",
     }
     assert built.whole.names == ("web",)
-    assert not built.whole.is_settled
+    assert not built.whole.is_resolved
     assert "container.id" not in built.whole.attributes
 
 
@@ -70,10 +70,10 @@ def test_a_service_goes_by_the_nearest_annotation(
     assert built.by_container_id["new"].attributes.get("service.name") == name
 
 
-def test_nothing_is_settled_before_owners_and_namespace_are_known() -> None:
-    assert not build(chain=OwnerChain({}, is_settled=False)).by_container_id["new"].is_settled
+def test_nothing_is_resolved_before_owners_and_namespace_are_known() -> None:
+    assert not build(chain=OwnerChain({}, is_resolved=False)).by_container_id["new"].is_resolved
     unknown = build(namespace=None).by_container_id["new"]
-    assert not unknown.is_settled
+    assert not unknown.is_resolved
     assert unknown.decision is not None
     assert unknown.decision.roles is None
 
