@@ -44,7 +44,7 @@ class Http1Connection(Http1Conversation):
         """Read the bytes that were expected; what comes of it is the same as by `_add` and `_pump`."""
         direction = event.direction
         reader = self._readers[direction]
-        outcome = reader.read_directly(event.payload, event.ktime_ns, event.tgid)
+        outcome = reader.read_directly(event.payload, event.ktime_ns, event.tgid, self._expected_method)
         if outcome is None:
             piece = Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)
             self._receive(direction, [piece])
@@ -107,5 +107,5 @@ class Http1Connection(Http1Conversation):
 
     def _expect_response(self, request: Message[HttpRequest]) -> None:
         """Expect the response to the only open request, which is read to its end."""
-        self._response_side.request_method = request.record.method
+        self._expected_method = request.record.method
         self._expected = _INGRESS if self.role is _CLIENT else _EGRESS

@@ -26,6 +26,7 @@ from parsers.http1.message import Message
 from parsers.http1.outcome import IN_HEAD, IN_TAIL, UNTIL_END, Outcome
 from parsers.http1.pairing import Pairing, Step
 from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
+from parsers.http1.reading_context import request_context, response_context
 from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide
 from parsers.http1.tail_end import TailEnds
 from parsers.http1.unanswered import Ends, judge_unanswered
@@ -56,7 +57,9 @@ class Http1Conversation(Connection):
     __slots__ = (
         "_ends",
         "_expected",
+        "_expected_method",
         "_joining_response",
+        "_may_lack_body",
         "_pairing",
         "_readers",
         "_releasing",
@@ -103,7 +106,11 @@ class Http1Conversation(Connection):
         """Until the responses that wait were released, every byte was accounted for."""
         self._stalled_since_ktime_ns: int | None = None
         self._expected: Direction | None = None
-        """Direction of which the next bytes may be read directly; None when the long way is needed."""
+        """Direction whose next bytes may be read directly; None when the long way is needed."""
+        self._expected_method: bytes | None = None
+        """Method of the request whose response is expected then."""
+        self._may_lack_body = False
+        """The request being read was answered while its client may have waited for 100."""
         if origin.role is not _UNKNOWN:
             self._take_role(origin.role)
         if unread is not None:
@@ -234,9 +241,13 @@ class Http1Conversation(Connection):
         while not self.is_ignored:
             progress = False
             if requests.has_input:
-                requests.gated = bool(self._pairing.turns) and self._awaits_switch()
-                requests.may_resynchronise = requests.state != IN_TAIL or self._tail_ends.may_upload_be_over()
-                outcome = requests.advance()
+                outcome = requests.advance(
+                    request_context(
+                        may_begin=not (self._pairing.turns and self._awaits_switch()),
+                        may_resynchronise=requests.state != IN_TAIL or self._tail_ends.may_upload_be_over(),
+                        may_lack_body=self._may_lack_body,
+                    )
+                )
                 if requests.is_ambiguous:
                     requests.is_ambiguous = False
                     turns = self._pairing.turns
@@ -259,23 +270,29 @@ class Http1Conversation(Connection):
 
     def _advance_responses(self) -> Outcome:
         responses = self._responses
-        turn = self._pairing.next_turn()
+        pairing = self._pairing
+        turn = pairing.next_turn()
         awaited = turn is not None
-        responses.gated = not awaited and self._pairing.step is _CERTAIN and not self._releasing
-        responses.may_resynchronise = awaited or self._joining_response or self._releasing
-        responses.is_next_due = awaited
+        may_lack_body = False
         if turn is not None and turn.request is not None:
-            self._response_side.request_method = turn.request.record.method
-            current = self._pairing.turns[0]
-            responses.may_lack_body = current.request is None and current.response is not None
+            method = turn.request.record.method
+            current = pairing.turns[0]
+            may_lack_body = current.request is None and current.response is not None
         else:
-            self._response_side.request_method = self._pairing.refused_method
-            responses.may_lack_body = False
-        outcome = responses.advance()
+            method = pairing.refused_method
+        outcome = responses.advance(
+            response_context(
+                may_begin=awaited or self._releasing or pairing.step is not _CERTAIN,
+                may_resynchronise=awaited or self._releasing or self._joining_response,
+                may_lack_body=may_lack_body,
+                is_next_due=awaited,
+                request_method=method,
+            )
+        )
         if responses.passed_over:
             responses.passed_over = False
             came_ahead = responses.passed_message or responses.passed_gap
-            self._pairing.pass_over_responses(came_ahead=came_ahead)
+            pairing.pass_over_responses(came_ahead=came_ahead)
             responses.passed_message = responses.passed_gap = False
         return outcome
 
@@ -322,6 +339,7 @@ class Http1Conversation(Connection):
             message = requests.message
             assert message is not None
             self._stalled_since_ktime_ns = None
+            self._may_lack_body = False
             if requests.passed_over:
                 # A request may be among the bytes before this one, for nothing answered them.
                 requests.passed_over = False
@@ -419,7 +437,7 @@ class Http1Conversation(Connection):
             if request.may_be_next or (request.size and message.record.start_ktime_ns < request.end_ktime_ns):
                 pairing.dispute(turn)
             elif not request.done:
-                self._requests.may_lack_body = True
+                self._may_lack_body = True
         if message.failure is not None:
             pairing.lose_responses(message.failure)
         elif message.tunnel:

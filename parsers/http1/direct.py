@@ -21,8 +21,12 @@ class DirectReader(TailReader[RecordT]):
 
     __slots__ = ()
 
-    def read_directly(self, data: bytes, ktime_ns: int, tgid: int) -> Outcome | None:
+    def read_directly(
+        self, data: bytes, ktime_ns: int, tgid: int, request_method: bytes | None
+    ) -> Outcome | None:
         """Read a call's bytes; None when they go the long way, nothing of them being taken then.
+
+        `request_method` is that of the request that a response answers; a reader of requests ignores it.
 
         The caller makes sure that there is no input left, and that a message may begin here or the body of
         one goes on. What the outcome does not cover is left as input (`has_input`).
@@ -41,7 +45,7 @@ class DirectReader(TailReader[RecordT]):
             return None
         self._start_ktime_ns = ktime_ns
         self._start_tgid = tgid
-        opened = self._side.open_plain(data[:end], ktime_ns)
+        opened = self._side.open_plain(data[:end], ktime_ns, request_method)
         if opened is None:
             return None
         outcome = self._start(opened, end)

@@ -16,6 +16,9 @@ _MAX_LENGTH_DIGITS = 18
 """Digits of a Content-Length that is believed, leading zeros aside: always below 2**63, the bound of common
 servers."""
 
+METHODS_THAT_FRAME: Final = frozenset({b"HEAD", b"CONNECT"})
+"""Methods of which the response may end otherwise than its own fields say (rules 1 and 2)."""
+
 
 class Framing(Enum):
     """How the end of a message is found."""

@@ -29,6 +29,7 @@ from parsers.http1.outcome import (
     Outcome,
 )
 from parsers.http1.reader import MessageReader
+from parsers.http1.reading_context import ReadingContext
 from parsers.stream import Piece
 
 
@@ -37,7 +38,7 @@ class LossReader(MessageReader[RecordT]):
 
     __slots__ = ()
 
-    def _pass_gap(self, piece: Piece) -> Outcome | None:
+    def _pass_gap(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         state = self.state
         if state in (IN_LENGTH, IN_CHUNK):
             message = self.message
@@ -45,7 +46,7 @@ class LossReader(MessageReader[RecordT]):
             count = min(piece.gap, self._needed)
             if not message.size and message.awaits_continue:
                 # The next message may have begun in what is missing.
-                self.is_ambiguous = self.may_lack_body
+                self.is_ambiguous = context.may_lack_body
                 message.may_be_next = True
             message.step_over(count, piece.missing, piece.ktime_ns)
             message.wire_size += count
@@ -71,7 +72,7 @@ class LossReader(MessageReader[RecordT]):
         if state in (IN_CHUNK_LINE, IN_TAIL) and is_by_design(piece.missing):
             assert self.message is not None
             self.message.wire_size += piece.gap
-            return self._pass_unseen(piece, self.message)
+            return self._pass_unseen(piece, self.message, context)
         if state == IN_HEAD:
             self._counts["lost_heads"] += 1
         elif state != BETWEEN:
@@ -79,12 +80,12 @@ class LossReader(MessageReader[RecordT]):
             self.message.step_over(0, piece.missing, piece.ktime_ns)
         return self._lose(Incomplete.LOST_BYTES)
 
-    def _look_for_message(self, piece: Piece) -> None:
+    def _look_for_message(self, piece: Piece, context: ReadingContext) -> None:
         search = self._search
         data = piece.data
-        if self._at == 0 and piece.starts_record and not self.may_resynchronise:
+        if self._at == 0 and piece.starts_record and not context.may_resynchronise:
             self.passed_message = self.passed_message or search.judge(data) is not False
-        if self._at == 0 and piece.starts_record and self.may_resynchronise:
+        if self._at == 0 and piece.starts_record and context.may_resynchronise:
             verdict = search.judge(data)
             if not verdict and search.held:
                 continued = search.continues(data)

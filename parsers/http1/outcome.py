@@ -15,7 +15,7 @@ class Outcome(Enum):
     NEED_MORE = "need_more"
     """All input is read."""
     WAITING = "waiting"
-    """A message could begin here, but `gated` forbids it."""
+    """A message could begin here, but `ReadingContext.may_begin` forbids it."""
     STARTED = "started"
     """`message` has its head; when it is done, that is all of it."""
     FINISHED = "finished"

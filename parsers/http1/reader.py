@@ -34,6 +34,7 @@ from parsers.http1.outcome import (
     UNTIL_END,
     Outcome,
 )
+from parsers.http1.reading_context import ReadingContext
 from parsers.http1.sides import Opened, Side
 from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING, Piece
@@ -54,9 +55,7 @@ _CHUNK: Final = Found.CHUNK
 class MessageReader(ABC, Generic[RecordT]):
     """Reads the messages of one direction; with `joined_late` it begins by looking for the first one.
 
-    Set from outside: `gated` (no message may begin yet), `may_resynchronise` (a message found after a loss
-    counts), `may_lack_body` (the announced body may turn out to be absent, and the next message stand in
-    its place). Read from outside: `state`; `message`; `loss`; `finished_by_inference` (no byte told where
+    Read from outside: `state`; `message`; `loss`; `finished_by_inference` (no byte told where
     the message ended), `passed_over` (bytes in which messages may have begun were passed over since this was
     last cleared), `refused` (what was read of a head that is none, until it is taken).
     """
@@ -79,12 +78,9 @@ class MessageReader(ABC, Generic[RecordT]):
         "_start_ktime_ns",
         "_start_tgid",
         "finished_by_inference",
-        "gated",
         "has_input",
         "is_ambiguous",
         "loss",
-        "may_lack_body",
-        "may_resynchronise",
         "message",
         "passed_gap",
         "passed_message",
@@ -117,10 +113,7 @@ class MessageReader(ABC, Generic[RecordT]):
         )
         self.message: Message[RecordT] | None = None
         self.loss = Incomplete.LOST_BYTES
-        self.gated = False
         self.has_input = False
-        self.may_resynchronise = True
-        self.may_lack_body = False
         self.finished_by_inference = False
         self.passed_over = False
         self.passed_gap = False
@@ -158,14 +151,14 @@ class MessageReader(ABC, Generic[RecordT]):
         """Take the end of the direction, when only the end of the connection tells it."""
         self.add(Piece(b"", 0, NOTHING_MISSING, ktime_ns, 0, False, True))
 
-    def advance(self) -> Outcome:
+    def advance(self, context: ReadingContext) -> Outcome:
         """Read on until something matters to the pairing or the input is used up."""
         while True:
             piece = self._piece
             if self._at < len(piece.data):
-                outcome = self._begin(piece) if self.state == BETWEEN else self._read(piece)
+                outcome = self._begin(piece, context) if self.state == BETWEEN else self._read(piece, context)
             elif piece.gap:
-                outcome = self._pass_gap(piece)
+                outcome = self._pass_gap(piece, context)
             elif piece.ends:
                 outcome = self._pass_end(piece)
             elif self._queue:
@@ -206,31 +199,33 @@ class MessageReader(ABC, Generic[RecordT]):
         return [each for each in unread if each.data or each.gap or each.ends]
 
     @abstractmethod
-    def _pass_gap(self, piece: Piece) -> Outcome | None:
+    def _pass_gap(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         """Pass bytes that are missing."""
 
     @abstractmethod
-    def _look_for_message(self, piece: Piece) -> None:
+    def _look_for_message(self, piece: Piece, context: ReadingContext) -> None:
         """Read bytes while the place is lost."""
 
     @abstractmethod
-    def _pass_unseen(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+    def _pass_unseen(
+        self, piece: Piece, message: Message[RecordT], context: ReadingContext
+    ) -> Outcome | None:
         """Pass a gap, left on purpose, behind which the place in the chunked coding is unknown."""
 
     @abstractmethod
-    def _read_tail(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+    def _read_tail(self, piece: Piece, message: Message[RecordT], context: ReadingContext) -> Outcome | None:
         """Read bytes behind such a gap."""
 
     @abstractmethod
     def end_tail(self, *, seen: bool) -> Outcome:
         """End the message of which the rest passes unseen; `seen` says that something told its end."""
 
-    def _read(self, piece: Piece) -> Outcome | None:
+    def _read(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         state = self.state
         if state == IN_HEAD:
-            return self._continue_head(piece)
+            return self._continue_head(piece, context)
         if state == LOST:
-            self._look_for_message(piece)
+            self._look_for_message(piece, context)
             return None
         if state == OVER:
             self._discard(piece)
@@ -238,7 +233,7 @@ class MessageReader(ABC, Generic[RecordT]):
         message = self.message
         assert message is not None
         if (
-            self.may_lack_body
+            context.may_lack_body
             and not message.size
             and state != IN_TAIL
             and self._at == 0
@@ -266,7 +261,7 @@ class MessageReader(ABC, Generic[RecordT]):
             self._at = len(data)
             return None
         if state == IN_TAIL:
-            return self._read_tail(piece, message)
+            return self._read_tail(piece, message, context)
         return self._read_chunk_line(piece, message)
 
     def _may_begin(self, start: bytes) -> bool:
@@ -276,8 +271,8 @@ class MessageReader(ABC, Generic[RecordT]):
         self._counts["discarded_bytes"] += len(piece.data) - self._at
         self._at = len(piece.data)
 
-    def _begin(self, piece: Piece) -> Outcome | None:
-        if self.gated:
+    def _begin(self, piece: Piece, context: ReadingContext) -> Outcome | None:
+        if not context.may_begin:
             return Outcome.WAITING
         data = piece.data
         at = self._at
@@ -297,16 +292,16 @@ class MessageReader(ABC, Generic[RecordT]):
         if end < 0 or data.find(b"\n\n", at, end) >= 0 or data.find(b"\n\r\n", at, end + 3) >= 0:
             match = _HEAD_END.search(data, at)
             if match is None:
-                return self._continue_head(piece)
+                return self._continue_head(piece, context)
             end, after = match.span()
             self._bare_end = match[0] != _PLAIN_HEAD_END
         self._at = after
         self._head_end_size = after - end
         if end - at > self._limits.max_header_block:
             return self._refuse_head("oversized_heads", data[at:end], piece.ktime_ns)
-        return self._open_with_body(data[at:end], piece)
+        return self._open_with_body(data[at:end], piece, context)
 
-    def _continue_head(self, piece: Piece) -> Outcome | None:
+    def _continue_head(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         """Collect an unfinished head; only what is new is searched, so input cut into bytes stays linear."""
         partial = self._partial
         searched = len(partial)
@@ -330,11 +325,14 @@ class MessageReader(ABC, Generic[RecordT]):
         partial.clear()
         if len(block) > self._limits.max_header_block:
             return self._refuse_head("oversized_heads", block, piece.ktime_ns)
-        return self._open_with_body(block, piece)
+        return self._open_with_body(block, piece, context)
 
-    def _open_with_body(self, block: bytes, piece: Piece) -> Outcome:
+    def _open_with_body(self, block: bytes, piece: Piece, context: ReadingContext) -> Outcome:
         """Take a head, and its body at once when all of it is here."""
-        opened = self._side.open(block, self._start_ktime_ns, max(self._start_ktime_ns, piece.ktime_ns))
+        start_ktime_ns = self._start_ktime_ns
+        opened = self._side.open(
+            block, start_ktime_ns, max(start_ktime_ns, piece.ktime_ns), context.request_method
+        )
         if opened is None:
             return self._refuse_head("invalid_heads", block + b"\r\n", piece.ktime_ns)
         outcome = self._start(opened, len(block))
@@ -396,7 +394,6 @@ class MessageReader(ABC, Generic[RecordT]):
         if len(record.headers) > self._limits.max_headers:
             self._drop_fields_beyond_bound(record)
         self.message = message
-        self.may_lack_body = False
         self.finished_by_inference = False
         if framing is _NO_BODY:
             message.done = True
