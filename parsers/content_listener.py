@@ -39,16 +39,16 @@ class Dialogue(Protocol):
 
     @property
     def request(self) -> ContentListener | None:
-        """Takes the content of the request; None when nobody wants it, or not yet."""
+        """Takes the content of the request; None when it is not listened to, or not yet."""
 
     @property
     def response(self) -> ContentListener | None:
-        """Takes the content of the response, likewise."""
+        """Takes the content of the response; None when it is not listened to, or not yet."""
 
     def open_readers(self, request: HttpRequest | None, response: HttpResponse | None) -> None:
         """Learn the heads that are known by now, without body and trailers."""
 
-    def judge(self, cause: Incomplete | None) -> Incomplete | None:
+    def decide_incomplete(self, cause: Incomplete | None) -> Incomplete | None:
         """Return why the exchange is not whole, None when it is; asked before what is unfinished is ended.
 
         `cause` is how its stream was cut short, None when both messages ended. What the protocol spoken says

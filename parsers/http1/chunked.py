@@ -81,7 +81,7 @@ class ChunkedLines:
         end = data.find(b"\n", start)
         if end < 0:
             self._partial += data[start:]
-            return self._judge_partial(expected), len(data)
+            return self._check_partial(expected), len(data)
         line = data[start:end]
         after = end + 1
         if self._partial:
@@ -120,7 +120,7 @@ class ChunkedLines:
         self._trailer_lines = []
         self._trailer_bytes = 0
 
-    def _judge_partial(self, expected: int) -> Found:
+    def _check_partial(self, expected: int) -> Found:
         """Tell whether what is set aside can still become a line of allowed length."""
         if expected == _TRAILER:
             in_bounds = self.held_bytes <= self._limits.max_header_block

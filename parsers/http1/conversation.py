@@ -24,12 +24,12 @@ from parsers.http1.direct import DirectReader
 from parsers.http1.disputes import ENDS_DIFFERENTLY
 from parsers.http1.message import Message
 from parsers.http1.outcome import IN_HEAD, IN_TAIL, UNTIL_END, Outcome
-from parsers.http1.pairing import Pairing, Step
+from parsers.http1.pairing import Certainty, Pairing
 from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
 from parsers.http1.reading_context import request_context, response_context
 from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide
 from parsers.http1.tail_end import TailEnds
-from parsers.http1.unanswered import Ends, judge_unanswered
+from parsers.http1.unanswered import Ends, explain_unanswered
 from parsers.http1.undecided import UndecidedSides
 from parsers.http1.unsolicited import UNSOLICITED_STATUSES, may_be_unsolicited
 from parsers.limits import ParserLimits
@@ -44,7 +44,7 @@ _INGRESS: Final = Direction.INGRESS
 _EGRESS: Final = Direction.EGRESS
 _CLIENT: Final = Role.CLIENT
 _UNKNOWN: Final = Role.UNKNOWN
-_CERTAIN: Final = Step.CERTAIN
+_CERTAIN: Final = Certainty.CERTAIN
 _NEED_MORE: Final = Outcome.NEED_MORE
 _WAITING: Final = Outcome.WAITING
 _STARTED: Final = Outcome.STARTED
@@ -153,7 +153,7 @@ class Http1Conversation(Connection):
             self._end_session_response()
         self._requests.abort(cause)
         self._responses.abort(cause)
-        self._pairing.give_up(cause, self._judge_unanswered() if is_closed else None)
+        self._pairing.give_up(cause, self._explain_unanswered() if is_closed else None)
 
     @abstractmethod
     def _expect_next(self) -> None:
@@ -213,7 +213,7 @@ class Http1Conversation(Connection):
             for piece in pieces:
                 reader.add(piece)
             return
-        is_sure = self._pairing.step is _CERTAIN
+        is_sure = self._pairing.certainty is _CERTAIN
         if not is_sure and any(piece.gap for piece in pieces):
             self._pairing.pass_over_requests(Incomplete.LOST_BYTES)
         side = undecided.add(direction, pieces, is_sure=is_sure)
@@ -282,7 +282,7 @@ class Http1Conversation(Connection):
             method = pairing.refused_method
         outcome = responses.advance(
             response_context(
-                may_begin=awaited or self._releasing or pairing.step is not _CERTAIN,
+                may_begin=awaited or self._releasing or pairing.certainty is not _CERTAIN,
                 may_resynchronise=awaited or self._releasing or self._joining_response,
                 may_lack_body=may_lack_body,
                 is_next_due=awaited,
@@ -321,7 +321,7 @@ class Http1Conversation(Connection):
             # The server has answered what came of the head.
             self._requests.refuse_unfinished(self.last_ktime_ns)
             self._lose_requests(self._requests.loss)
-        if self._pairing.step is _CERTAIN:
+        if self._pairing.certainty is _CERTAIN:
             self._was_certain = True
             self._pairing.become_unsure(Incomplete.LOST_BYTES)
         while not self.is_ignored:
@@ -408,11 +408,11 @@ class Http1Conversation(Connection):
             pairing.doubt(responses.loss)
         elif outcome is Outcome.ENDED:
             self._ends.end_responses()
-            pairing.end_responses(self._judge_unanswered())
+            pairing.end_responses(self._explain_unanswered())
 
-    def _judge_unanswered(self) -> Incomplete:
+    def _explain_unanswered(self) -> Incomplete:
         is_client = self.role is _CLIENT
-        return judge_unanswered(
+        return explain_unanswered(
             self._ends,
             left_out=self.streams[_INGRESS if is_client else _EGRESS].is_untouched,
             answered_unseen=self._pairing.calls.answered_unseen,

@@ -75,7 +75,7 @@ def is_token(name: bytes) -> bool:
 
 
 def _is_undisputed(key: bytes, value: bytes) -> bool:
-    """Whether all servers take the value of such a field; lengths and codings are for `head` to judge."""
+    """Whether all servers take the value of such a field; `head` checks lengths and codings."""
     if key is HOST:
         return is_plain_host(value)
     if key == b"expect":

@@ -1,6 +1,6 @@
 """What missing bytes do to the messages of one direction, and how the place is found again.
 
-Owns gaps, and what is read while the place is lost. It must not judge what a message begins with:
+Owns gaps, and what is read while the place is lost. It must not decide what a message begins with:
 `beginnings` does.
 
 What a gap does, by what it lies in:
@@ -84,9 +84,9 @@ class LossReader(MessageReader[RecordT]):
         search = self._search
         data = piece.data
         if self._at == 0 and piece.starts_record and not context.may_resynchronise:
-            self.passed_message = self.passed_message or search.judge(data) is not False
+            self.passed_message = self.passed_message or search.match(data) is not False
         if self._at == 0 and piece.starts_record and context.may_resynchronise:
-            verdict = search.judge(data)
+            verdict = search.match(data)
             if not verdict and search.held:
                 continued = search.continues(data)
                 if continued:
@@ -99,7 +99,7 @@ class LossReader(MessageReader[RecordT]):
                     verdict = None
                 else:
                     self._give_up_held()
-                    verdict = search.judge(data)
+                    verdict = search.match(data)
             if verdict:
                 self._give_up_held()
                 self.state = BETWEEN

@@ -4,9 +4,9 @@ Owns the open requests of one connection, the pairing and the doubt about it. It
 `connection` tells it what began, ended and was lost, in the order in which each direction carried it.
 
 Contract: pairs are made by order within each direction, never by time. A pair that may be wrong is flagged;
-so is every message that is not whole. How sure the order is, is the `step`:
+so is every message that is not whole. `certainty` says how sure the order is:
 
-| step | means | response without request | pair |
+| certainty | means | response without request | pair |
 |---|---|---|---|
 | CERTAIN | every byte since birth is accounted for | held for its request | sure |
 | ALTERNATING | one request at a time: the next response is that of the newest one | emitted at once | sure |
@@ -58,7 +58,7 @@ from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 
 
-class Step(Enum):
+class Certainty(Enum):
     """How sure the order of messages is."""
 
     CERTAIN = "certain"
@@ -67,9 +67,9 @@ class Step(Enum):
 
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
-_CERTAIN: Final = Step.CERTAIN
-_ALTERNATING: Final = Step.ALTERNATING
-_DOUBTFUL: Final = Step.DOUBTFUL
+_CERTAIN: Final = Certainty.CERTAIN
+_ALTERNATING: Final = Certainty.ALTERNATING
+_DOUBTFUL: Final = Certainty.DOUBTFUL
 
 PROVEN_TURNS = 3
 """Requests, each sent when nothing was open, after which a client counts as one that sends one at a time. One
@@ -97,9 +97,9 @@ class Pairing:
         "_socket",
         "_turns_alone",
         "calls",
+        "certainty",
         "prologue",
         "role",
-        "step",
         "turns",
     )
 
@@ -130,7 +130,7 @@ class Pairing:
         self.prologue: Prologue | None = None
         """Set from outside: what stood in front of HTTP on the connection."""
         self.role = Role.UNKNOWN
-        self.step = _ALTERNATING if joined_late else _CERTAIN
+        self.certainty = _ALTERNATING if joined_late else _CERTAIN
         self.turns: deque[Turn] = deque()
         self._probation = Probation() if joined_late else None
         self._refused: Message[HttpRequest] | None = None
@@ -141,7 +141,7 @@ class Pairing:
     @property
     def alternates_since_late_join(self) -> bool:
         """Whether one request at a time was seen since a late join, and no loss."""
-        return self.step is _ALTERNATING and self._cause is Incomplete.JOINED_LATE
+        return self.certainty is _ALTERNATING and self._cause is Incomplete.JOINED_LATE
 
     @property
     def refused_method(self) -> bytes | None:
@@ -180,10 +180,10 @@ class Pairing:
         probation = self._probation
         if probation is not None:
             self._out = []
-            if self.step is _ALTERNATING and not probation.is_passed:
+            if self.certainty is _ALTERNATING and not probation.is_passed:
                 return probation.hold(out)
             out = probation.hold(out)
-            if self.step is _DOUBTFUL:
+            if self.certainty is _DOUBTFUL:
                 self._counts[INCOMPLETE_COUNTER[self._cause]] += probation.flag(self._cause)
             self._probation = None
             return out + probation.release()
@@ -222,8 +222,8 @@ class Pairing:
         if not turns:
             quiet_ns = message.record.start_ktime_ns - last_ktime_ns
             is_quiet = quiet_ns >= self._limits.doubt_quiet_ns and not self._owes_response
-            if is_quiet and self.step is _DOUBTFUL and self._doubt_may_end:
-                self.step = _ALTERNATING
+            if is_quiet and self.certainty is _DOUBTFUL and self._doubt_may_end:
+                self.certainty = _ALTERNATING
                 self._quiet_is_unproven = True
             if quiet_ns >= self._limits.reorder_ns:
                 self._is_behind_loss = False
@@ -235,7 +235,7 @@ class Pairing:
                 # Unless its report is late: then it comes next, and every response may be one behind.
                 self._is_behind_loss = True
         if not turns:
-            self._turns_alone += self.step is not _DOUBTFUL
+            self._turns_alone += self.certainty is not _DOUBTFUL
             if self._probation is not None:
                 self._probation.count_turn()
         if self._refused is not None:
@@ -244,7 +244,7 @@ class Pairing:
             self.doubt(Incomplete.INVALID)
         if turns:
             self.calls.compare(turns[-1], message)
-        turn = Turn(message, None, self._cause if self.step is _DOUBTFUL else None)
+        turn = Turn(message, None, self._cause if self.certainty is _DOUBTFUL else None)
         turns.append(turn)
         if self._is_behind_loss:
             turn.flag = turn.flag or self._cause
@@ -287,7 +287,7 @@ class Pairing:
                 self._refused = None
                 self.turns.append(turn)
                 return turn
-            late = self._cause is Incomplete.JOINED_LATE and self.step is not _CERTAIN
+            late = self._cause is Incomplete.JOINED_LATE and self.certainty is not _CERTAIN
             absence = Incomplete.LOST_BYTES if requests_seen else Incomplete.ONE_SIDE
             if late:
                 absence = Incomplete.JOINED_LATE
@@ -345,7 +345,7 @@ class Pairing:
         turns = self.turns
         unanswered = sum(turn.response is None for turn in turns)
         cut = bool(turns) and (request := turns[-1].request) is not None and request.failure is not None
-        was_certain = self.step is _CERTAIN
+        was_certain = self.certainty is _CERTAIN
         self.become_unsure(cause)
         if unanswered > cut or not self._is_proven or cause is Incomplete.INVALID:
             self.doubt(cause)
@@ -413,17 +413,17 @@ class Pairing:
 
     def become_unsure(self, cause: Incomplete) -> None:
         """Note that not every byte is accounted for any more."""
-        if self.step is _CERTAIN:
-            self.step = _ALTERNATING
+        if self.certainty is _CERTAIN:
+            self.certainty = _ALTERNATING
         self._cause = cause
         if self._pipelining_seen:
-            self.step = _DOUBTFUL
+            self.certainty = _DOUBTFUL
             self._doubt_may_end = False
 
     def doubt(self, cause: Incomplete | None = None) -> None:
         """Flag pairs from here on, for `cause` or what made the order unsure, until a quiet spell ends it."""
-        if self.step is not _DOUBTFUL:
-            self.step = _DOUBTFUL
+        if self.certainty is not _DOUBTFUL:
+            self.certainty = _DOUBTFUL
             self._doubt_may_end = not self._pipelining_seen
             self._cause = cause or self._cause
 
@@ -462,8 +462,8 @@ class Pairing:
     def _see_pipelining(self) -> None:
         """Note that a request was there before the previous response was over."""
         self._pipelining_seen = True
-        if self.step is not _CERTAIN:
-            self.step = _DOUBTFUL
+        if self.certainty is not _CERTAIN:
+            self.certainty = _DOUBTFUL
             self._doubt_may_end = False
             for turn in self.turns:
                 if not turn.precedes_loss:

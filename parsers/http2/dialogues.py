@@ -50,8 +50,8 @@ def open_dialogue(
 class WebSocketStream:
     """A WebSocket on a stream of its own (RFC 8441), once the response has opened it.
 
-    The end of a stream is to it what the end of a connection is to one over HTTP/1 (RFC 8441 §5), and so it
-    is judged: see `websocket.connection`.
+    The end of its stream means what the end of the connection means over HTTP/1 (RFC 8441 §5): see
+    `websocket.connection`.
     """
 
     __slots__ = ("_counts", "_dialogue", "_limits", "_requests", "request", "response")
@@ -74,7 +74,7 @@ class WebSocketStream:
                 (egress, ingress) if self._requests is Direction.EGRESS else (ingress, egress)
             )
 
-    def judge(self, cause: Incomplete | None) -> Incomplete | None:
+    def decide_incomplete(self, cause: Incomplete | None) -> Incomplete | None:
         """Return why the session is not whole.
 
         It is when both ends sent a close frame, whatever ended the stream then, and when the stream ended

@@ -101,7 +101,7 @@ class StreamTable:
             self.requests = requests
             self._note_heads(requests)
             for stream in list(self.streams.values()):
-                self.settle(stream)
+                self.emit_if_over(stream)
 
     def open_handshake(self, handshake: HttpExchange, requests: Direction, ktime_ns: int) -> None:
         """Take the exchange of an upgrade: its response comes on stream 1 (RFC 7540 §3.2)."""
@@ -248,7 +248,7 @@ class StreamTable:
         for stream in self.streams.values():
             self.note_head(stream, requests)
 
-    def settle(self, stream: Http2Stream) -> None:
+    def emit_if_over(self, stream: Http2Stream) -> None:
         """Emit the exchange of a stream if nothing more is to come, or not for long."""
         requests = self.requests
         if requests is None:
