@@ -22,11 +22,12 @@ from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.direct import DirectReader
 from parsers.http1.disputes import ENDS_DIFFERENTLY
+from parsers.http1.framing import METHODS_THAT_FRAME
 from parsers.http1.message import Message
 from parsers.http1.outcome import IN_HEAD, IN_TAIL, UNTIL_END, Outcome
 from parsers.http1.pairing import Certainty, Pairing
 from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
-from parsers.http1.reading_context import request_context, response_context
+from parsers.http1.reading_context import REQUEST_CONTEXTS, RESPONSE_CONTEXTS
 from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide
 from parsers.http1.tail_end import TailEnds
 from parsers.http1.unanswered import Ends, explain_unanswered
@@ -241,12 +242,10 @@ class Http1Conversation(Connection):
         while not self.is_ignored:
             progress = False
             if requests.has_input:
+                may_begin = not (self._pairing.turns and self._awaits_switch())
+                may_resynchronise = requests.state != IN_TAIL or self._tail_ends.may_upload_be_over()
                 outcome = requests.advance(
-                    request_context(
-                        may_begin=not (self._pairing.turns and self._awaits_switch()),
-                        may_resynchronise=requests.state != IN_TAIL or self._tail_ends.may_upload_be_over(),
-                        may_lack_body=self._may_lack_body,
-                    )
+                    REQUEST_CONTEXTS[may_begin, may_resynchronise, self._may_lack_body]
                 )
                 if requests.is_ambiguous:
                     requests.is_ambiguous = False
@@ -280,14 +279,12 @@ class Http1Conversation(Connection):
             may_lack_body = current.request is None and current.response is not None
         else:
             method = pairing.refused_method
+        may_begin = awaited or self._releasing or pairing.certainty is not _CERTAIN
+        may_resynchronise = awaited or self._releasing or self._joining_response
+        if method not in METHODS_THAT_FRAME:
+            method = None
         outcome = responses.advance(
-            response_context(
-                may_begin=awaited or self._releasing or pairing.certainty is not _CERTAIN,
-                may_resynchronise=awaited or self._releasing or self._joining_response,
-                may_lack_body=may_lack_body,
-                is_next_due=awaited,
-                request_method=method,
-            )
+            RESPONSE_CONTEXTS[may_begin, may_resynchronise, may_lack_body, awaited, method]
         )
         if responses.passed_over:
             responses.passed_over = False

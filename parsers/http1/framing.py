@@ -6,7 +6,7 @@ anomalies.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import IntEnum
 from typing import Final
 
 from parsers.content_codings import split_content_codings
@@ -20,18 +20,18 @@ METHODS_THAT_FRAME: Final = frozenset({b"HEAD", b"CONNECT"})
 """Methods of which the response may end otherwise than its own fields say (rules 1 and 2)."""
 
 
-class Framing(Enum):
-    """How the end of a message is found."""
+class Framing(IntEnum):
+    """How the end of a message is found. Numbers: a table finds them faster than other members."""
 
-    NO_BODY = "no_body"
-    LENGTH = "length"
-    CHUNKED = "chunked"
-    UNTIL_END = "until_end"
+    NO_BODY = 0
+    LENGTH = 1
+    CHUNKED = 2
+    UNTIL_END = 3
     """The end of the connection ends the message; only a response can be so."""
-    TUNNEL = "tunnel"
+    TUNNEL = 4
     """The connection leaves HTTP behind this head."""
-    AMBIGUOUS = "ambiguous"
-    """Nobody can tell, or two servers would tell differently."""
+    AMBIGUOUS = 5
+    """The end cannot be found, or two servers would find different ones."""
 
 
 _NO_BODY: Final = Framing.NO_BODY

@@ -15,17 +15,15 @@ What a gap does, by what it lies in:
 from __future__ import annotations
 
 from parsers.exchange import Incomplete
+from parsers.http1.bodies import WHOLE
 from parsers.http1.message import RecordT, is_by_design
 from parsers.http1.outcome import (
     BETWEEN,
-    IN_CHUNK,
-    IN_CHUNK_LINE,
+    IN_CHUNKED,
     IN_HEAD,
-    IN_LENGTH,
     IN_TAIL,
     LOST,
     OVER,
-    UNTIL_END,
     Outcome,
 )
 from parsers.http1.reader import MessageReader
@@ -40,36 +38,29 @@ class LossReader(MessageReader[RecordT]):
 
     def _pass_gap(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         state = self.state
-        if state in (IN_LENGTH, IN_CHUNK):
-            message = self.message
+        if state > IN_HEAD and state != IN_TAIL:
+            message, body = self.message, self._body
             assert message is not None
-            count = min(piece.gap, self._needed)
-            if not message.size and message.awaits_continue:
-                # The next message may have begun in what is missing.
-                self.is_ambiguous = context.may_lack_body
-                message.may_be_next = True
-            message.step_over(count, piece.missing, piece.ktime_ns)
-            message.wire_size += count
-            self._needed -= count
-            self._piece = piece._replace(gap=piece.gap - count)
-            if self._needed:
-                return None
-            if state == IN_CHUNK:
-                self.state = IN_CHUNK_LINE
-                return None
-            self.finished_by_inference = True
-            return self._finish(message)
+            assert body is not None
+            is_first = not message.size
+            count = body.step_over(piece, message)
+            if count is not None:
+                if is_first and message.awaits_continue:
+                    # The next message may have begun in what is missing.
+                    self.is_ambiguous = context.may_lack_body
+                    message.may_be_next = True
+                self._piece = piece._replace(gap=piece.gap - count)
+                if body.end != WHOLE:
+                    return None
+                self.finished_by_inference = True
+                return self._finish(message)
         self._piece = piece._replace(gap=0)
-        if state == UNTIL_END:
-            assert self.message is not None
-            self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
-            return None
         if state in (LOST, OVER):
             self._give_up_held()
             self._search.any_method = False
             self.passed_over = self.passed_gap = True
             return None
-        if state in (IN_CHUNK_LINE, IN_TAIL) and is_by_design(piece.missing):
+        if state in (IN_CHUNKED, IN_TAIL) and is_by_design(piece.missing):
             assert self.message is not None
             self.message.wire_size += piece.gap
             return self._pass_unseen(piece, self.message, context)

@@ -46,11 +46,9 @@ LAST_OUTSIDE_MESSAGE: Final = BETWEEN
 IN_HEAD: Final = 3
 IN_LENGTH: Final = 4
 """The next byte belongs to a body of known length."""
-IN_CHUNK_LINE: Final = 5
-"""The next byte belongs to a line of the chunked coding: a size, the end of a chunk, or a trailer."""
-IN_CHUNK: Final = 6
-"""The next byte belongs to a chunk's data."""
-IN_TAIL: Final = 7
+IN_CHUNKED: Final = 5
+"""The next byte belongs to a body in the chunked coding: to a line of it, or to a chunk."""
+IN_TAIL: Final = 6
 """The next byte belongs to a chunked body, its place in the coding being unknown, or to the next message."""
-UNTIL_END: Final = 8
+UNTIL_END: Final = 7
 """The next byte belongs to a body that the end of the direction ends."""

@@ -31,25 +31,16 @@ class ReadingContext:
     """Method of the request that the next response answers, where it decides how that response ends."""
 
 
-_ALL: Final = {
-    values: ReadingContext(*values)
-    for values in product(*4 * ((False, True),), (None, *sorted(METHODS_THAT_FRAME)))
+_BOTH: Final = (False, True)
+
+REQUEST_CONTEXTS: Final = {
+    values: ReadingContext(*values, is_next_due=False, request_method=None)
+    for values in product(_BOTH, _BOTH, _BOTH)
 }
+"""By `may_begin`, `may_resynchronise` and `may_lack_body`."""
 
-
-def request_context(*, may_begin: bool, may_resynchronise: bool, may_lack_body: bool) -> ReadingContext:
-    """Return the context in which requests are read."""
-    return _ALL[may_begin, may_resynchronise, may_lack_body, False, None]
-
-
-def response_context(
-    *,
-    may_begin: bool,
-    may_resynchronise: bool,
-    may_lack_body: bool,
-    is_next_due: bool,
-    request_method: bytes | None,
-) -> ReadingContext:
-    """Return the context in which responses are read; `request_method` is None when it is unknown."""
-    method = request_method if request_method in METHODS_THAT_FRAME else None
-    return _ALL[may_begin, may_resynchronise, may_lack_body, is_next_due, method]
+RESPONSE_CONTEXTS: Final = {
+    values: ReadingContext(*values)
+    for values in product(_BOTH, _BOTH, _BOTH, _BOTH, (None, *sorted(METHODS_THAT_FRAME)))
+}
+"""By all fields in their order. A method outside `METHODS_THAT_FRAME` is None, like an unknown one."""

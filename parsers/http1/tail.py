@@ -75,6 +75,6 @@ class TailReader(LossReader[RecordT]):
         if self.state == IN_TAIL:
             return self.lose_tail() if context.is_next_due else None
         message.in_tail = True
-        self._lines.clear()
+        self._body = None
         self.state = IN_TAIL
         return Outcome.TAIL

@@ -1,50 +1,31 @@
-"""What a reader may do in one step: immutable, made once, and with no method that does not matter."""
+"""What a reader may do in one step: immutable, and made once for every case that can occur."""
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, astuple
 from itertools import product
 
 import pytest
 
-from parsers.http1.reading_context import ReadingContext, request_context, response_context
+from parsers.http1.reading_context import REQUEST_CONTEXTS, RESPONSE_CONTEXTS
 
 BOTH = (False, True)
 
 
-def test_a_context_of_requests_says_what_it_was_asked_for() -> None:
-    for begin, resynchronise, lack in product(BOTH, BOTH, BOTH):
-        first, second = (
-            request_context(may_begin=begin, may_resynchronise=resynchronise, may_lack_body=lack)
-            for _ in range(2)
-        )
-        assert first == ReadingContext(begin, resynchronise, lack, is_next_due=False, request_method=None)
-        assert first is second
+def test_the_contexts_of_requests_are_found_by_what_they_say() -> None:
+    assert set(REQUEST_CONTEXTS) == set(product(BOTH, BOTH, BOTH))
+    for values, context in REQUEST_CONTEXTS.items():
+        assert astuple(context) == (*values, False, None)
 
 
-@pytest.mark.parametrize(
-    ("method", "kept"),
-    [(b"HEAD", b"HEAD"), (b"CONNECT", b"CONNECT"), (b"GET", None), (b"head", None), (None, None)],
-)
-def test_a_context_of_responses_keeps_a_method_that_decides_how_one_ends(
-    method: bytes | None, kept: bytes | None
-) -> None:
-    for begin, resynchronise, lack, due in product(BOTH, BOTH, BOTH, BOTH):
-        first, second = (
-            response_context(
-                may_begin=begin,
-                may_resynchronise=resynchronise,
-                may_lack_body=lack,
-                is_next_due=due,
-                request_method=method,
-            )
-            for _ in range(2)
-        )
-        assert first == ReadingContext(begin, resynchronise, lack, due, kept)
-        assert first is second
+def test_the_contexts_of_responses_are_found_by_what_they_say() -> None:
+    methods = (None, b"HEAD", b"CONNECT")
+    assert set(RESPONSE_CONTEXTS) == set(product(BOTH, BOTH, BOTH, BOTH, methods))
+    for values, context in RESPONSE_CONTEXTS.items():
+        assert astuple(context) == values
 
 
 def test_a_context_cannot_be_changed() -> None:
-    context = request_context(may_begin=True, may_resynchronise=True, may_lack_body=False)
+    context = REQUEST_CONTEXTS[True, True, False]
     with pytest.raises(FrozenInstanceError):
         context.may_begin = False  # type: ignore[misc]
