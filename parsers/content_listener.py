@@ -3,7 +3,7 @@
 Owns the shape of a listener. It must not know frames, nor what is listened for.
 
 Contract: a listener gets all content of its direction in order, also what is beyond the body limit; what is
-missing is told as a count, never as filler. It holds a bounded number of bytes and says how many.
+missing comes as a count, never as filler. It holds a bounded number of bytes and says how many.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ContentListener(Protocol):
         """Take content."""
 
     def miss(self, count: int | None, missing: Missing, ktime_ns: int) -> None:
-        """Note that content passed that is not known; None when it is not even known how much."""
+        """Account for a gap of `count` bytes; None if its length is unknown."""
 
     def keep_no_more(self) -> None:
         """Keep nothing more, for want of room; what passes still counts."""

@@ -1,8 +1,8 @@
 """How the beginning of a message is recognised where the place in the stream is unknown.
 
-A connection that was joined late, or of which bytes were lost, goes on somewhere in a message. The next
-message is looked for only at the beginning of a record, that is of a call's bytes: a start line may stand
-inside a body, but hardly where a call begins.
+After a late join, or behind lost bytes, the stream goes on somewhere in a message. The next message is
+looked for only at the beginning of a record, that is of a call's bytes: a start line may stand inside a body,
+but hardly where a call begins.
 
 Owns that search: what a record must begin with, and records that hold the first part of a start line. It must
 not read a head: once the line is there, the records go back to the reader.
@@ -10,7 +10,7 @@ not read a head: once the line is there, the records go back to the reader.
 | a record begins with | then |
 |---|---|
 | a whole start line, of a response or with a method of `HTTP_PREFIXES` | it is a message |
-| a whole request line with any other token for a method, nothing being lost right before | likewise |
+| a whole request line with any other token for a method, nothing being lost right before | it is a message |
 | the first part of either, its line end missing | it waits for the next record of the same direction |
 | anything else | it is passed over |
 

@@ -1,7 +1,7 @@
 """The lines of the chunked coding (RFC 9112 §7.1): sizes, ends of chunks, trailers.
 
 Owns lines that may be cut anywhere, which line comes next, what a size is, and the trailers until the last of
-them. It must not count a chunk's bytes: `reader` does.
+them. It must not count a chunk's bytes: `bodies` does.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class ChunkedLines:
         return (_MORE if in_bounds else _INVALID), after
 
     def take_trailers(self) -> Fields | None:
-        """Return the trailers, all of which are there; None when there were none."""
+        """Return the trailers, which are complete; None when there were none."""
         lines = self._trailer_lines
         self.clear()
         if not lines:
@@ -121,7 +121,7 @@ class ChunkedLines:
         self._trailer_bytes = 0
 
     def _check_partial(self, expected: int) -> Found:
-        """Tell whether what is set aside can still become a line of allowed length."""
+        """Return MORE if what is set aside can still become a line of allowed length, else INVALID."""
         if expected == _TRAILER:
             in_bounds = self.held_bytes <= self._limits.max_header_block
         else:

@@ -5,8 +5,8 @@ Owns the readers, the role, and the order in which both directions are read. It 
 of the events.
 
 Contract: a response is read only when it is known which request it answers, because its framing depends on
-that. On a connection of which every byte is accounted for, a response without request is held for its
-request: two threads may report their calls in either order. It waits for `ParserLimits.reorder_ns` and
+that. While every byte of a connection is accounted for, a response without request is held for its request:
+two threads may report their calls in either order. It waits for `ParserLimits.reorder_ns` and
 within `ParserLimits.max_stream_buffer`.
 
 Everything goes the long way here; `connection` adds the short one.
@@ -14,18 +14,18 @@ Everything goes the long way here; `connection` adds the short one.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Final
 
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.http1.certainty import Certainty
 from parsers.http1.direct import DirectReader
 from parsers.http1.disputes import ENDS_DIFFERENTLY
 from parsers.http1.framing import METHODS_THAT_FRAME
 from parsers.http1.message import Message
 from parsers.http1.outcome import IN_HEAD, IN_TAIL, UNTIL_END, Outcome
-from parsers.http1.pairing import Certainty, Pairing
+from parsers.http1.pairing import Pairing
 from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
 from parsers.http1.reading_context import REQUEST_CONTEXTS, RESPONSE_CONTEXTS
 from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide
@@ -156,10 +156,6 @@ class Http1Conversation(Connection):
         self._responses.abort(cause)
         self._pairing.give_up(cause, self._explain_unanswered() if is_closed else None)
 
-    @abstractmethod
-    def _expect_next(self) -> None:
-        """Expect bytes that can be read directly, if what both directions are in the middle of is plain."""
-
     def _drop(self) -> None:
         self._pairing.end_probation()
         self._pairing.turns.clear()
@@ -172,37 +168,6 @@ class Http1Conversation(Connection):
 
     def _note_prologue(self, prologue: Prologue) -> None:
         self._pairing.prologue = prologue
-
-    def _take_stock(self) -> None:
-        """Tell anew what is held, whether time matters, and which direction may be read directly."""
-        requests = self._requests
-        responses = self._responses
-        first, second = self.streams
-        is_waiting = self._stalled_since_ktime_ns is not None or self._is_waiting
-        pairing = self._pairing
-        self.needs_attention = (
-            is_waiting or requests.is_in_message or responses.is_in_message or pairing.is_holding
-        )
-        self.held_bytes = (
-            first.held_bytes
-            + second.held_bytes
-            + requests.buffered_bytes
-            + responses.buffered_bytes
-            + (0 if self._undecided is None else self._undecided.held_bytes)
-            + (pairing.buffered_bytes if pairing.turns or pairing.on_probation else 0)
-            + (0 if self._header_reader is None else self._header_reader.held_bytes)
-        )
-        self._expected = None
-        if not (
-            is_waiting
-            or pairing.on_probation
-            or requests.has_input
-            or responses.has_input
-            or self._undecided is not None
-            or self._header_reader is not None
-            or self.is_ignored
-        ):
-            self._expect_next()
 
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         """Hand pieces to the reader of their direction, or keep them until it is known which one that is."""

@@ -33,7 +33,7 @@ FRAMING_FIELDS = frozenset(
 """Fields that decide where a message ends or how its body reads."""
 
 SINGLE_FIELDS = frozenset((b"content-type", b"expect"))
-"""Those of which a message has one, and of which servers take a second one differently."""
+"""Fields that a message has once: servers take a second one differently."""
 
 HOST: Final = b"host"
 """The key of a Host line: the same object for each, so that identity tells it."""

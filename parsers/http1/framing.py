@@ -17,7 +17,7 @@ _MAX_LENGTH_DIGITS = 18
 servers."""
 
 METHODS_THAT_FRAME: Final = frozenset({b"HEAD", b"CONNECT"})
-"""Methods of which the response may end otherwise than its own fields say (rules 1 and 2)."""
+"""Methods whose responses may end otherwise than their own fields say (rules 1 and 2)."""
 
 
 class Framing(IntEnum):

@@ -106,7 +106,7 @@ class LossReader(MessageReader[RecordT]):
         self._discard(piece)
 
     def _give_up_held(self) -> None:
-        """Pass over records that began like a message and went on like none."""
+        """Discard held records that began like a message and went on like none."""
         held = self._search.take()
         if held:
             self.passed_over = True

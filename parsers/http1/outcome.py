@@ -1,6 +1,6 @@
 """Why a reader of HTTP/1 messages returns, and what it can be in the middle of.
 
-Owns the two vocabularies that a reader shares with whoever drives it. It must not read anything.
+Owns the two vocabularies that a reader shares with `conversation`. It must not read anything.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Outcome(Enum):
     """The place in the stream is lost, for `loss`; the message in progress, when there was one, is done and
     failed."""
     TAIL_LOST = "tail_lost"
-    """As LOST, in an unseen tail: what came belongs to it or to the next message, and nobody can tell."""
+    """As LOST, in an unseen tail: whether what came belongs to it or to the next message is unknown."""
     ENDED = "ended"
     """The direction is over."""
     HTTP2 = "http2"

@@ -1,16 +1,10 @@
 """Which response belongs to which request, and how sure that is.
 
 Owns the open requests of one connection, the pairing and the doubt about it. It must not read bytes:
-`connection` tells it what began, ended and was lost, in the order in which each direction carried it.
+`conversation` reports what began, ended and was lost, in the order in which each direction carried it.
 
 Contract: pairs are made by order within each direction, never by time. A pair that may be wrong is flagged;
-so is every message that is not whole. `certainty` says how sure the order is:
-
-| certainty | means | response without request | pair |
-|---|---|---|---|
-| CERTAIN | every byte since birth is accounted for | held for its request | sure |
-| ALTERNATING | one request at a time: the next response is that of the newest one | emitted at once | sure |
-| DOUBTFUL | responses may be due whose request nobody saw | emitted at once | flagged |
+so is every message that is not whole. How sure the order is, is its `certainty`, which changes so:
 
 | from | when | to |
 |---|---|---|
@@ -30,8 +24,8 @@ so is every message that is not whole. `certainty` says how sure the order is:
 
 A client is proven after `PROVEN_TURNS` requests that were sent one at a time while nothing was lost: until
 then a loss may hide that it pipelines. Each lost request has a response, seen or lost; so with nothing of the
-responses missing, the next one answers a lost request. Likewise a response that a client lost with nothing
-open answers the request that is reported next. Requests behind a loss are flagged until one comes after
+responses missing, the next one answers a lost request. A response that a client lost with nothing open
+answers the request that is reported next. Requests behind a loss are flagged until one comes after
 `reorder_ns` with nothing open: calls of other threads are reported late, and then each response may be that
 of the request before. A client's response without request may be reported before its own, which then looks
 like the request of the next one.
@@ -43,28 +37,19 @@ of two whole messages is in `turn`.
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum
 from typing import Final
 
 from ebpf.events import Role, SocketEvent
 from parsers.connection import Connection
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.http1.certainty import Certainty
 from parsers.http1.message import Message
 from parsers.http1.probation import Probation
 from parsers.http1.turn import Turn, close_turn
 from parsers.http1.unanswered import RequestCalls
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
-
-
-class Certainty(Enum):
-    """How sure the order of messages is."""
-
-    CERTAIN = "certain"
-    ALTERNATING = "alternating"
-    DOUBTFUL = "doubtful"
-
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
 _CERTAIN: Final = Certainty.CERTAIN

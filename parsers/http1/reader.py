@@ -1,9 +1,8 @@
 """Reading HTTP/1 messages of one direction: pieces of a stream in, message starts and ends out.
 
-Owns what requests and responses have in common: where a message begins, its body, what a gap does to it,
-What differs is in `sides`; what is done about losses in `losses`. It must not know the other direction:
-what it needs of it (the request's method, whether a message may begin at all) is set from outside, by
-`connection`, before each step.
+Owns what requests and responses have in common: where a message begins and how it is read to its end. What
+differs is in `sides`, how a body is read in `bodies`, and what is done about losses in `losses`. It must not
+know the other direction: what a step needs of it comes as a `ReadingContext`.
 
 Contract: `advance` returns after each thing that matters to the pairing; nothing behind it has been read
 yet. Wire data never raises. Reading is linear in the bytes, however they are cut.
@@ -52,9 +51,11 @@ _FINISHED: Final = Outcome.FINISHED
 class MessageReader(ABC, Generic[RecordT]):
     """Reads the messages of one direction; with `joined_late` it begins by looking for the first one.
 
-    Read from outside: `state`; `message`; `loss`; `finished_by_inference` (no byte told where
-    the message ended), `passed_over` (bytes in which messages may have begun were passed over since this was
-    last cleared), `refused` (what was read of a head that is none, until it is taken).
+    Read from outside: `state`; `message`; `loss`; `finished_by_inference` (no byte showed where the message
+    ended); `refused` (what was read of a head that is none, until it is taken). Read and cleared from
+    outside: `passed_over` (bytes in which messages may have begun were passed over), `passed_gap` (some of
+    them are missing), `passed_message` (a message did begin there, or may have), `is_ambiguous` (what was
+    read as a body may have been the next message).
     """
 
     __slots__ = (
@@ -145,7 +146,7 @@ class MessageReader(ABC, Generic[RecordT]):
             self.has_input = True
 
     def end(self, ktime_ns: int) -> None:
-        """Take the end of the direction, when only the end of the connection tells it."""
+        """Take the end of the direction, where only the end of the connection shows it."""
         self.add(Piece(b"", 0, NOTHING_MISSING, ktime_ns, 0, False, True))
 
     def advance(self, context: ReadingContext) -> Outcome:
@@ -215,7 +216,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     @abstractmethod
     def end_tail(self, *, seen: bool) -> Outcome:
-        """End the message of which the rest passes unseen; `seen` says that something told its end."""
+        """End the message whose rest passes unseen; `seen` says that something showed its end."""
 
     def _read(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         state = self.state

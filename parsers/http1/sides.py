@@ -41,8 +41,8 @@ HTTP2_PREFACE = _HTTP2_START_LINE + b"\r\n\r\n"
 """The beginning of the client's preface (RFC 9113 §3.4), which reads as the head of a request."""
 
 Opened: TypeAlias = tuple[RecordT, Fields, Framing, int]
-"""A message of which the head was read: its record, its fields, how its end is found, and the length of its
-body where that is declared."""
+"""A message whose head was read: its record, its fields, how its end is found, and the length of its body
+where that is declared."""
 
 
 class Side(ABC, Generic[RecordT]):
@@ -222,9 +222,9 @@ class ResponseSide(Side[HttpResponse]):
 
 
 def detect_side(start: bytes, *, joined_late: bool) -> bool | None:
-    """Tell by its first bytes whether a direction carries requests; None when they do not tell yet.
+    """Return whether a direction carries requests, by its first bytes; None when they do not show it yet.
 
-    Joined late, bytes may be from the middle of a message, so only the whole beginning of one tells.
+    After a late join, bytes may be from the middle of a message, so only the whole beginning of one shows it.
     """
     if start.startswith(_STATUS_PREFIX):
         return False

@@ -1,8 +1,8 @@
 """The rest of a chunked body that passes unseen: the byte budget of its turn ended inside it.
 
-The next chunk's size lies among the bytes that were left out, so from there on nobody can tell content from
-coding, nor where the body ends. Owns what bytes and gaps mean then. It must not decide by time, or by the
-other direction: `connection` does.
+The next chunk's size lies among the bytes that were left out. From there on content and coding cannot be told
+apart, and the end of the body cannot be found. Owns what bytes and gaps mean then. It must not decide by
+time, or by the other direction: `tail_end` does.
 
 Contract: the message stays in its tail, nothing more of it being kept, until
 

@@ -1,4 +1,4 @@
-"""Who listens to an HTTP/2 stream.
+"""What listens to an HTTP/2 stream.
 
 Owns the one place where that is chosen. It must not know frames, nor what the listeners understand.
 """
@@ -22,7 +22,7 @@ _ENDS_SESSION: Final = (Incomplete.CLOSED, Incomplete.RESET)
 
 
 def may_be_tapped(head: FieldBlock) -> bool:
-    """Whether a head may make anybody listen; asked first, because records of heads cost time."""
+    """Whether a head may open a dialogue; asked first, because records of heads cost time."""
     content_type = head.content_type
     return (content_type is not None and content_type[: len(_GRPC)].lower() == _GRPC) or (
         head.protocol is not None
@@ -36,7 +36,7 @@ def open_dialogue(
     limits: ParserLimits,
     counts: dict[str, int],
 ) -> Dialogue | None:
-    """Return who listens to a stream whose requests go in this direction, by the heads that are known."""
+    """Return what listens to a stream whose requests go in this direction, by the heads that are known."""
     if request is not None and request.method == b"CONNECT":
         # RFC 8441 §4: only with this method does the protocol mean anything.
         protocol = request.protocol

@@ -5,7 +5,7 @@ when a stream is over (`streams`).
 
 Contract: `incomplete` is None only when both messages are whole and known to the last field. Of several
 causes the first of these counts: what was lost or in doubt in the request, in the response; a reset; what
-ended the connection; unknown fields. Whoever listens to the stream may know better of its end.
+ended the connection; unknown fields. What a listener says of the stream's end may count for more.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class ExchangeBuilder:
             handshake.upgraded = False
         incomplete = _decide_incomplete(stream, None, response, cause, absence)
         if handshake.incomplete is None and incomplete is not None:
-            # Whoever made the handshake counted it as whole.
+            # The connection that made the handshake counted it as whole.
             handshake.incomplete = incomplete
             self._counts[INCOMPLETE_COUNTER[incomplete]] += 1
             handshake.reset = stream.reset if incomplete is _RESET else None

@@ -289,7 +289,7 @@ class Http2Session:
             counts["http2_invalid_blocks"] += 1
             if self.readers[direction].doubt is None:
                 # The peer ends the connection (RFC 9113 §4.3). What comes nevertheless refers to a table
-                # that nobody knows.
+                # that is unknown here.
                 decoder.taint()
                 decoder.trust()
         return fields

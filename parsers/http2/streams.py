@@ -74,7 +74,7 @@ class StreamTable:
         self.last_taken = [_LAST_POSSIBLE, _LAST_POSSIBLE]
         """By direction of a GOAWAY: the last stream that its sender takes."""
         self._waiting: dict[int, int] = {}
-        """Streams that are over but for a request nobody saw, and since when; oldest first."""
+        """Streams that are over but for a request that was not seen, and since when; oldest first."""
         self.quiet: dict[int, int] = {}
         """Streams whose end may be lost, and when they were last looked at; oldest first."""
 
