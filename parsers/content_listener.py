@@ -3,7 +3,7 @@
 Owns the shape of a listener. It must not know frames, nor what is listened for.
 
 Contract: a listener gets all content of its direction in order, also what is beyond the body limit; what is
-missing is told as a count, never as filler. It holds a bounded number of bytes and says how many.
+missing comes as a count, never as filler. It holds a bounded number of bytes and says how many.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ContentListener(Protocol):
         """Take content."""
 
     def miss(self, count: int | None, missing: Missing, ktime_ns: int) -> None:
-        """Note that content passed that is not known; None when it is not even known how much."""
+        """Account for a gap of `count` bytes; None if its length is unknown."""
 
     def keep_no_more(self) -> None:
         """Keep nothing more, for want of room; what passes still counts."""
@@ -39,16 +39,16 @@ class Dialogue(Protocol):
 
     @property
     def request(self) -> ContentListener | None:
-        """Takes the content of the request; None when nobody wants it, or not yet."""
+        """Takes the content of the request; None when it is not listened to, or not yet."""
 
     @property
     def response(self) -> ContentListener | None:
-        """Takes the content of the response, likewise."""
+        """Takes the content of the response; None when it is not listened to, or not yet."""
 
     def open_readers(self, request: HttpRequest | None, response: HttpResponse | None) -> None:
         """Learn the heads that are known by now, without body and trailers."""
 
-    def judge(self, cause: Incomplete | None) -> Incomplete | None:
+    def decide_incomplete(self, cause: Incomplete | None) -> Incomplete | None:
         """Return why the exchange is not whole, None when it is; asked before what is unfinished is ended.
 
         `cause` is how its stream was cut short, None when both messages ended. What the protocol spoken says

@@ -1,7 +1,7 @@
 """GraphQL documents: which operations one holds, whole or only its beginning.
 
 Owns the grammar of executable documents (GraphQL specification, September 2025, §2). It must not know how a
-document came, or judge whether a schema would take it.
+document came, or decide whether a schema would take it.
 
 Contract: a text that is no executable document is told from one by reading all of it. Nothing recurses, time
 is linear in the text. The library graphql-core is the authority on the grammar in the tests; here it would

@@ -62,7 +62,7 @@ class TcpFlows:
         if self._held_bytes + flow.held_bytes - held > self._limits.max_total_held_bytes:
             self._counts["hold_bounds_hit"] += 1
             flow.finish()
-        self._settle(key, flow, held)
+        self._account(key, flow, held)
 
     def finish(self) -> None:
         """Tell everything that waits: the capture ends."""
@@ -118,9 +118,9 @@ class TcpFlows:
                 flow.alarm_unix_ns = NEVER_NS
                 held = flow.held_bytes
                 flow.attend(self._latest_unix_ns)
-                self._settle(key, flow, held)
+                self._account(key, flow, held)
 
-    def _settle(self, key: _Key, flow: TcpFlow, held: int) -> None:
+    def _account(self, key: _Key, flow: TcpFlow, held: int) -> None:
         """Account for what a flow holds now, and set its alarm."""
         self._held_bytes += flow.held_bytes - held
         due = flow.due_unix_ns

@@ -43,20 +43,20 @@ _KNOWN = frozenset(
 _PARTS = re.compile(r"[^\[\].]+")
 
 MAX_NAMES_REMEMBERED = 4096
-"""Verdicts kept. A service has tens of names; a scanner's invented ones push each other out."""
+"""Names whose answer is kept. A service has tens of them; a scanner's invented ones push each other out."""
 
 MAX_REMEMBERED_NAME_LENGTH = 128
 """Characters; a longer name is made up, and 4096 of them could be as large as the heads they came in."""
 
 
 class SensitiveNames:
-    """The judge of names, with the names a configuration adds."""
+    """Which names are sensitive: the known ones, and those that a configuration adds."""
 
-    __slots__ = ("_harmless", "_judge", "_quoted_name", "_whole", "words")
+    __slots__ = ("_harmless", "_match", "_quoted_name", "_whole", "words")
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
         self._whole = _KNOWN | {name.strip().lower() for name in extra if name.strip()}
-        self._judge = lru_cache(maxsize=MAX_NAMES_REMEMBERED)(self._judge_afresh)
+        self._match = lru_cache(maxsize=MAX_NAMES_REMEMBERED)(self._match_afresh)
         names = b"|".join(re.escape(fold_text(name)) for name in self._whole)
         self._quoted_name = re.compile(b'["\\[\\].](?:%b)["\\[\\].]' % names)
         self._harmless: set[bytes] = set()
@@ -65,12 +65,12 @@ class SensitiveNames:
 
     def is_sensitive(self, name: str) -> bool:
         """Whether a value under this name is a credential; the name as it was found."""
-        return self._judge(name) if len(name) <= MAX_REMEMBERED_NAME_LENGTH else self._judge_afresh(name)
+        return self._match(name) if len(name) <= MAX_REMEMBERED_NAME_LENGTH else self._match_afresh(name)
 
     @property
     def remembered(self) -> tuple[int, int]:
-        """How many verdicts are kept, and how many folded names; each at most MAX_NAMES_REMEMBERED."""
-        return self._judge.cache_info().currsize, len(self._harmless)
+        """How many answers are kept, and how many folded names; each at most MAX_NAMES_REMEMBERED."""
+        return self._match.cache_info().currsize, len(self._harmless)
 
     def may_name_member(self, folded: bytes) -> bool:
         """Whether a text can hold a JSON member for whose name `is_sensitive` holds, by its folded copy.
@@ -93,7 +93,7 @@ class SensitiveNames:
                 harmless.add(name)
         return False
 
-    def _judge_afresh(self, name: str) -> bool:
+    def _match_afresh(self, name: str) -> bool:
         if "%" in name or "+" in name:
             name = unquote_plus(name)
         name = name.strip().lower()

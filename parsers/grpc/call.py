@@ -79,7 +79,7 @@ class GrpcDialogue:
         if self.response is None and response is not None:
             self.response = open_reader(response.headers, self._limits, self._counts)
 
-    def judge(self, cause: Incomplete | None) -> Incomplete | None:
+    def decide_incomplete(self, cause: Incomplete | None) -> Incomplete | None:
         """Return `cause`: what is missing of a call shows in its flows, and in the bodies."""
         return cause
 

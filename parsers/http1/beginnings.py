@@ -1,8 +1,8 @@
 """How the beginning of a message is recognised where the place in the stream is unknown.
 
-A connection that was joined late, or of which bytes were lost, goes on somewhere in a message. The next
-message is looked for only at the beginning of a record, that is of a call's bytes: a start line may stand
-inside a body, but hardly where a call begins.
+After a late join, or behind lost bytes, the stream goes on somewhere in a message. The next message is
+looked for only at the beginning of a record, that is of a call's bytes: a start line may stand inside a body,
+but hardly where a call begins.
 
 Owns that search: what a record must begin with, and records that hold the first part of a start line. It must
 not read a head: once the line is there, the records go back to the reader.
@@ -10,7 +10,7 @@ not read a head: once the line is there, the records go back to the reader.
 | a record begins with | then |
 |---|---|
 | a whole start line, of a response or with a method of `HTTP_PREFIXES` | it is a message |
-| a whole request line with any other token for a method, nothing being lost right before | likewise |
+| a whole request line with any other token for a method, nothing being lost right before | it is a message |
 | the first part of either, its line end missing | it waits for the next record of the same direction |
 | anything else | it is passed over |
 
@@ -40,12 +40,12 @@ _PART_OF_LINE = re.compile(rb"[\x20-\x7e\x80-\xff]*\r?")
 _PART_OF_STATUS_LINE = re.compile(
     rb"H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[0-9](?: (?:[1-9](?:[0-9](?:[0-9])?)?)?)?)?)?)?)?)?)?)?"
 )
-_JUDGED_BYTES = 64
+_MATCHED_BYTES = 64
 """First bytes of a line that are looked at anew with each record: they hold a method and where the target
 begins."""
 
 
-def judge_request(start: bytes, limit: int, *, any_method: bool) -> bool | None:
+def match_request_line(start: bytes, limit: int, *, any_method: bool) -> bool | None:
     """Whether bytes begin with a request line of at most `limit` bytes; None when they still may.
 
     With `any_method`, methods are not only those that are in use everywhere.
@@ -62,7 +62,7 @@ def judge_request(start: bytes, limit: int, *, any_method: bool) -> bool | None:
     return None if any_method and _TARGET_BEGINS.match(start) is not None else False
 
 
-def judge_response(start: bytes) -> bool | None:
+def match_status_line(start: bytes) -> bool | None:
     """Whether bytes begin with a status line; None when they still may."""
     if is_response_start(start):
         return True
@@ -72,7 +72,8 @@ def judge_response(start: bytes) -> bool | None:
 def may_begin_message(start: bytes, limit: int) -> bool:
     """Whether bytes may be the first part of a start line of at most `limit` bytes."""
     return bool(start) and (
-        judge_request(start, limit, any_method=True) is not False or judge_response(start) is not False
+        match_request_line(start, limit, any_method=True) is not False
+        or match_status_line(start) is not False
     )
 
 
@@ -100,21 +101,21 @@ class Search:
         """Records that hold the first part of a start line."""
         self.held_bytes = 0
 
-    def judge(self, data: bytes) -> bool | None:
+    def match(self, data: bytes) -> bool | None:
         """Whether a record begins with a message; None when it still may."""
         if self._of_requests:
-            return judge_request(data, self._limit, any_method=self.any_method)
-        return judge_response(data)
+            return match_request_line(data, self._limit, any_method=self.any_method)
+        return match_status_line(data)
 
     def continues(self, data: bytes) -> bool | None:
         """Whether the line that is held becomes a start line with these bytes; None when it still may."""
         line = self._line
         before = len(line)
         line += data
-        if before > _JUDGED_BYTES and b"\n" not in data:
+        if before > _MATCHED_BYTES and b"\n" not in data:
             return None if len(line) <= self._limit and _PART_OF_LINE.fullmatch(data) is not None else False
         whole = bytes(line)
-        verdict = self.judge(whole)
+        verdict = self.match(whole)
         if verdict and self._of_requests and _STRICT_REQUEST_LINE.match(whole) is None:
             return False
         return verdict

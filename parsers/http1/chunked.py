@@ -1,7 +1,7 @@
 """The lines of the chunked coding (RFC 9112 §7.1): sizes, ends of chunks, trailers.
 
 Owns lines that may be cut anywhere, which line comes next, what a size is, and the trailers until the last of
-them. It must not count a chunk's bytes: `reader` does.
+them. It must not count a chunk's bytes: `bodies` does.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class ChunkedLines:
         end = data.find(b"\n", start)
         if end < 0:
             self._partial += data[start:]
-            return self._judge_partial(expected), len(data)
+            return self._check_partial(expected), len(data)
         line = data[start:end]
         after = end + 1
         if self._partial:
@@ -104,7 +104,7 @@ class ChunkedLines:
         return (_MORE if in_bounds else _INVALID), after
 
     def take_trailers(self) -> Fields | None:
-        """Return the trailers, all of which are there; None when there were none."""
+        """Return the trailers, which are complete; None when there were none."""
         lines = self._trailer_lines
         self.clear()
         if not lines:
@@ -120,8 +120,8 @@ class ChunkedLines:
         self._trailer_lines = []
         self._trailer_bytes = 0
 
-    def _judge_partial(self, expected: int) -> Found:
-        """Tell whether what is set aside can still become a line of allowed length."""
+    def _check_partial(self, expected: int) -> Found:
+        """Return MORE if what is set aside can still become a line of allowed length, else INVALID."""
         if expected == _TRAILER:
             in_bounds = self.held_bytes <= self._limits.max_header_block
         else:

@@ -44,7 +44,7 @@ class Http1Connection(Http1Conversation):
         """Read the bytes that were expected; what comes of it is the same as by `_add` and `_pump`."""
         direction = event.direction
         reader = self._readers[direction]
-        outcome = reader.read_directly(event.payload, event.ktime_ns, event.tgid)
+        outcome = reader.read_directly(event.payload, event.ktime_ns, event.tgid, self._expected_method)
         if outcome is None:
             piece = Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)
             self._receive(direction, [piece])
@@ -83,6 +83,37 @@ class Http1Connection(Http1Conversation):
         else:
             self._take_stock()
 
+    def _take_stock(self) -> None:
+        """Find out what is held, whether time matters, and which direction may be read directly."""
+        requests = self._requests
+        responses = self._responses
+        first, second = self.streams
+        is_waiting = self._stalled_since_ktime_ns is not None or self._is_waiting
+        pairing = self._pairing
+        self.needs_attention = (
+            is_waiting or requests.is_in_message or responses.is_in_message or pairing.is_holding
+        )
+        self.held_bytes = (
+            first.held_bytes
+            + second.held_bytes
+            + requests.buffered_bytes
+            + responses.buffered_bytes
+            + (0 if self._undecided is None else self._undecided.held_bytes)
+            + (pairing.buffered_bytes if pairing.turns or pairing.on_probation else 0)
+            + (0 if self._header_reader is None else self._header_reader.held_bytes)
+        )
+        self._expected = None
+        if not (
+            is_waiting
+            or pairing.on_probation
+            or requests.has_input
+            or responses.has_input
+            or self._undecided is not None
+            or self._header_reader is not None
+            or self.is_ignored
+        ):
+            self._expect_next()
+
     def _expect_next(self) -> None:
         """Expect bytes that can be read directly, if what both directions are in the middle of is plain."""
         requests = self._requests
@@ -107,5 +138,5 @@ class Http1Connection(Http1Conversation):
 
     def _expect_response(self, request: Message[HttpRequest]) -> None:
         """Expect the response to the only open request, which is read to its end."""
-        self._response_side.request_method = request.record.method
+        self._expected_method = request.record.method
         self._expected = _INGRESS if self.role is _CLIENT else _EGRESS

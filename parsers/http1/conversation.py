@@ -5,8 +5,8 @@ Owns the readers, the role, and the order in which both directions are read. It 
 of the events.
 
 Contract: a response is read only when it is known which request it answers, because its framing depends on
-that. On a connection of which every byte is accounted for, a response without request is held for its
-request: two threads may report their calls in either order. It waits for `ParserLimits.reorder_ns` and
+that. While every byte of a connection is accounted for, a response without request is held for its request:
+two threads may report their calls in either order. It waits for `ParserLimits.reorder_ns` and
 within `ParserLimits.max_stream_buffer`.
 
 Everything goes the long way here; `connection` adds the short one.
@@ -14,21 +14,23 @@ Everything goes the long way here; `connection` adds the short one.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Final
 
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.http1.certainty import Certainty
 from parsers.http1.direct import DirectReader
 from parsers.http1.disputes import ENDS_DIFFERENTLY
+from parsers.http1.framing import METHODS_THAT_FRAME
 from parsers.http1.message import Message
 from parsers.http1.outcome import IN_HEAD, IN_TAIL, UNTIL_END, Outcome
-from parsers.http1.pairing import Pairing, Step
+from parsers.http1.pairing import Pairing
 from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
+from parsers.http1.reading_context import REQUEST_CONTEXTS, RESPONSE_CONTEXTS
 from parsers.http1.sides import HTTP2_PREFACE, RequestSide, ResponseSide
 from parsers.http1.tail_end import TailEnds
-from parsers.http1.unanswered import Ends, judge_unanswered
+from parsers.http1.unanswered import Ends, explain_unanswered
 from parsers.http1.undecided import UndecidedSides
 from parsers.http1.unsolicited import UNSOLICITED_STATUSES, may_be_unsolicited
 from parsers.limits import ParserLimits
@@ -43,7 +45,7 @@ _INGRESS: Final = Direction.INGRESS
 _EGRESS: Final = Direction.EGRESS
 _CLIENT: Final = Role.CLIENT
 _UNKNOWN: Final = Role.UNKNOWN
-_CERTAIN: Final = Step.CERTAIN
+_CERTAIN: Final = Certainty.CERTAIN
 _NEED_MORE: Final = Outcome.NEED_MORE
 _WAITING: Final = Outcome.WAITING
 _STARTED: Final = Outcome.STARTED
@@ -56,7 +58,9 @@ class Http1Conversation(Connection):
     __slots__ = (
         "_ends",
         "_expected",
+        "_expected_method",
         "_joining_response",
+        "_may_lack_body",
         "_pairing",
         "_readers",
         "_releasing",
@@ -103,7 +107,11 @@ class Http1Conversation(Connection):
         """Until the responses that wait were released, every byte was accounted for."""
         self._stalled_since_ktime_ns: int | None = None
         self._expected: Direction | None = None
-        """Direction of which the next bytes may be read directly; None when the long way is needed."""
+        """Direction whose next bytes may be read directly; None when the long way is needed."""
+        self._expected_method: bytes | None = None
+        """Method of the request whose response is expected then."""
+        self._may_lack_body = False
+        """The request being read was answered while its client may have waited for 100."""
         if origin.role is not _UNKNOWN:
             self._take_role(origin.role)
         if unread is not None:
@@ -146,11 +154,7 @@ class Http1Conversation(Connection):
             self._end_session_response()
         self._requests.abort(cause)
         self._responses.abort(cause)
-        self._pairing.give_up(cause, self._judge_unanswered() if is_closed else None)
-
-    @abstractmethod
-    def _expect_next(self) -> None:
-        """Expect bytes that can be read directly, if what both directions are in the middle of is plain."""
+        self._pairing.give_up(cause, self._explain_unanswered() if is_closed else None)
 
     def _drop(self) -> None:
         self._pairing.end_probation()
@@ -165,37 +169,6 @@ class Http1Conversation(Connection):
     def _note_prologue(self, prologue: Prologue) -> None:
         self._pairing.prologue = prologue
 
-    def _take_stock(self) -> None:
-        """Tell anew what is held, whether time matters, and which direction may be read directly."""
-        requests = self._requests
-        responses = self._responses
-        first, second = self.streams
-        is_waiting = self._stalled_since_ktime_ns is not None or self._is_waiting
-        pairing = self._pairing
-        self.needs_attention = (
-            is_waiting or requests.is_in_message or responses.is_in_message or pairing.is_holding
-        )
-        self.held_bytes = (
-            first.held_bytes
-            + second.held_bytes
-            + requests.buffered_bytes
-            + responses.buffered_bytes
-            + (0 if self._undecided is None else self._undecided.held_bytes)
-            + (pairing.buffered_bytes if pairing.turns or pairing.on_probation else 0)
-            + (0 if self._header_reader is None else self._header_reader.held_bytes)
-        )
-        self._expected = None
-        if not (
-            is_waiting
-            or pairing.on_probation
-            or requests.has_input
-            or responses.has_input
-            or self._undecided is not None
-            or self._header_reader is not None
-            or self.is_ignored
-        ):
-            self._expect_next()
-
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         """Hand pieces to the reader of their direction, or keep them until it is known which one that is."""
         undecided = self._undecided
@@ -206,7 +179,7 @@ class Http1Conversation(Connection):
             for piece in pieces:
                 reader.add(piece)
             return
-        is_sure = self._pairing.step is _CERTAIN
+        is_sure = self._pairing.certainty is _CERTAIN
         if not is_sure and any(piece.gap for piece in pieces):
             self._pairing.pass_over_requests(Incomplete.LOST_BYTES)
         side = undecided.add(direction, pieces, is_sure=is_sure)
@@ -234,9 +207,11 @@ class Http1Conversation(Connection):
         while not self.is_ignored:
             progress = False
             if requests.has_input:
-                requests.gated = bool(self._pairing.turns) and self._awaits_switch()
-                requests.may_resynchronise = requests.state != IN_TAIL or self._tail_ends.may_upload_be_over()
-                outcome = requests.advance()
+                may_begin = not (self._pairing.turns and self._awaits_switch())
+                may_resynchronise = requests.state != IN_TAIL or self._tail_ends.may_upload_be_over()
+                outcome = requests.advance(
+                    REQUEST_CONTEXTS[may_begin, may_resynchronise, self._may_lack_body]
+                )
                 if requests.is_ambiguous:
                     requests.is_ambiguous = False
                     turns = self._pairing.turns
@@ -259,23 +234,27 @@ class Http1Conversation(Connection):
 
     def _advance_responses(self) -> Outcome:
         responses = self._responses
-        turn = self._pairing.next_turn()
+        pairing = self._pairing
+        turn = pairing.next_turn()
         awaited = turn is not None
-        responses.gated = not awaited and self._pairing.step is _CERTAIN and not self._releasing
-        responses.may_resynchronise = awaited or self._joining_response or self._releasing
-        responses.is_next_due = awaited
+        may_lack_body = False
         if turn is not None and turn.request is not None:
-            self._response_side.request_method = turn.request.record.method
-            current = self._pairing.turns[0]
-            responses.may_lack_body = current.request is None and current.response is not None
+            method = turn.request.record.method
+            current = pairing.turns[0]
+            may_lack_body = current.request is None and current.response is not None
         else:
-            self._response_side.request_method = self._pairing.refused_method
-            responses.may_lack_body = False
-        outcome = responses.advance()
+            method = pairing.refused_method
+        may_begin = awaited or self._releasing or pairing.certainty is not _CERTAIN
+        may_resynchronise = awaited or self._releasing or self._joining_response
+        if method not in METHODS_THAT_FRAME:
+            method = None
+        outcome = responses.advance(
+            RESPONSE_CONTEXTS[may_begin, may_resynchronise, may_lack_body, awaited, method]
+        )
         if responses.passed_over:
             responses.passed_over = False
             came_ahead = responses.passed_message or responses.passed_gap
-            self._pairing.pass_over_responses(came_ahead=came_ahead)
+            pairing.pass_over_responses(came_ahead=came_ahead)
             responses.passed_message = responses.passed_gap = False
         return outcome
 
@@ -304,7 +283,7 @@ class Http1Conversation(Connection):
             # The server has answered what came of the head.
             self._requests.refuse_unfinished(self.last_ktime_ns)
             self._lose_requests(self._requests.loss)
-        if self._pairing.step is _CERTAIN:
+        if self._pairing.certainty is _CERTAIN:
             self._was_certain = True
             self._pairing.become_unsure(Incomplete.LOST_BYTES)
         while not self.is_ignored:
@@ -322,6 +301,7 @@ class Http1Conversation(Connection):
             message = requests.message
             assert message is not None
             self._stalled_since_ktime_ns = None
+            self._may_lack_body = False
             if requests.passed_over:
                 # A request may be among the bytes before this one, for nothing answered them.
                 requests.passed_over = False
@@ -390,11 +370,11 @@ class Http1Conversation(Connection):
             pairing.doubt(responses.loss)
         elif outcome is Outcome.ENDED:
             self._ends.end_responses()
-            pairing.end_responses(self._judge_unanswered())
+            pairing.end_responses(self._explain_unanswered())
 
-    def _judge_unanswered(self) -> Incomplete:
+    def _explain_unanswered(self) -> Incomplete:
         is_client = self.role is _CLIENT
-        return judge_unanswered(
+        return explain_unanswered(
             self._ends,
             left_out=self.streams[_INGRESS if is_client else _EGRESS].is_untouched,
             answered_unseen=self._pairing.calls.answered_unseen,
@@ -419,7 +399,7 @@ class Http1Conversation(Connection):
             if request.may_be_next or (request.size and message.record.start_ktime_ns < request.end_ktime_ns):
                 pairing.dispute(turn)
             elif not request.done:
-                self._requests.may_lack_body = True
+                self._may_lack_body = True
         if message.failure is not None:
             pairing.lose_responses(message.failure)
         elif message.tunnel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from parsers.http1.message import RecordT
-from parsers.http1.outcome import BETWEEN, IN_LENGTH, Outcome
+from parsers.http1.outcome import IN_LENGTH, Outcome
 from parsers.http1.tail import TailReader
 from parsers.stream import NOTHING_MISSING, Piece
 
@@ -21,44 +21,41 @@ class DirectReader(TailReader[RecordT]):
 
     __slots__ = ()
 
-    def read_directly(self, data: bytes, ktime_ns: int, tgid: int) -> Outcome | None:
+    def read_directly(
+        self, data: bytes, ktime_ns: int, tgid: int, request_method: bytes | None
+    ) -> Outcome | None:
         """Read a call's bytes; None when they go the long way, nothing of them being taken then.
+
+        `request_method` is that of the request that a response answers; a reader of requests ignores it.
 
         The caller makes sure that there is no input left, and that a message may begin here or the body of
         one goes on. What the outcome does not cover is left as input (`has_input`).
         """
         if self.state == IN_LENGTH:
-            message = self.message
+            message, body = self.message, self._body
             assert message is not None
-            count = len(data)
-            if count > self._needed:
+            assert body is not None
+            needed = body.needed - len(data)
+            if needed < 0:
                 return None
-            message.keep(data, 0, count, ktime_ns, self._limits)
-            self._needed -= count
-            return _NEED_MORE if self._needed else self._finish(message)
+            message.keep(data, 0, len(data), ktime_ns, self._limits)
+            body.needed = needed
+            return _NEED_MORE if needed else self._finish(message)
         end = data.find(b"\r\n\r\n")
         if end < 0 or end > self._limits.max_header_block:
             return None
         self._start_ktime_ns = ktime_ns
         self._start_tgid = tgid
-        opened = self._side.open_plain(data[:end], ktime_ns)
+        opened = self._side.open_plain(data[:end], ktime_ns, request_method)
         if opened is None:
             return None
-        outcome = self._start(opened, end)
-        at = end + 4
-        left = len(data) - at
-        if left and self.state == IN_LENGTH:
-            message = self.message
+        outcome, at = self._start(opened, end, data, end + 4, ktime_ns)
+        if at < len(data) and self.state == IN_LENGTH:
+            message, body = self.message, self._body
             assert message is not None
-            count = min(left, self._needed)
-            message.keep(data, at, count, ktime_ns, self._limits)
-            self._needed -= count
-            if not self._needed:
-                message.finish(self._limits)
-                self.state = BETWEEN
-            at += count
-            left -= count
-        if left:
+            assert body is not None
+            at = body.take(data, at, message, ktime_ns, self._limits)
+        if at < len(data):
             self.add(Piece(data, 0, NOTHING_MISSING, ktime_ns, tgid, True))
             self._at = at
         return outcome

@@ -33,7 +33,7 @@ FRAMING_FIELDS = frozenset(
 """Fields that decide where a message ends or how its body reads."""
 
 SINGLE_FIELDS = frozenset((b"content-type", b"expect"))
-"""Those of which a message has one, and of which servers take a second one differently."""
+"""Fields that a message has once: servers take a second one differently."""
 
 HOST: Final = b"host"
 """The key of a Host line: the same object for each, so that identity tells it."""
@@ -75,7 +75,7 @@ def is_token(name: bytes) -> bool:
 
 
 def _is_undisputed(key: bytes, value: bytes) -> bool:
-    """Whether all servers take the value of such a field; lengths and codings are for `head` to judge."""
+    """Whether all servers take the value of such a field; `head` checks lengths and codings."""
     if key is HOST:
         return is_plain_host(value)
     if key == b"expect":

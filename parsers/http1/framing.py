@@ -6,7 +6,7 @@ anomalies.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import IntEnum
 from typing import Final
 
 from parsers.content_codings import split_content_codings
@@ -16,19 +16,22 @@ _MAX_LENGTH_DIGITS = 18
 """Digits of a Content-Length that is believed, leading zeros aside: always below 2**63, the bound of common
 servers."""
 
+METHODS_THAT_FRAME: Final = frozenset({b"HEAD", b"CONNECT"})
+"""Methods whose responses may end otherwise than their own fields say (rules 1 and 2)."""
 
-class Framing(Enum):
-    """How the end of a message is found."""
 
-    NO_BODY = "no_body"
-    LENGTH = "length"
-    CHUNKED = "chunked"
-    UNTIL_END = "until_end"
+class Framing(IntEnum):
+    """How the end of a message is found. Numbers: a table finds them faster than other members."""
+
+    NO_BODY = 0
+    LENGTH = 1
+    CHUNKED = 2
+    UNTIL_END = 3
     """The end of the connection ends the message; only a response can be so."""
-    TUNNEL = "tunnel"
+    TUNNEL = 4
     """The connection leaves HTTP behind this head."""
-    AMBIGUOUS = "ambiguous"
-    """Nobody can tell, or two servers would tell differently."""
+    AMBIGUOUS = 5
+    """The end cannot be found, or two servers would find different ones."""
 
 
 _NO_BODY: Final = Framing.NO_BODY

@@ -71,7 +71,7 @@ about 1 MiB; the worst that can be sent, 10 MiB."""
 _MAX_H11_LENGTH_DIGITS = 20
 """Digits of a Content-Length that h11 takes, leading zeros included."""
 _MAX_BLANKS = 64
-"""White space in a row that h11 is given; nobody aligns fields further than that."""
+"""White space in a row that h11 is given; fields are not aligned further than that."""
 _TABS_TO_SPACES = bytes.maketrans(b"\t", b" ")
 
 # h11 reads a response only after a request; this one lets it accept any status, 101 included.

@@ -1,6 +1,6 @@
 """What missing bytes do to the messages of one direction, and how the place is found again.
 
-Owns gaps, and what is read while the place is lost. It must not judge what a message begins with:
+Owns gaps, and what is read while the place is lost. It must not decide what a message begins with:
 `beginnings` does.
 
 What a gap does, by what it lies in:
@@ -15,20 +15,19 @@ What a gap does, by what it lies in:
 from __future__ import annotations
 
 from parsers.exchange import Incomplete
+from parsers.http1.bodies import WHOLE
 from parsers.http1.message import RecordT, is_by_design
 from parsers.http1.outcome import (
     BETWEEN,
-    IN_CHUNK,
-    IN_CHUNK_LINE,
+    IN_CHUNKED,
     IN_HEAD,
-    IN_LENGTH,
     IN_TAIL,
     LOST,
     OVER,
-    UNTIL_END,
     Outcome,
 )
 from parsers.http1.reader import MessageReader
+from parsers.http1.reading_context import ReadingContext
 from parsers.stream import Piece
 
 
@@ -37,41 +36,34 @@ class LossReader(MessageReader[RecordT]):
 
     __slots__ = ()
 
-    def _pass_gap(self, piece: Piece) -> Outcome | None:
+    def _pass_gap(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         state = self.state
-        if state in (IN_LENGTH, IN_CHUNK):
-            message = self.message
+        if state > IN_HEAD and state != IN_TAIL:
+            message, body = self.message, self._body
             assert message is not None
-            count = min(piece.gap, self._needed)
-            if not message.size and message.awaits_continue:
-                # The next message may have begun in what is missing.
-                self.is_ambiguous = self.may_lack_body
-                message.may_be_next = True
-            message.step_over(count, piece.missing, piece.ktime_ns)
-            message.wire_size += count
-            self._needed -= count
-            self._piece = piece._replace(gap=piece.gap - count)
-            if self._needed:
-                return None
-            if state == IN_CHUNK:
-                self.state = IN_CHUNK_LINE
-                return None
-            self.finished_by_inference = True
-            return self._finish(message)
+            assert body is not None
+            is_first = not message.size
+            count = body.step_over(piece, message)
+            if count is not None:
+                if is_first and message.awaits_continue:
+                    # The next message may have begun in what is missing.
+                    self.is_ambiguous = context.may_lack_body
+                    message.may_be_next = True
+                self._piece = piece._replace(gap=piece.gap - count)
+                if body.end != WHOLE:
+                    return None
+                self.finished_by_inference = True
+                return self._finish(message)
         self._piece = piece._replace(gap=0)
-        if state == UNTIL_END:
-            assert self.message is not None
-            self.message.step_over(piece.gap, piece.missing, piece.ktime_ns)
-            return None
         if state in (LOST, OVER):
             self._give_up_held()
             self._search.any_method = False
             self.passed_over = self.passed_gap = True
             return None
-        if state in (IN_CHUNK_LINE, IN_TAIL) and is_by_design(piece.missing):
+        if state in (IN_CHUNKED, IN_TAIL) and is_by_design(piece.missing):
             assert self.message is not None
             self.message.wire_size += piece.gap
-            return self._pass_unseen(piece, self.message)
+            return self._pass_unseen(piece, self.message, context)
         if state == IN_HEAD:
             self._counts["lost_heads"] += 1
         elif state != BETWEEN:
@@ -79,13 +71,13 @@ class LossReader(MessageReader[RecordT]):
             self.message.step_over(0, piece.missing, piece.ktime_ns)
         return self._lose(Incomplete.LOST_BYTES)
 
-    def _look_for_message(self, piece: Piece) -> None:
+    def _look_for_message(self, piece: Piece, context: ReadingContext) -> None:
         search = self._search
         data = piece.data
-        if self._at == 0 and piece.starts_record and not self.may_resynchronise:
-            self.passed_message = self.passed_message or search.judge(data) is not False
-        if self._at == 0 and piece.starts_record and self.may_resynchronise:
-            verdict = search.judge(data)
+        if self._at == 0 and piece.starts_record and not context.may_resynchronise:
+            self.passed_message = self.passed_message or search.match(data) is not False
+        if self._at == 0 and piece.starts_record and context.may_resynchronise:
+            verdict = search.match(data)
             if not verdict and search.held:
                 continued = search.continues(data)
                 if continued:
@@ -98,7 +90,7 @@ class LossReader(MessageReader[RecordT]):
                     verdict = None
                 else:
                     self._give_up_held()
-                    verdict = search.judge(data)
+                    verdict = search.match(data)
             if verdict:
                 self._give_up_held()
                 self.state = BETWEEN
@@ -114,7 +106,7 @@ class LossReader(MessageReader[RecordT]):
         self._discard(piece)
 
     def _give_up_held(self) -> None:
-        """Pass over records that began like a message and went on like none."""
+        """Discard held records that began like a message and went on like none."""
         held = self._search.take()
         if held:
             self.passed_over = True

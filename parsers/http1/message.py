@@ -1,6 +1,6 @@
 """One HTTP/1 message while it is read: what of its body passed, what is kept, and why it is not whole.
 
-Owns the bookkeeping of a message's body. It must not find out where the body ends: `sides` tells it.
+Owns the bookkeeping of a message's body. It must not find out where the body ends: `bodies` does.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Message(Generic[RecordT]):
     """It may wait for 100 (RFC 9110 §10.1.1), and its body begins as the next message would, or is missing
     there: the client may have left the body out."""
     in_tail: bool = False
-    """The rest of its chunked body passes unseen: what is content and what is coding, nobody can tell."""
+    """The rest of its chunked body passes unseen: content and coding cannot be told apart."""
 
     @property
     def buffered_bytes(self) -> int:
@@ -96,7 +96,7 @@ class Message(Generic[RecordT]):
             kept += part
 
     def step_over(self, count: int, missing: Missing, ktime_ns: int) -> None:
-        """Note that `count` bytes of the body passed that are not known."""
+        """Account for a gap of `count` bytes in the body."""
         if self.done:
             return
         self.size += count

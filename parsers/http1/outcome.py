@@ -1,6 +1,6 @@
 """Why a reader of HTTP/1 messages returns, and what it can be in the middle of.
 
-Owns the two vocabularies that a reader shares with whoever drives it. It must not read anything.
+Owns the two vocabularies that a reader shares with `conversation`. It must not read anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Outcome(Enum):
     NEED_MORE = "need_more"
     """All input is read."""
     WAITING = "waiting"
-    """A message could begin here, but `gated` forbids it."""
+    """A message could begin here, but `ReadingContext.may_begin` forbids it."""
     STARTED = "started"
     """`message` has its head; when it is done, that is all of it."""
     FINISHED = "finished"
@@ -28,7 +28,7 @@ class Outcome(Enum):
     """The place in the stream is lost, for `loss`; the message in progress, when there was one, is done and
     failed."""
     TAIL_LOST = "tail_lost"
-    """As LOST, in an unseen tail: what came belongs to it or to the next message, and nobody can tell."""
+    """As LOST, in an unseen tail: whether what came belongs to it or to the next message is unknown."""
     ENDED = "ended"
     """The direction is over."""
     HTTP2 = "http2"
@@ -46,11 +46,9 @@ LAST_OUTSIDE_MESSAGE: Final = BETWEEN
 IN_HEAD: Final = 3
 IN_LENGTH: Final = 4
 """The next byte belongs to a body of known length."""
-IN_CHUNK_LINE: Final = 5
-"""The next byte belongs to a line of the chunked coding: a size, the end of a chunk, or a trailer."""
-IN_CHUNK: Final = 6
-"""The next byte belongs to a chunk's data."""
-IN_TAIL: Final = 7
+IN_CHUNKED: Final = 5
+"""The next byte belongs to a body in the chunked coding: to a line of it, or to a chunk."""
+IN_TAIL: Final = 6
 """The next byte belongs to a chunked body, its place in the coding being unknown, or to the next message."""
-UNTIL_END: Final = 8
+UNTIL_END: Final = 7
 """The next byte belongs to a body that the end of the direction ends."""

@@ -1,16 +1,10 @@
 """Which response belongs to which request, and how sure that is.
 
 Owns the open requests of one connection, the pairing and the doubt about it. It must not read bytes:
-`connection` tells it what began, ended and was lost, in the order in which each direction carried it.
+`conversation` reports what began, ended and was lost, in the order in which each direction carried it.
 
 Contract: pairs are made by order within each direction, never by time. A pair that may be wrong is flagged;
-so is every message that is not whole. How sure the order is, is the `step`:
-
-| step | means | response without request | pair |
-|---|---|---|---|
-| CERTAIN | every byte since birth is accounted for | held for its request | sure |
-| ALTERNATING | one request at a time: the next response is that of the newest one | emitted at once | sure |
-| DOUBTFUL | responses may be due whose request nobody saw | emitted at once | flagged |
+so is every message that is not whole. How sure the order is, is its `certainty`, which changes so:
 
 | from | when | to |
 |---|---|---|
@@ -30,8 +24,8 @@ so is every message that is not whole. How sure the order is, is the `step`:
 
 A client is proven after `PROVEN_TURNS` requests that were sent one at a time while nothing was lost: until
 then a loss may hide that it pipelines. Each lost request has a response, seen or lost; so with nothing of the
-responses missing, the next one answers a lost request. Likewise a response that a client lost with nothing
-open answers the request that is reported next. Requests behind a loss are flagged until one comes after
+responses missing, the next one answers a lost request. A response that a client lost with nothing open
+answers the request that is reported next. Requests behind a loss are flagged until one comes after
 `reorder_ns` with nothing open: calls of other threads are reported late, and then each response may be that
 of the request before. A client's response without request may be reported before its own, which then looks
 like the request of the next one.
@@ -43,13 +37,13 @@ of two whole messages is in `turn`.
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum
 from typing import Final
 
 from ebpf.events import Role, SocketEvent
 from parsers.connection import Connection
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.http1.certainty import Certainty
 from parsers.http1.message import Message
 from parsers.http1.probation import Probation
 from parsers.http1.turn import Turn, close_turn
@@ -57,19 +51,10 @@ from parsers.http1.unanswered import RequestCalls
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 
-
-class Step(Enum):
-    """How sure the order of messages is."""
-
-    CERTAIN = "certain"
-    ALTERNATING = "alternating"
-    DOUBTFUL = "doubtful"
-
-
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
-_CERTAIN: Final = Step.CERTAIN
-_ALTERNATING: Final = Step.ALTERNATING
-_DOUBTFUL: Final = Step.DOUBTFUL
+_CERTAIN: Final = Certainty.CERTAIN
+_ALTERNATING: Final = Certainty.ALTERNATING
+_DOUBTFUL: Final = Certainty.DOUBTFUL
 
 PROVEN_TURNS = 3
 """Requests, each sent when nothing was open, after which a client counts as one that sends one at a time. One
@@ -97,9 +82,9 @@ class Pairing:
         "_socket",
         "_turns_alone",
         "calls",
+        "certainty",
         "prologue",
         "role",
-        "step",
         "turns",
     )
 
@@ -130,7 +115,7 @@ class Pairing:
         self.prologue: Prologue | None = None
         """Set from outside: what stood in front of HTTP on the connection."""
         self.role = Role.UNKNOWN
-        self.step = _ALTERNATING if joined_late else _CERTAIN
+        self.certainty = _ALTERNATING if joined_late else _CERTAIN
         self.turns: deque[Turn] = deque()
         self._probation = Probation() if joined_late else None
         self._refused: Message[HttpRequest] | None = None
@@ -141,7 +126,7 @@ class Pairing:
     @property
     def alternates_since_late_join(self) -> bool:
         """Whether one request at a time was seen since a late join, and no loss."""
-        return self.step is _ALTERNATING and self._cause is Incomplete.JOINED_LATE
+        return self.certainty is _ALTERNATING and self._cause is Incomplete.JOINED_LATE
 
     @property
     def refused_method(self) -> bytes | None:
@@ -180,10 +165,10 @@ class Pairing:
         probation = self._probation
         if probation is not None:
             self._out = []
-            if self.step is _ALTERNATING and not probation.is_passed:
+            if self.certainty is _ALTERNATING and not probation.is_passed:
                 return probation.hold(out)
             out = probation.hold(out)
-            if self.step is _DOUBTFUL:
+            if self.certainty is _DOUBTFUL:
                 self._counts[INCOMPLETE_COUNTER[self._cause]] += probation.flag(self._cause)
             self._probation = None
             return out + probation.release()
@@ -222,8 +207,8 @@ class Pairing:
         if not turns:
             quiet_ns = message.record.start_ktime_ns - last_ktime_ns
             is_quiet = quiet_ns >= self._limits.doubt_quiet_ns and not self._owes_response
-            if is_quiet and self.step is _DOUBTFUL and self._doubt_may_end:
-                self.step = _ALTERNATING
+            if is_quiet and self.certainty is _DOUBTFUL and self._doubt_may_end:
+                self.certainty = _ALTERNATING
                 self._quiet_is_unproven = True
             if quiet_ns >= self._limits.reorder_ns:
                 self._is_behind_loss = False
@@ -235,7 +220,7 @@ class Pairing:
                 # Unless its report is late: then it comes next, and every response may be one behind.
                 self._is_behind_loss = True
         if not turns:
-            self._turns_alone += self.step is not _DOUBTFUL
+            self._turns_alone += self.certainty is not _DOUBTFUL
             if self._probation is not None:
                 self._probation.count_turn()
         if self._refused is not None:
@@ -244,7 +229,7 @@ class Pairing:
             self.doubt(Incomplete.INVALID)
         if turns:
             self.calls.compare(turns[-1], message)
-        turn = Turn(message, None, self._cause if self.step is _DOUBTFUL else None)
+        turn = Turn(message, None, self._cause if self.certainty is _DOUBTFUL else None)
         turns.append(turn)
         if self._is_behind_loss:
             turn.flag = turn.flag or self._cause
@@ -287,7 +272,7 @@ class Pairing:
                 self._refused = None
                 self.turns.append(turn)
                 return turn
-            late = self._cause is Incomplete.JOINED_LATE and self.step is not _CERTAIN
+            late = self._cause is Incomplete.JOINED_LATE and self.certainty is not _CERTAIN
             absence = Incomplete.LOST_BYTES if requests_seen else Incomplete.ONE_SIDE
             if late:
                 absence = Incomplete.JOINED_LATE
@@ -345,7 +330,7 @@ class Pairing:
         turns = self.turns
         unanswered = sum(turn.response is None for turn in turns)
         cut = bool(turns) and (request := turns[-1].request) is not None and request.failure is not None
-        was_certain = self.step is _CERTAIN
+        was_certain = self.certainty is _CERTAIN
         self.become_unsure(cause)
         if unanswered > cut or not self._is_proven or cause is Incomplete.INVALID:
             self.doubt(cause)
@@ -413,17 +398,17 @@ class Pairing:
 
     def become_unsure(self, cause: Incomplete) -> None:
         """Note that not every byte is accounted for any more."""
-        if self.step is _CERTAIN:
-            self.step = _ALTERNATING
+        if self.certainty is _CERTAIN:
+            self.certainty = _ALTERNATING
         self._cause = cause
         if self._pipelining_seen:
-            self.step = _DOUBTFUL
+            self.certainty = _DOUBTFUL
             self._doubt_may_end = False
 
     def doubt(self, cause: Incomplete | None = None) -> None:
         """Flag pairs from here on, for `cause` or what made the order unsure, until a quiet spell ends it."""
-        if self.step is not _DOUBTFUL:
-            self.step = _DOUBTFUL
+        if self.certainty is not _DOUBTFUL:
+            self.certainty = _DOUBTFUL
             self._doubt_may_end = not self._pipelining_seen
             self._cause = cause or self._cause
 
@@ -462,8 +447,8 @@ class Pairing:
     def _see_pipelining(self) -> None:
         """Note that a request was there before the previous response was over."""
         self._pipelining_seen = True
-        if self.step is not _CERTAIN:
-            self.step = _DOUBTFUL
+        if self.certainty is not _CERTAIN:
+            self.certainty = _DOUBTFUL
             self._doubt_may_end = False
             for turn in self.turns:
                 if not turn.precedes_loss:

@@ -1,8 +1,8 @@
 """The first pairs of a connection that was joined late, held until nothing speaks against them.
 
-On such a connection responses may be due whose requests nobody saw. A client that sends one request at a time
-has none, and a client that pipelines shows it sooner or later: by a request that is there before the response
-to the one before, or by a response without request. Until it had the chance to, pairs are held.
+On such a connection responses may be due whose requests were not seen. A client that sends one request at a
+time has none, and a client that pipelines shows it sooner or later: by a request that is there before the
+response to the one before, or by a response without request. Until it had the chance to, pairs are held.
 
 Owns what is held and for how long. It must not pair. Contract: what is held comes out in its order, all at
 once, flagged when the order turned out to be doubtful.

@@ -1,9 +1,8 @@
 """Reading HTTP/1 messages of one direction: pieces of a stream in, message starts and ends out.
 
-Owns what requests and responses have in common: where a message begins, its body, what a gap does to it,
-What differs is in `sides`; what is done about losses in `losses`. It must not know the other direction:
-what it needs of it (the request's method, whether a message may begin at all) is set from outside, by
-`connection`, before each step.
+Owns what requests and responses have in common: where a message begins and how it is read to its end. What
+differs is in `sides`, how a body is read in `bodies`, and what is done about losses in `losses`. It must not
+know the other direction: what a step needs of it comes as a `ReadingContext`.
 
 Contract: `advance` returns after each thing that matters to the pairing; nothing behind it has been read
 yet. Wire data never raises. Reading is linear in the bytes, however they are cut.
@@ -18,22 +17,22 @@ from typing import Final, Generic
 
 from parsers.exchange import HttpRequest, Incomplete
 from parsers.http1.beginnings import Search, may_be_method, may_begin_message
-from parsers.http1.chunked import ChunkedLines, Found, add_once
+from parsers.http1.bodies import BODIES, BROKEN, WHOLE, Body, LengthBody
+from parsers.http1.chunked import add_once
 from parsers.http1.framing import Framing
 from parsers.http1.message import Message, RecordT
 from parsers.http1.outcome import (
     BETWEEN,
-    IN_CHUNK,
-    IN_CHUNK_LINE,
+    IN_CHUNKED,
     IN_HEAD,
     IN_LENGTH,
     IN_TAIL,
     LAST_OUTSIDE_MESSAGE,
     LOST,
     OVER,
-    UNTIL_END,
     Outcome,
 )
+from parsers.http1.reading_context import ReadingContext
 from parsers.http1.sides import Opened, Side
 from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING, Piece
@@ -47,28 +46,25 @@ _KNOWN_LENGTH: Final = Framing.LENGTH
 _NEED_MORE: Final = Outcome.NEED_MORE
 _STARTED: Final = Outcome.STARTED
 _FINISHED: Final = Outcome.FINISHED
-_MORE: Final = Found.MORE
-_CHUNK: Final = Found.CHUNK
 
 
 class MessageReader(ABC, Generic[RecordT]):
     """Reads the messages of one direction; with `joined_late` it begins by looking for the first one.
 
-    Set from outside: `gated` (no message may begin yet), `may_resynchronise` (a message found after a loss
-    counts), `may_lack_body` (the announced body may turn out to be absent, and the next message stand in
-    its place). Read from outside: `state`; `message`; `loss`; `finished_by_inference` (no byte told where
-    the message ended), `passed_over` (bytes in which messages may have begun were passed over since this was
-    last cleared), `refused` (what was read of a head that is none, until it is taken).
+    Read from outside: `state`; `message`; `loss`; `finished_by_inference` (no byte showed where the message
+    ended); `refused` (what was read of a head that is none, until it is taken). Read and cleared from
+    outside: `passed_over` (bytes in which messages may have begun were passed over), `passed_gap` (some of
+    them are missing), `passed_message` (a message did begin there, or may have), `is_ambiguous` (what was
+    read as a body may have been the next message).
     """
 
     __slots__ = (
         "_at",
         "_bare_end",
+        "_body",
         "_counts",
         "_head_end_size",
         "_limits",
-        "_lines",
-        "_needed",
         "_partial",
         "_piece",
         "_queue",
@@ -79,12 +75,9 @@ class MessageReader(ABC, Generic[RecordT]):
         "_start_ktime_ns",
         "_start_tgid",
         "finished_by_inference",
-        "gated",
         "has_input",
         "is_ambiguous",
         "loss",
-        "may_lack_body",
-        "may_resynchronise",
         "message",
         "passed_gap",
         "passed_message",
@@ -105,22 +98,18 @@ class MessageReader(ABC, Generic[RecordT]):
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
         self._at = 0
         self._partial = bytearray()
-        self._needed = 0
         self._skipped_lines = b""
         self._bare_end = False
         self._head_end_size = 4
         self._start_ktime_ns = 0
         self._start_tgid = 0
-        self._lines = ChunkedLines(limits)
+        self._body: Body | None = None
         self._search = Search(
             limits.max_header_block, of_requests=side.is_of_requests, any_method=joined_late
         )
         self.message: Message[RecordT] | None = None
         self.loss = Incomplete.LOST_BYTES
-        self.gated = False
         self.has_input = False
-        self.may_resynchronise = True
-        self.may_lack_body = False
         self.finished_by_inference = False
         self.passed_over = False
         self.passed_gap = False
@@ -141,7 +130,9 @@ class MessageReader(ABC, Generic[RecordT]):
     @property
     def buffered_bytes(self) -> int:
         """Bytes held that no message has taken yet."""
-        held = self._lines.held_bytes + len(self._partial) + self._search.held_bytes
+        held = len(self._partial) + self._search.held_bytes
+        if self.state == IN_CHUNKED and self._body is not None:
+            held += self._body.held_bytes
         return self._queued_bytes + len(self._piece.data) - self._at + held
 
     def add(self, piece: Piece) -> None:
@@ -155,17 +146,17 @@ class MessageReader(ABC, Generic[RecordT]):
             self.has_input = True
 
     def end(self, ktime_ns: int) -> None:
-        """Take the end of the direction, when only the end of the connection tells it."""
+        """Take the end of the direction, where only the end of the connection shows it."""
         self.add(Piece(b"", 0, NOTHING_MISSING, ktime_ns, 0, False, True))
 
-    def advance(self) -> Outcome:
+    def advance(self, context: ReadingContext) -> Outcome:
         """Read on until something matters to the pairing or the input is used up."""
         while True:
             piece = self._piece
             if self._at < len(piece.data):
-                outcome = self._begin(piece) if self.state == BETWEEN else self._read(piece)
+                outcome = self._begin(piece, context) if self.state == BETWEEN else self._read(piece, context)
             elif piece.gap:
-                outcome = self._pass_gap(piece)
+                outcome = self._pass_gap(piece, context)
             elif piece.ends:
                 outcome = self._pass_end(piece)
             elif self._queue:
@@ -191,7 +182,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
         self._at = 0
         self._partial.clear()
-        self._lines.clear()
+        self._body = None
         self.refused = None
 
     def take_unread(self) -> list[Piece]:
@@ -206,44 +197,47 @@ class MessageReader(ABC, Generic[RecordT]):
         return [each for each in unread if each.data or each.gap or each.ends]
 
     @abstractmethod
-    def _pass_gap(self, piece: Piece) -> Outcome | None:
+    def _pass_gap(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         """Pass bytes that are missing."""
 
     @abstractmethod
-    def _look_for_message(self, piece: Piece) -> None:
+    def _look_for_message(self, piece: Piece, context: ReadingContext) -> None:
         """Read bytes while the place is lost."""
 
     @abstractmethod
-    def _pass_unseen(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+    def _pass_unseen(
+        self, piece: Piece, message: Message[RecordT], context: ReadingContext
+    ) -> Outcome | None:
         """Pass a gap, left on purpose, behind which the place in the chunked coding is unknown."""
 
     @abstractmethod
-    def _read_tail(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+    def _read_tail(self, piece: Piece, message: Message[RecordT], context: ReadingContext) -> Outcome | None:
         """Read bytes behind such a gap."""
 
     @abstractmethod
     def end_tail(self, *, seen: bool) -> Outcome:
-        """End the message of which the rest passes unseen; `seen` says that something told its end."""
+        """End the message whose rest passes unseen; `seen` says that something showed its end."""
 
-    def _read(self, piece: Piece) -> Outcome | None:
+    def _read(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         state = self.state
         if state == IN_HEAD:
-            return self._continue_head(piece)
+            return self._continue_head(piece, context)
         if state == LOST:
-            self._look_for_message(piece)
+            self._look_for_message(piece, context)
             return None
         if state == OVER:
             self._discard(piece)
             return None
         message = self.message
         assert message is not None
+        body = self._body
         if (
-            self.may_lack_body
+            context.may_lack_body
+            and body is not None
             and not message.size
-            and state != IN_TAIL
             and self._at == 0
             and piece.starts_record
-            and not self._lines.held_bytes
+            and not body.held_bytes
         ):
             if self._side.begins_message(piece.data):
                 message.fields.anomalies.append("body_not_sent")
@@ -252,22 +246,13 @@ class MessageReader(ABC, Generic[RecordT]):
             self.is_ambiguous = self._may_begin(piece.data)
         elif not message.size and self._at == 0 and piece.starts_record and message.awaits_continue:
             message.may_be_next = message.may_be_next or self._may_begin(piece.data)
-        if state == IN_LENGTH:
-            return self._read_length(piece, message)
-        if state == IN_CHUNK:
-            message.wire_size += min(len(piece.data) - self._at, self._needed)
-            self._take(piece, message)
-            if not self._needed:
-                self.state = IN_CHUNK_LINE
-            return None
-        if state == UNTIL_END:
-            data = piece.data
-            message.keep(data, self._at, len(data) - self._at, piece.ktime_ns, self._limits)
-            self._at = len(data)
-            return None
-        if state == IN_TAIL:
-            return self._read_tail(piece, message)
-        return self._read_chunk_line(piece, message)
+        if body is None:  # in an unseen tail
+            return self._read_tail(piece, message, context)
+        self._at = body.take(piece.data, self._at, message, piece.ktime_ns, self._limits)
+        end = body.end
+        if end == WHOLE:
+            return self._finish(message)
+        return self._lose(Incomplete.INVALID) if end == BROKEN else None
 
     def _may_begin(self, start: bytes) -> bool:
         return may_be_method(start) or may_begin_message(start, self._limits.max_header_block)
@@ -276,8 +261,8 @@ class MessageReader(ABC, Generic[RecordT]):
         self._counts["discarded_bytes"] += len(piece.data) - self._at
         self._at = len(piece.data)
 
-    def _begin(self, piece: Piece) -> Outcome | None:
-        if self.gated:
+    def _begin(self, piece: Piece, context: ReadingContext) -> Outcome | None:
+        if not context.may_begin:
             return Outcome.WAITING
         data = piece.data
         at = self._at
@@ -297,16 +282,16 @@ class MessageReader(ABC, Generic[RecordT]):
         if end < 0 or data.find(b"\n\n", at, end) >= 0 or data.find(b"\n\r\n", at, end + 3) >= 0:
             match = _HEAD_END.search(data, at)
             if match is None:
-                return self._continue_head(piece)
+                return self._continue_head(piece, context)
             end, after = match.span()
             self._bare_end = match[0] != _PLAIN_HEAD_END
         self._at = after
         self._head_end_size = after - end
         if end - at > self._limits.max_header_block:
             return self._refuse_head("oversized_heads", data[at:end], piece.ktime_ns)
-        return self._open_with_body(data[at:end], piece)
+        return self._open(data[at:end], piece, context)
 
-    def _continue_head(self, piece: Piece) -> Outcome | None:
+    def _continue_head(self, piece: Piece, context: ReadingContext) -> Outcome | None:
         """Collect an unfinished head; only what is new is searched, so input cut into bytes stays linear."""
         partial = self._partial
         searched = len(partial)
@@ -330,17 +315,17 @@ class MessageReader(ABC, Generic[RecordT]):
         partial.clear()
         if len(block) > self._limits.max_header_block:
             return self._refuse_head("oversized_heads", block, piece.ktime_ns)
-        return self._open_with_body(block, piece)
+        return self._open(block, piece, context)
 
-    def _open_with_body(self, block: bytes, piece: Piece) -> Outcome:
-        """Take a head, and its body at once when all of it is here."""
-        opened = self._side.open(block, self._start_ktime_ns, max(self._start_ktime_ns, piece.ktime_ns))
+    def _open(self, block: bytes, piece: Piece, context: ReadingContext) -> Outcome:
+        """Read a head that is complete."""
+        start_ktime_ns = self._start_ktime_ns
+        opened = self._side.open(
+            block, start_ktime_ns, max(start_ktime_ns, piece.ktime_ns), context.request_method
+        )
         if opened is None:
             return self._refuse_head("invalid_heads", block + b"\r\n", piece.ktime_ns)
-        outcome = self._start(opened, len(block))
-        if self.state == IN_LENGTH and len(piece.data) - self._at >= self._needed:
-            assert self.message is not None
-            self._read_length(piece, self.message)
+        outcome, self._at = self._start(opened, len(block), piece.data, self._at, piece.ktime_ns)
         return outcome
 
     def refuse_unfinished(self, ktime_ns: int) -> Outcome:
@@ -374,12 +359,17 @@ class MessageReader(ABC, Generic[RecordT]):
             record.dropped_headers = len(headers) - self._limits.max_headers
             record.headers = headers[: self._limits.max_headers]
 
-    def _start(self, opened: Opened[RecordT] | Outcome, size: int) -> Outcome:
-        """Note a head of so many bytes, whether it begins a message or not."""
+    def _start(
+        self, opened: Opened[RecordT] | Outcome, size: int, data: bytes, at: int, ktime_ns: int
+    ) -> tuple[Outcome, int]:
+        """Note a head of `size` bytes that ends in `data` at `at`, whether it begins a message or not.
+
+        A body whose declared length is all there is taken at once. Return the position behind what was taken.
+        """
         if isinstance(opened, Outcome):
             self._bare_end = False
             self.state = OVER if opened is Outcome.HTTP2 else BETWEEN
-            return opened
+            return opened, at
         record, fields, framing, length = opened
         message = Message(record, fields, size, self._start_tgid)
         message.end_ktime_ns = record.end_ktime_ns
@@ -396,24 +386,31 @@ class MessageReader(ABC, Generic[RecordT]):
         if len(record.headers) > self._limits.max_headers:
             self._drop_fields_beyond_bound(record)
         self.message = message
-        self.may_lack_body = False
         self.finished_by_inference = False
         if framing is _NO_BODY:
             message.done = True
             self.state = BETWEEN
         elif framing is _KNOWN_LENGTH:
-            self.state = IN_LENGTH
-            self._needed = message.declared_size = length
+            message.declared_size = length
+            if length <= len(data) - at:
+                message.keep(data, at, length, ktime_ns, self._limits)
+                message.finish(self._limits)
+                self.state = BETWEEN
+                at += length
+            else:
+                self._body = LengthBody(length)
+                self.state = IN_LENGTH
+        elif framing in BODIES:
+            self._body = body = BODIES[framing](self._limits)
+            self.state = body.state
         elif framing is Framing.TUNNEL:
             message.done = message.tunnel = True
             self.state = OVER
-        elif framing is Framing.AMBIGUOUS:
+        else:
             message.fail(Incomplete.INVALID, self._limits)
             self.loss = Incomplete.INVALID
             self.state = LOST
-        else:
-            self.state = IN_CHUNK_LINE if framing is Framing.CHUNKED else UNTIL_END
-        return _STARTED
+        return _STARTED, at
 
     def _follows_post(self) -> bool:
         """Whether the message before is a POST: clients of old send an empty line behind its body.
@@ -437,52 +434,21 @@ class MessageReader(ABC, Generic[RecordT]):
         self.state = LOST
         self._search.any_method = False
         self._partial.clear()
-        self._lines.clear()
+        self._body = None
         self.loss = cause
         return Outcome.LOST
-
-    def _take(self, piece: Piece, message: Message[RecordT]) -> None:
-        """Take what this piece has of the bytes that are needed."""
-        count = min(len(piece.data) - self._at, self._needed)
-        message.keep(piece.data, self._at, count, piece.ktime_ns, self._limits)
-        self._at += count
-        self._needed -= count
-
-    def _read_length(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
-        self._take(piece, message)
-        return None if self._needed else self._finish(message)
-
-    def _read_chunk_line(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
-        lines = self._lines
-        start = self._at
-        found, self._at = lines.read(piece.data, start, message.fields)
-        message.wire_size += self._at - start
-        if piece.ktime_ns > message.end_ktime_ns:
-            message.end_ktime_ns = piece.ktime_ns
-        if found is _MORE:
-            return None
-        if found is _CHUNK:
-            self._needed = lines.chunk_size
-            self.state = IN_CHUNK
-            return None
-        if found is Found.INVALID:
-            return self._lose(Incomplete.INVALID)
-        trailers = lines.take_trailers()
-        if trailers is not None:
-            message.record.trailers = trailers.headers[: self._limits.max_headers]
-            message.fields.anomalies += trailers.anomalies
-        return self._finish(message)
 
     def _pass_end(self, piece: Piece) -> Outcome:
         if self.is_in_message and self.state != IN_HEAD:
             message = self.message
             assert message is not None
-            if self.state == UNTIL_END:
-                return self._finish(message)
             if self.state == IN_TAIL:
                 return self.end_tail(seen=False)
+            body = self._body
+            self._body = None
+            if body is not None and body.ends_with_direction:
+                return self._finish(message)
             message.fail(Incomplete.CLOSED, self._limits)
-            self._lines.clear()
             self.state = BETWEEN
             return _FINISHED
         if self.state == IN_HEAD:

@@ -41,8 +41,8 @@ HTTP2_PREFACE = _HTTP2_START_LINE + b"\r\n\r\n"
 """The beginning of the client's preface (RFC 9113 §3.4), which reads as the head of a request."""
 
 Opened: TypeAlias = tuple[RecordT, Fields, Framing, int]
-"""A message of which the head was read: its record, its fields, how its end is found, and the length of its
-body where that is declared."""
+"""A message whose head was read: its record, its fields, how its end is found, and the length of its body
+where that is declared."""
 
 
 class Side(ABC, Generic[RecordT]):
@@ -53,14 +53,19 @@ class Side(ABC, Generic[RecordT]):
     is_of_requests: ClassVar[bool]
 
     @abstractmethod
-    def open(self, block: bytes, start_ktime_ns: int, ktime_ns: int) -> Opened[RecordT] | Outcome | None:
-        """Read a head of which the first byte passed at `start_ktime_ns` and the last one at `ktime_ns`.
+    def open(
+        self, block: bytes, start_ktime_ns: int, ktime_ns: int, request_method: bytes | None
+    ) -> Opened[RecordT] | Outcome | None:
+        """Read a head whose first byte passed at `start_ktime_ns` and whose last one passed at `ktime_ns`.
 
         Return the message; INTERIM or HTTP2 for a head that begins none; None when it is no head at all.
+        `request_method` is that of the request that a response answers, None when it is unknown.
         """
 
     @abstractmethod
-    def open_plain(self, block: bytes, ktime_ns: int) -> Opened[RecordT] | Outcome | None:
+    def open_plain(
+        self, block: bytes, ktime_ns: int, request_method: bytes | None
+    ) -> Opened[RecordT] | Outcome | None:
         """Read a head that passed at once, by the fast lane; None when it is not plain."""
 
     @abstractmethod
@@ -88,14 +93,25 @@ class RequestSide(Side[HttpRequest]):
     def __init__(self, limits: ParserLimits) -> None:
         self._max_header_block = limits.max_header_block
 
-    def open(self, block: bytes, start_ktime_ns: int, ktime_ns: int) -> Opened[HttpRequest] | Outcome | None:
+    def open(
+        self,
+        block: bytes,
+        start_ktime_ns: int,
+        ktime_ns: int,
+        request_method: bytes | None,  # noqa: ARG002 - of the side
+    ) -> Opened[HttpRequest] | Outcome | None:
         """Read a head by the first lane that takes it."""
         head = parse_request_head(block)
         if head is None:
             return Outcome.HTTP2 if block == _HTTP2_START_LINE else None
         return self._begin(head, start_ktime_ns, ktime_ns)
 
-    def open_plain(self, block: bytes, ktime_ns: int) -> Opened[HttpRequest] | Outcome | None:
+    def open_plain(
+        self,
+        block: bytes,
+        ktime_ns: int,
+        request_method: bytes | None,  # noqa: ARG002 - of the side
+    ) -> Opened[HttpRequest] | Outcome | None:
         """Read a head by the fast lane."""
         head = parse_plain_request(block)
         return None if head is None else self._begin(head, ktime_ns, ktime_ns)
@@ -150,34 +166,36 @@ class RequestSide(Side[HttpRequest]):
 class ResponseSide(Side[HttpResponse]):
     """The side of responses."""
 
-    __slots__ = ("interim_status", "request_method")
+    __slots__ = ("interim_status",)
 
     is_of_requests = False
 
     def __init__(self) -> None:
-        self.request_method: bytes | None = None
-        """Set from outside: that of the next request; None when it is unknown."""
         self.interim_status = 0
         """Status of the 1xx response that was read last."""
 
-    def open(self, block: bytes, start_ktime_ns: int, ktime_ns: int) -> Opened[HttpResponse] | Outcome | None:
+    def open(
+        self, block: bytes, start_ktime_ns: int, ktime_ns: int, request_method: bytes | None
+    ) -> Opened[HttpResponse] | Outcome | None:
         """Read a head by the first lane that takes it."""
         head = parse_response_head(block)
-        return None if head is None else self._begin(head, start_ktime_ns, ktime_ns)
+        return None if head is None else self._begin(head, start_ktime_ns, ktime_ns, request_method)
 
-    def open_plain(self, block: bytes, ktime_ns: int) -> Opened[HttpResponse] | Outcome | None:
+    def open_plain(
+        self, block: bytes, ktime_ns: int, request_method: bytes | None
+    ) -> Opened[HttpResponse] | Outcome | None:
         """Read a head by the fast lane."""
         head = parse_plain_response(block)
-        return None if head is None else self._begin(head, ktime_ns, ktime_ns)
+        return None if head is None else self._begin(head, ktime_ns, ktime_ns, request_method)
 
     def _begin(
-        self, head: ResponseHead, start_ktime_ns: int, ktime_ns: int
+        self, head: ResponseHead, start_ktime_ns: int, ktime_ns: int, request_method: bytes | None
     ) -> Opened[HttpResponse] | Outcome:
         status = head.status
         if status < 200 and status != 101:
             self.interim_status = status
             return Outcome.INTERIM
-        framing, length = decide_response_framing(head, self.request_method)
+        framing, length = decide_response_framing(head, request_method)
         fields = head.fields
         record = HttpResponse(
             status,
@@ -204,9 +222,9 @@ class ResponseSide(Side[HttpResponse]):
 
 
 def detect_side(start: bytes, *, joined_late: bool) -> bool | None:
-    """Tell by its first bytes whether a direction carries requests; None when they do not tell yet.
+    """Return whether a direction carries requests, by its first bytes; None when they do not show it yet.
 
-    Joined late, bytes may be from the middle of a message, so only the whole beginning of one tells.
+    After a late join, bytes may be from the middle of a message, so only the whole beginning of one shows it.
     """
     if start.startswith(_STATUS_PREFIX):
         return False

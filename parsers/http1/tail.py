@@ -1,8 +1,8 @@
 """The rest of a chunked body that passes unseen: the byte budget of its turn ended inside it.
 
-The next chunk's size lies among the bytes that were left out, so from there on nobody can tell content from
-coding, nor where the body ends. Owns what bytes and gaps mean then. It must not decide by time, or by the
-other direction: `connection` does.
+The next chunk's size lies among the bytes that were left out. From there on content and coding cannot be told
+apart, and the end of the body cannot be found. Owns what bytes and gaps mean then. It must not decide by
+time, or by the other direction: `tail_end` does.
 
 Contract: the message stays in its tail, nothing more of it being kept, until
 
@@ -25,8 +25,7 @@ from parsers.http1.chunked import ends_like_chunked_body
 from parsers.http1.losses import LossReader
 from parsers.http1.message import Message, RecordT
 from parsers.http1.outcome import IN_TAIL, LOST, Outcome
-from parsers.http1.sides import Side
-from parsers.limits import ParserLimits
+from parsers.http1.reading_context import ReadingContext
 from parsers.stream import Piece
 
 END_NOT_SEEN: Final = "end_not_seen"
@@ -34,19 +33,9 @@ END_NOT_SEEN: Final = "end_not_seen"
 
 
 class TailReader(LossReader[RecordT]):
-    """A reader that goes on behind the captured part of a chunked body.
+    """A reader that goes on behind the captured part of a chunked body."""
 
-    Set from outside, besides what every reader has: `is_next_due` (the next message is awaited, so a tail
-    should be over). In a tail, `may_resynchronise` says whether the next message may begin.
-    """
-
-    __slots__ = ("is_next_due",)
-
-    def __init__(
-        self, side: Side[RecordT], limits: ParserLimits, counts: dict[str, int], *, joined_late: bool
-    ) -> None:
-        super().__init__(side, limits, counts, joined_late=joined_late)
-        self.is_next_due = False
+    __slots__ = ()
 
     def end_tail(self, *, seen: bool) -> Outcome:
         """End the message in its tail as whole, and look for the next one."""
@@ -63,14 +52,14 @@ class TailReader(LossReader[RecordT]):
         self._lose(Incomplete.LOST_BYTES)
         return Outcome.TAIL_LOST
 
-    def _read_tail(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+    def _read_tail(self, piece: Piece, message: Message[RecordT], context: ReadingContext) -> Outcome | None:
         data = piece.data
         is_record = self._at == 0 and piece.starts_record
         begins = is_record and self._side.begins_message(data)
-        if begins and self.may_resynchronise:
+        if begins and context.may_resynchronise:
             self.finished_by_inference = True
             return self._finish(message)
-        if begins or self.is_next_due:
+        if begins or context.is_next_due:
             return self.lose_tail()
         message.step_over(0, piece.missing, piece.ktime_ns)
         message.wire_size += len(data) - self._at
@@ -79,11 +68,13 @@ class TailReader(LossReader[RecordT]):
             self.end_tail(seen=True) if is_record and not piece.gap and ends_like_chunked_body(data) else None
         )
 
-    def _pass_unseen(self, piece: Piece, message: Message[RecordT]) -> Outcome | None:
+    def _pass_unseen(
+        self, piece: Piece, message: Message[RecordT], context: ReadingContext
+    ) -> Outcome | None:
         message.step_over(0, piece.missing, piece.ktime_ns)
         if self.state == IN_TAIL:
-            return self.lose_tail() if self.is_next_due else None
+            return self.lose_tail() if context.is_next_due else None
         message.in_tail = True
-        self._lines.clear()
+        self._body = None
         self.state = IN_TAIL
         return Outcome.TAIL

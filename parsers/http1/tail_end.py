@@ -1,10 +1,10 @@
-"""When a message of which the rest passes unseen (`tail`) is over, although none of its bytes said so.
+"""When a message is over whose rest passes unseen (`tail`), although none of its bytes said so.
 
-Owns what the other direction, the end of the connection and time tell about that. It must not read bytes, and
+Owns what the other direction, the end of the connection and time say about that. It must not read bytes, and
 it has no clock: time is that of the events.
 
-Contract: a message is over only by a rule below. Whoever drives both directions asks in the moments that the
-rules name.
+Contract: a message is over only by a rule below. `conversation` asks in the moments that
+the rules name.
 
 | of | is over when | is its end seen? |
 |---|---|---|

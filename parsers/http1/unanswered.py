@@ -79,7 +79,7 @@ class RequestCalls:
             self.together = True
 
 
-def judge_unanswered(
+def explain_unanswered(
     ends: Ends, *, left_out: bool, answered_unseen: bool, is_client: bool, is_tls: bool
 ) -> Incomplete:
     """Return why requests have no response when their connection is over, by the table above.

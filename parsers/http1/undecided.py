@@ -1,7 +1,7 @@
 """Bytes of a connection as long as the direction of its requests is unknown.
 
-Owns what is kept until then. Contract: seen from birth, the first bytes tell soon. Joined late, or behind a
-loss, only the whole beginning of a message tells: what can't become one is passed over.
+Owns what is kept until then. Contract: on a connection seen from birth, the first bytes show it soon. After a
+late join or a loss, only the whole beginning of a message shows it: what cannot become one is passed over.
 """
 
 from __future__ import annotations

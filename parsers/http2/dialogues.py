@@ -1,4 +1,4 @@
-"""Who listens to an HTTP/2 stream.
+"""What listens to an HTTP/2 stream.
 
 Owns the one place where that is chosen. It must not know frames, nor what the listeners understand.
 """
@@ -22,7 +22,7 @@ _ENDS_SESSION: Final = (Incomplete.CLOSED, Incomplete.RESET)
 
 
 def may_be_tapped(head: FieldBlock) -> bool:
-    """Whether a head may make anybody listen; asked first, because records of heads cost time."""
+    """Whether a head may open a dialogue; asked first, because records of heads cost time."""
     content_type = head.content_type
     return (content_type is not None and content_type[: len(_GRPC)].lower() == _GRPC) or (
         head.protocol is not None
@@ -36,7 +36,7 @@ def open_dialogue(
     limits: ParserLimits,
     counts: dict[str, int],
 ) -> Dialogue | None:
-    """Return who listens to a stream whose requests go in this direction, by the heads that are known."""
+    """Return what listens to a stream whose requests go in this direction, by the heads that are known."""
     if request is not None and request.method == b"CONNECT":
         # RFC 8441 §4: only with this method does the protocol mean anything.
         protocol = request.protocol
@@ -50,8 +50,8 @@ def open_dialogue(
 class WebSocketStream:
     """A WebSocket on a stream of its own (RFC 8441), once the response has opened it.
 
-    The end of a stream is to it what the end of a connection is to one over HTTP/1 (RFC 8441 §5), and so it
-    is judged: see `websocket.connection`.
+    The end of its stream means what the end of the connection means over HTTP/1 (RFC 8441 §5): see
+    `websocket.connection`.
     """
 
     __slots__ = ("_counts", "_dialogue", "_limits", "_requests", "request", "response")
@@ -74,7 +74,7 @@ class WebSocketStream:
                 (egress, ingress) if self._requests is Direction.EGRESS else (ingress, egress)
             )
 
-    def judge(self, cause: Incomplete | None) -> Incomplete | None:
+    def decide_incomplete(self, cause: Incomplete | None) -> Incomplete | None:
         """Return why the session is not whole.
 
         It is when both ends sent a close frame, whatever ended the stream then, and when the stream ended

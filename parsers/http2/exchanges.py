@@ -5,7 +5,7 @@ when a stream is over (`streams`).
 
 Contract: `incomplete` is None only when both messages are whole and known to the last field. Of several
 causes the first of these counts: what was lost or in doubt in the request, in the response; a reset; what
-ended the connection; unknown fields. Whoever listens to the stream may know better of its end.
+ended the connection; unknown fields. What a listener says of the stream's end may count for more.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class ExchangeBuilder:
         if not (_is_known(request) or _is_known(response)):
             counts["http2_headless_streams"] += 1
             return
-        incomplete = _judge(stream, request, response, cause, absence)
+        incomplete = _decide_incomplete(stream, request, response, cause, absence)
         for half in (request, response):
             if half is not None and half.listener is not None:
                 half.listener.end(stream.last_ktime_ns)
@@ -161,9 +161,9 @@ class ExchangeBuilder:
             handshake.response.interim = _SWITCHED + response.interim
             handshake.anomalies += _list_anomalies(stream, None, response)
             handshake.upgraded = False
-        incomplete = _judge(stream, None, response, cause, absence)
+        incomplete = _decide_incomplete(stream, None, response, cause, absence)
         if handshake.incomplete is None and incomplete is not None:
-            # Whoever made the handshake counted it as whole.
+            # The connection that made the handshake counted it as whole.
             handshake.incomplete = incomplete
             self._counts[INCOMPLETE_COUNTER[incomplete]] += 1
             handshake.reset = stream.reset if incomplete is _RESET else None
@@ -185,7 +185,7 @@ def _is_answered(stream: Http2Stream, response: StreamHalf | None) -> bool:
     return response is not None and response.is_over and response.find_flaw() is None and not stream.tunnel
 
 
-def _judge(
+def _decide_incomplete(
     stream: Http2Stream,
     request: StreamHalf | None,
     response: StreamHalf | None,
@@ -204,7 +204,7 @@ def _judge(
         return flaw
     cut = _find_cut(stream, request, response, cause, absence)
     if stream.dialogue is not None:
-        cut = stream.dialogue.judge(cut)
+        cut = stream.dialogue.decide_incomplete(cut)
     if cut is None and any(half is not None and half.has_unknown for half in (request, response)):
         return Incomplete.UNKNOWN_HEADERS
     return cut

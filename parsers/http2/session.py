@@ -127,9 +127,9 @@ class Http2Session:
         table.hold(stream, fields.size)
         if ends:
             table.end_half(half, ktime_ns)
-            table.settle(stream)
+            table.emit_if_over(stream)
         elif stream.tunnel:
-            table.settle(stream)
+            table.emit_if_over(stream)
         return True
 
     def lose_block(
@@ -160,7 +160,7 @@ class Http2Session:
         half.head_lost = half.head_lost or half.head is None
         if ends:
             self.table.end_half(half, origin[0])
-            self.table.settle(stream)
+            self.table.emit_if_over(stream)
 
     def take_data(
         self, direction: Direction, stream_id: int, start: int, count: int, piece: Piece, *, ends: bool
@@ -192,7 +192,7 @@ class Http2Session:
                 table.account(stream, half)
         if ends:
             table.end_half(half, piece.ktime_ns)
-            table.settle(stream)
+            table.emit_if_over(stream)
 
     def miss_data(
         self, direction: Direction, stream_id: int, count: int | None, missing: Missing, ktime_ns: int
@@ -209,7 +209,7 @@ class Http2Session:
         if found is not None:
             stream, half = found
             self.table.end_half(half, ktime_ns)
-            self.table.settle(stream)
+            self.table.emit_if_over(stream)
 
     def reset_stream(
         self, direction: Direction, stream_id: int, error_code: int | None, ktime_ns: int
@@ -240,7 +240,7 @@ class Http2Session:
             response.is_over = True
         elif stream.reset is None:
             stream.reset = StreamReset(direction, error_code)
-        self.table.settle(stream)
+        self.table.emit_if_over(stream)
 
     def go_away(self, direction: Direction, last_stream_id: int, ktime_ns: int) -> None:
         """End the streams that the sender of a GOAWAY has not taken (RFC 9113 §6.8)."""
@@ -257,7 +257,7 @@ class Http2Session:
             ):
                 stream.last_ktime_ns = ktime_ns
                 stream.reset = stream.reset or StreamReset(direction, None, untaken=True)
-                self.table.settle(stream)
+                self.table.emit_if_over(stream)
 
     def lose_place(self, direction: Direction, cause: Incomplete, missing: Missing, ktime_ns: int) -> None:
         """Flag every message that the lost frames may have belonged to, and forget the dynamic table."""
@@ -271,7 +271,7 @@ class Http2Session:
                 half.may_be_over = True
                 half.miss(None, missing, ktime_ns)
             self.table.quiet.setdefault(stream.stream_id, ktime_ns)
-            self.table.settle(stream)
+            self.table.emit_if_over(stream)
 
     def trust(self, direction: Direction) -> None:
         """Note that what is read in a direction is beyond doubt again."""
@@ -289,7 +289,7 @@ class Http2Session:
             counts["http2_invalid_blocks"] += 1
             if self.readers[direction].doubt is None:
                 # The peer ends the connection (RFC 9113 §4.3). What comes nevertheless refers to a table
-                # that nobody knows.
+                # that is unknown here.
                 decoder.taint()
                 decoder.trust()
         return fields

@@ -74,7 +74,7 @@ class StreamTable:
         self.last_taken = [_LAST_POSSIBLE, _LAST_POSSIBLE]
         """By direction of a GOAWAY: the last stream that its sender takes."""
         self._waiting: dict[int, int] = {}
-        """Streams that are over but for a request nobody saw, and since when; oldest first."""
+        """Streams that are over but for a request that was not seen, and since when; oldest first."""
         self.quiet: dict[int, int] = {}
         """Streams whose end may be lost, and when they were last looked at; oldest first."""
 
@@ -101,7 +101,7 @@ class StreamTable:
             self.requests = requests
             self._note_heads(requests)
             for stream in list(self.streams.values()):
-                self.settle(stream)
+                self.emit_if_over(stream)
 
     def open_handshake(self, handshake: HttpExchange, requests: Direction, ktime_ns: int) -> None:
         """Take the exchange of an upgrade: its response comes on stream 1 (RFC 7540 §3.2)."""
@@ -248,7 +248,7 @@ class StreamTable:
         for stream in self.streams.values():
             self.note_head(stream, requests)
 
-    def settle(self, stream: Http2Stream) -> None:
+    def emit_if_over(self, stream: Http2Stream) -> None:
         """Emit the exchange of a stream if nothing more is to come, or not for long."""
         requests = self.requests
         if requests is None:

@@ -6,7 +6,7 @@ import pytest
 
 from ebpf.events import Missing, Role
 from parsers.exchange import HttpExchange
-from parsers.http1.beginnings import judge_request, judge_response
+from parsers.http1.beginnings import match_request_line, match_status_line
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import NOTHING_MISSING, Conversation
@@ -43,14 +43,14 @@ def methods(exchanges: list[HttpExchange]) -> list[bytes | None]:
     ],
 )
 def test_what_begins_like_a_request(start: bytes, listed: bool | None, any_method: bool | None) -> None:  # noqa: FBT001 - parameters of the test
-    assert judge_request(start, 100, any_method=False) is listed
-    assert judge_request(start, 100, any_method=True) is any_method
+    assert match_request_line(start, 100, any_method=False) is listed
+    assert match_request_line(start, 100, any_method=True) is any_method
 
 
 @pytest.mark.parametrize("size", range(13))
 def test_what_begins_like_a_response(size: int) -> None:
-    assert judge_response(OK[: size + 1]) is (None if size < 12 else True)
-    assert judge_response(OK[:size] + b"#") is False
+    assert match_status_line(OK[: size + 1]) is (None if size < 12 else True)
+    assert match_status_line(OK[:size] + b"#") is False
 
 
 @pytest.mark.parametrize("role", [Role.SERVER, Role.CLIENT])

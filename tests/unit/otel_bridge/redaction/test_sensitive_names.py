@@ -1,4 +1,4 @@
-"""The quick look at a folded text must never miss what the judge of names would call sensitive."""
+"""The quick look at a folded text must never miss what `is_sensitive` finds in full."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ fragments = st.sampled_from(
 
 
 @given(st.lists(fragments, min_size=1, max_size=4).map("".join), st.integers(0, 2))
-def test_no_name_that_the_judge_knows_is_missed(name: str, depth: int) -> None:
+def test_no_sensitive_name_is_missed(name: str, depth: int) -> None:
     text = json.dumps({"a": 1, name: "value"}, ensure_ascii=False)
     for _ in range(depth):
         text = json.dumps({"nested": text}, ensure_ascii=False)
@@ -39,7 +39,7 @@ def test_no_name_that_the_judge_knows_is_missed(name: str, depth: int) -> None:
         assert REDACTOR.text(text, "application/json", truncated=False)[1] == 1
 
 
-def test_long_names_are_judged_and_not_remembered() -> None:
+def test_long_names_are_recognised_and_not_remembered() -> None:
     names = SensitiveNames()
     long = "a" * MAX_REMEMBERED_NAME_LENGTH
     assert [names.is_sensitive(name) for name in (f"{long}.pin", f"{long}token", f"{long}x")] == [
