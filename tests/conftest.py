@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.containers.engine import DAEMON, Engine
 from tests.kubernetes.api_server import ApiServer, missing_parts, running_api_server
+from tests.running_agent import Agent
 
 # A deadline per example would fail on a busy machine, not on a slow parser; pytest's own timeout bounds the
 # whole.
@@ -49,3 +52,16 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         pytest.skip(missing)
     with running_api_server(tmp_path_factory.mktemp("api-server")) as server:
         yield server
+
+
+@pytest.fixture
+def agent() -> Iterator[Callable[..., Agent]]:
+    """Start `wirespan` with these arguments and wait until it is ready."""
+    with contextlib.ExitStack() as closing:
+
+        def start(*arguments: str, **options: Any) -> Agent:
+            started = Agent(*arguments, **options)
+            closing.callback(started.close)
+            return started
+
+        yield start

@@ -10,8 +10,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, read_spans
 from tests.e2e.servers.grpc_server import SERVICE, UNLIMITED
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import Agent, Server, curl
+from tests.e2e.conftest import Server, curl
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import COMMAND, END_SECONDS, Agent, Server, curl, read_spans
+from tests.e2e.conftest import Server, curl, read_spans
+from tests.running_agent import COMMAND, END_SECONDS, Agent
 
 pytestmark = pytest.mark.e2e
 
