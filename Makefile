@@ -6,7 +6,7 @@ venv := .venv/bin
 packages := ebpf parsers otel_bridge agent demo
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup setup-develop demo test lint check fuzz-losses bench bench-kubernetes test-image test-stack test-servers test-kernels fuzz-files apiserver helm chart lock clean
+.PHONY: help setup setup-develop demo test test-fast test-fast-parsers test-fast-rest lint check fuzz-losses bench bench-kubernetes test-image test-stack test-servers test-kernels fuzz-files apiserver helm chart lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,18 @@ lint: setup-develop ## style, types, import boundaries
 	$(venv)/mypy
 	$(venv)/lint-imports
 	clang-format --dry-run --Werror ebpf/bpf/*.[ch] $(wildcard tests/*/*.c tests/*/*/*.c)
+
+# The two halves take about as long, and each a core of its own.
+test-fast: setup-develop ## after each change: units, corpus and properties at a glance, under a minute, without root
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-fast-parsers test-fast-rest
+
+test-fast-parsers:
+	$(fast_pytest) tests/unit/parsers tests/unit/test_*.py
+
+test-fast-rest:
+	$(fast_pytest) tests/unit/agent tests/unit/ebpf tests/unit/otel_bridge tests/property
+
+fast_pytest = $(venv)/pytest -q --hypothesis-profile=fast -m 'not growth and not slow'
 
 test: setup-develop apiserver helm ## all tests, kernel and end-to-end included (root or sudo)
 	$(as_root) env $(go_programs) $(venv)/pytest

@@ -18,6 +18,8 @@ from tests.running_agent import Agent
 # A deadline per example would fail on a busy machine, not on a slow parser; pytest's own timeout bounds the
 # whole.
 settings.register_profile("wirespan", deadline=None, max_examples=200)
+# For make test-fast: a look, where all tests take a closer one.
+settings.register_profile("fast", deadline=None, max_examples=20)
 # For a search that takes minutes: pytest tests/property --hypothesis-profile=soak --timeout=0
 settings.register_profile("soak", deadline=None, max_examples=6000)
 settings.load_profile("wirespan")
