@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
 CLOCKS = {"time", "monotonic", "perf_counter", "process_time", "thread_time"}
-TIMED = {Path("tests/unit/otel_bridge/test_delivery.py")}
+TIMED = {Path("tests/unit/otel_bridge/delivery/test_delivery.py")}
 """Modules that measure the pauses of a real sender."""
 
 
