@@ -35,7 +35,7 @@ test-fast-parsers:
 	$(fast_pytest) tests/unit/parsers tests/unit/test_*.py
 
 test-fast-rest:
-	$(fast_pytest) tests/unit/agent tests/unit/ebpf tests/unit/otel_bridge tests/property
+	$(fast_pytest) $(filter-out tests/unit/parsers/ %__pycache__/,$(wildcard tests/unit/*/)) tests/property
 
 fast_pytest = $(venv)/pytest -q --hypothesis-profile=fast -m 'not growth and not slow'
 
