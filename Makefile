@@ -6,7 +6,7 @@ venv := .venv/bin
 packages := ebpf parsers otel_bridge agent demo
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help setup setup-develop demo test lint check fuzz-losses bench bench-kubernetes test-image test-stack test-servers test-kernels fuzz-files apiserver helm chart lock clean
+.PHONY: help setup setup-develop demo test test-fast test-fast-parsers test-fast-rest coverage lint check fuzz-losses bench bench-kubernetes test-image test-stack test-servers test-kernels fuzz-files apiserver helm chart lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,22 @@ lint: setup-develop ## style, types, import boundaries
 	$(venv)/lint-imports
 	clang-format --dry-run --Werror ebpf/bpf/*.[ch] $(wildcard tests/*/*.c tests/*/*/*.c)
 
+# The two halves take about as long, and each a core of its own.
+test-fast: setup-develop ## after each change: units, corpus and properties at a glance, under a minute, without root
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-fast-parsers test-fast-rest
+
+test-fast-parsers:
+	$(fast_pytest) tests/unit/parsers tests/unit/test_*.py
+
+test-fast-rest:
+	$(fast_pytest) $(filter-out tests/unit/parsers/ %__pycache__/,$(wildcard tests/unit/*/)) tests/property
+
+fast_pytest = $(venv)/pytest -q --hypothesis-profile=fast -m 'not growth and not slow'
+
+coverage: setup-develop ## how much of the pure stages their unit tests reach; fails below the floor in pyproject.toml
+	$(fast_pytest) --cov=parsers --cov=otel_bridge --cov-report= tests/unit/parsers tests/unit/otel_bridge
+	$(venv)/coverage report
+
 test: setup-develop apiserver helm ## all tests, kernel and end-to-end included (root or sudo)
 	$(as_root) env $(go_programs) $(venv)/pytest
 
@@ -45,7 +61,7 @@ helm: ## the same of helm, for tests/chart
 chart: setup-develop helm ## render the chart again: deploy/wirespan.yaml, and what tests/chart compares with
 	$(venv)/python -m tests.chart.rendered
 
-check: lint test ## what CI runs
+check: lint coverage test ## what CI runs
 
 fuzz-losses: setup-develop ## ten million pairs of lossy conversations, an hour; none may be wrong without a flag
 	$(venv)/python -m tests.property.loss_fuzz --pairs 10000000

@@ -45,6 +45,14 @@ def running_processes(proc: Path = PROC) -> list[int]:
         return [int(entry.name) for entry in entries if entry.name.isdecimal()]
 
 
+def hides_processes(proc: Path = PROC) -> bool:
+    """Return whether /proc leaves out processes of other users, by its mount option `hidepid`.
+
+    Process 1 is in every process namespace, so its absence shows the option and all that exempts from it.
+    """
+    return not (proc / "1").exists()
+
+
 def executable_path(tgid: int, proc: Path = PROC) -> str | None:
     """Return the path of the program that a process runs, as its own mount namespace names it."""
     try:

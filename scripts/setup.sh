@@ -35,7 +35,7 @@ as_root() {
 
 apt_updated=false
 apt_update() {
-  $apt_updated || as_root apt-get update -qq
+  $apt_updated || as_root scripts/apt-get.sh update -qq
   apt_updated=true
 }
 
@@ -69,8 +69,7 @@ install_packages() {
     own_policy=true
   fi
   local result=0
-  as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || result=$?
+  as_root scripts/apt-get.sh install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || result=$?
   if $own_policy; then as_root rm -f $policy; fi
   return $result
 }

@@ -15,7 +15,7 @@ mkdir -p "$cache"
 install_emulator() {
   # virtme-ng puts a static busybox into the guest's first file system, and depmod indexes the kernel's modules
   command -v qemu-system-x86_64 >/dev/null && command -v busybox >/dev/null && command -v depmod >/dev/null ||
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends qemu-system-x86 busybox-static kmod >/dev/null
+    scripts/apt-get.sh install -y -qq --no-install-recommends qemu-system-x86 busybox-static kmod >/dev/null
   [ -x "$cache/virtme/bin/vng" ] && return
   python3 -m venv "$cache/virtme"
   "$cache/virtme/bin/pip" install --quiet --disable-pip-version-check virtme-ng==1.42
@@ -37,7 +37,7 @@ unpack_kernel() {
     "$keyring" "$(mirror_of "$host") $suite" "$keyring" "$(mirror_of "$host-security") $suite-security" >"$work/sources.list"
   options=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$work/lists"
     -o "Dir::Cache::archives=$work/archives" -o APT::Sandbox::User=root)
-  apt-get "${options[@]}" update -qq
+  scripts/apt-get.sh "${options[@]}" update -qq
   package=$(apt-cache "${options[@]}" depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
   [ -n "$package" ] || { echo "test-kernels: $suite has no linux-image-amd64" >&2; return 1; }
   (cd "$work" && apt-get "${options[@]}" download -qq "$package" && dpkg -x "$package"_*.deb . && rm "$package"_*.deb)

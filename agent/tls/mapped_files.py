@@ -6,7 +6,8 @@ file, and never decides whether one is of interest.
 Contract: what a process says of paths is not trusted. A path is resolved below the root of the process and no
 link leads out of it; what was found is compared with what is mapped; and nothing is opened for reading before
 it is known to be a regular file, so that no FIFO, terminal or device is touched. Every read is bounded. A
-process that is gone is ProcessLookupError, a file that can't be had UnreadableFileError; both are normal.
+process that is gone is ProcessLookupError, a file that can't be had UnreadableFileError; both are normal. A
+process that /proc hides (mount option hidepid=invisible) reads as one that is gone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ MAX_MAPS_BYTES = 16_777_216
 """A process may have 65,530 mappings (vm.max_map_count), of some 100 bytes each; some raise that."""
 
 _READ_BYTES = 65_536
+_NOT_PERMITTED = (
+    "no permission: processes of other users take CAP_SYS_PTRACE, files that only their owner may read"
+    " CAP_DAC_READ_SEARCH"
+)
 _OPENAT2 = 437  # the same number on every architecture; Linux 5.6
 _OPEN_HOW = struct.Struct("<QQQ")
 """struct open_how: flags, mode, resolve."""
@@ -229,7 +234,7 @@ def _reopen(found: int, inode: int | None) -> int:
 
 def _explain(error: OSError) -> str:
     if isinstance(error, PermissionError):
-        return "no permission to look at the process, or to read the file"
+        return _NOT_PERMITTED
     return os.strerror(error.errno or 0).lower()
 
 

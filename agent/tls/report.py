@@ -33,6 +33,10 @@ MAX_STAT_BYTES = 65_536
 """/proc/net/tls_stat: a line for each of a dozen counters."""
 
 _KERNEL_TLS = "/proc/net/tls_stat"
+_HIDDEN = (
+    "processes of other users were not looked at: /proc hides them (mount option hidepid) from a process"
+    " without CAP_SYS_PTRACE"
+)
 _EXCLUDED = "excluded by `tls.exclude_executables`"
 
 
@@ -180,6 +184,8 @@ class TlsSurvey:
             f"{_processes(len(tgids))} could not be looked at: {reason}"
             for reason, tgids in sorted(self._refused.items())
         ]
+        if procfs.hides_processes(self._proc):
+            notes.append(_HIDDEN)
         if not self._is_complete:
             notes.append("not every process was looked at: the time was up")
         if note := kernel_tls():

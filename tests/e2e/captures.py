@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import END_SECONDS, ExportedSpan, read_spans, wirespan
+from tests.e2e.conftest import ExportedSpan, read_spans, wirespan
+from tests.running_agent import END_SECONDS
 
 STAMPED_APART_NS = 500_000_000
 """A packet is stamped when it passes the interface, a call when it returns: on a busy machine after a while.

@@ -11,8 +11,9 @@ import pytest
 
 from ebpf.events import Policy
 from tests.containers.engine import IMAGE, PORT, Container, Engine
-from tests.e2e.conftest import CLIENT, SERVER, Agent, curl, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, curl, read_spans
 from tests.policy_map import KernelPolicy, policies_of, wait_for_policies
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

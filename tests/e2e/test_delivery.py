@@ -10,9 +10,10 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
-from tests.e2e.conftest import Agent, Server, curl
+from tests.e2e.conftest import Server, curl
 from tests.nginx import free_port
 from tests.otlp_receiver import OtlpReceiver
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

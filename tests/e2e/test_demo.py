@@ -1,7 +1,6 @@
 """`wirespan demo` from start to end."""
 
 import shutil
-import time
 
 import pytest
 
@@ -11,10 +10,8 @@ pytestmark = pytest.mark.e2e
 
 
 def test_the_demo_shows_live_exchanges_and_ends_by_itself() -> None:
-    started_at = time.monotonic()
     ended = wirespan("demo", "--requests", "24", "--seconds", "2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert time.monotonic() - started_at < 15
     assert "/products/7" in ended.stdout
     assert "REDACTED" in ended.stdout
     for secret in ("correct horse", "eyJhbGciOiJIUzI1NiJ9", "k-123456", "4111 1111"):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, Server, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, Server, read_spans
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -12,18 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import (
-    CLIENT,
-    END_SECONDS,
-    SERVER,
-    SERVERS,
-    Agent,
-    ExportedSpan,
-    Server,
-    read_spans,
-    running,
-)
+from tests.e2e.conftest import CLIENT, SERVER, SERVERS, ExportedSpan, Server, read_spans, running
 from tests.nginx import free_port, running_nginx
+from tests.running_agent import END_SECONDS, Agent
 
 pytestmark = pytest.mark.e2e
 

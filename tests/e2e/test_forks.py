@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, Server, curl, read_spans, wirespan
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, Server, curl, read_spans, wirespan
 from tests.nginx import free_port, wait_for_port
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.e2e.conftest import Agent, Server, curl, read_spans
+from tests.e2e.conftest import Server, curl, read_spans
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

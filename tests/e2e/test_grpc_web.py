@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, Server, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, Server, read_spans
 from tests.e2e.servers.grpc_web_server import build_frame, read_frames
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import Agent, Server, curl
+from tests.e2e.conftest import Server, curl
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 
@@ -51,5 +52,6 @@ def test_the_agent_does_not_show_its_own_health_checks(agent: Callable[..., Agen
     running = agent("run", "--direction", "ingress", "--health-listen", "[::1]:0")
     port = re.search(r"health and metrics on port (\d+)", "".join(running.log))
     assert port
-    assert curl(f"http://[::1]:{port[1]}/healthz") == "ok\n"
-    assert "/healthz" not in running.stop()
+    # Other agents of this host are asked for their health too.
+    assert curl(f"http://[::1]:{port[1]}/healthz?of=this-agent") == "ok\n"
+    assert "of=this-agent" not in running.stop()

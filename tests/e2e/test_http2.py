@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, Server, curl, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, Server, curl, read_spans
 from tests.e2e.servers.http2_client import Http2Client
 from tests.nginx import free_port, running_nginx, wait_for_port
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

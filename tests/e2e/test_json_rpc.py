@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Agent, Server, curl, read_spans
+from tests.e2e.conftest import Server, curl, read_spans
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

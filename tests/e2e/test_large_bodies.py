@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from parsers.limits import ParserLimits
-from tests.e2e.conftest import CLIENT, SERVER, Agent, Server, curl, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, Server, curl, read_spans
 from tests.e2e.servers.chunked_server import CHUNK_BYTES, PAUSE_SECONDS, build_array
 from tests.nginx import free_port, running_nginx
 from tests.otlp_receiver import OtlpReceiver
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, SERVERS, Agent, ExportedSpan, read_spans, running
+from tests.e2e.conftest import CLIENT, SERVER, SERVERS, ExportedSpan, read_spans, running
 from tests.nginx import free_port, running_nginx
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

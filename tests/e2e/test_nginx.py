@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import SERVER, Agent, curl, read_spans
+from tests.e2e.conftest import SERVER, curl, read_spans
 from tests.nginx import free_port, running_nginx
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

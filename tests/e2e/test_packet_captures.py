@@ -17,9 +17,10 @@ from ebpf.packets.counters import new_packet_counters
 from ebpf.packets.file import PacketFile
 from ebpf.packets.limits import PacketLimits
 from tests.e2e.captures import assert_equal, capturing, comparable, replay
-from tests.e2e.conftest import Agent, Server, curl, read_spans, wirespan
+from tests.e2e.conftest import Server, curl, read_spans, wirespan
 from tests.nginx import running_nginx
 from tests.packets import Talk, enhanced, interface, pcap, section
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

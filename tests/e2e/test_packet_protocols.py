@@ -14,9 +14,10 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.e2e.captures import assert_equal, capturing, comparable, replay
-from tests.e2e.conftest import SERVER, Agent, ExportedSpan, Server, curl, read_spans
+from tests.e2e.conftest import SERVER, ExportedSpan, Server, curl, read_spans
 from tests.e2e.servers.grpc_server import SERVICE
 from tests.nginx import free_port, wait_for_port
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import COMMAND, END_SECONDS, Server, curl, wirespan
+from tests.e2e.conftest import Server, curl, wirespan
 from tests.packets import RAW, PcapPacket, Talk, ip_packet, pcap
 from tests.property.capture_samples import samples
+from tests.running_agent import COMMAND, END_SECONDS
 
 pytestmark = pytest.mark.e2e
 

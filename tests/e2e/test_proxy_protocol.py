@@ -11,9 +11,10 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import StreamEnded
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, Server, curl, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, Server, curl, read_spans
 from tests.nginx import free_port, running_nginx
 from tests.proxy_headers import AUTHORITY, AWS, LOCAL, frame_v2, header_v1, header_v2
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

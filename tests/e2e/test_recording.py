@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Agent, ExportedSpan, Server, curl, read_spans, wirespan
+from tests.e2e.conftest import ExportedSpan, Server, curl, read_spans, wirespan
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Agent, Server, curl, read_spans
+from tests.e2e.conftest import Server, curl, read_spans
 from tests.e2e.servers.event_server import PAUSE_SECONDS, build_event
 from tests.otlp_receiver import OtlpReceiver
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import SERVER, Agent, read_spans
+from tests.e2e.conftest import SERVER, read_spans
 from tests.nginx import free_port, wait_for_port
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import COMMAND, END_SECONDS, Agent, Server, curl, read_spans
+from tests.e2e.conftest import Server, curl, read_spans
+from tests.running_agent import COMMAND, END_SECONDS, Agent
 
 pytestmark = pytest.mark.e2e
 
@@ -44,9 +45,8 @@ def test_a_receiver_that_is_away_does_not_hold_up_the_end(
     outputs = ("--otlp-endpoint", "http://127.0.0.1:1", "--otlp-protocol", protocol)
     running = agent("run", "--port", str(api.port), "--shutdown-timeout", "1", *outputs)
     curl(f"{api.url}/lost")
-    asked_at = time.monotonic()
+    # Within END_SECONDS: a receiver that is away is tried again for longer than that.
     running.stop()
-    assert time.monotonic() - asked_at < 1 + 1.5
     assert "2 of 2 spans dropped" in "".join(running.log)
 
 

@@ -9,7 +9,8 @@ import pytest
 from websockets import Subprotocol
 from websockets.sync.client import connect
 
-from tests.e2e.conftest import Agent, Server, curl, read_spans
+from tests.e2e.conftest import Server, curl, read_spans
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,8 @@ from threading import Thread
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, Server, curl, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, Server, curl, read_spans
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

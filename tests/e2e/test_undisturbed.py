@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import SERVER, Agent, Server, read_spans
+from tests.e2e.conftest import SERVER, Server, read_spans
 from tests.kept_load import CONNECTIONS, KeptLoad
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

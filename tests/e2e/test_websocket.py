@@ -17,8 +17,9 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, read_spans
 from tests.e2e.servers.websocket_server import FRAGMENTS
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

@@ -20,7 +20,8 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.extensions import PerMessageDeflate
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, Server, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, Server, read_spans
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

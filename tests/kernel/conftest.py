@@ -18,6 +18,8 @@ NO_TGID = 0x7FFF_FFFF
 
 BOTH = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
 WAIT_SECONDS = 20.0
+FOREVER_SECONDS = 3_600.0
+"""Of a wait that something has to end: longer than any test may take."""
 REQUEST = b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 999999999\r\n\r\n"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from ebpf.events import Policy
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, agent, curl, read_spans  # noqa: F401 (agent)
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, curl, read_spans
 from tests.kept_load import CONNECTIONS, KeptLoad
 from tests.kubernetes.api_server import ApiServer
 from tests.kubernetes.conftest import Site
 from tests.nginx import running_nginx
 from tests.pod_cgroup import PodCgroup, pod_cgroup
 from tests.policy_map import KernelPolicy, policies_of, wait_for_policies
+from tests.running_agent import Agent
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.e2e]
 
@@ -85,7 +86,7 @@ def roles_in(found: dict[int, KernelPolicy]) -> dict[int, Policy]:
 
 
 def test_annotations_decide_while_it_runs(
-    agent: StartAgent,  # noqa: F811 (the fixture)
+    agent: StartAgent,
     api_server: ApiServer,
     site: Site,
     serve: Callable[..., PodServer],
@@ -149,7 +150,7 @@ def test_annotations_decide_while_it_runs(
 
 
 def test_identity_holds_for_two_containers_short_lives_and_a_pod_that_is_replaced(
-    agent: StartAgent,  # noqa: F811 (the fixture)
+    agent: StartAgent,
     api_server: ApiServer,
     site: Site,
     serve: Callable[..., PodServer],
@@ -192,7 +193,7 @@ def test_identity_holds_for_two_containers_short_lives_and_a_pod_that_is_replace
 
 
 def test_the_last_known_state_stays_in_force_while_the_api_server_is_away(
-    agent: StartAgent,  # noqa: F811 (the fixture)
+    agent: StartAgent,
     api_server: ApiServer,
     site: Site,
     serve: Callable[..., PodServer],
@@ -226,7 +227,7 @@ def numbers(spans: list[ExportedSpan], key: str) -> dict[int, list[int]]:
 
 
 def test_a_change_of_direction_under_load_loses_and_doubles_nothing(
-    agent: StartAgent,  # noqa: F811 (the fixture)
+    agent: StartAgent,
     api_server: ApiServer,
     site: Site,
     tmp_path: Path,

@@ -22,12 +22,14 @@ def test_the_samples_themselves_are_whole(name: str) -> None:
     assert len(outcome.spans) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, VARIANTS, BATCH))
 def test_no_file_stops_a_replay_but_with_a_message(first: int) -> None:
     for number in range(first, first + BATCH):
         check_variant(0, number)
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_replay_is_bounded_whatever_the_file_claims() -> None:
     tracemalloc.start()
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.property.loss_fuzz import Results, describe_conversation, table, try_conversation, try_pairs
 
 FIXED_SEED = 20_261_128
@@ -16,10 +18,12 @@ def assert_nothing_wrong(results: Results, seed: int) -> None:
         raise AssertionError(f"seed {seed}\n{describe_conversation(results.wrong[0])}\n{table(results)}")
 
 
+@pytest.mark.slow
 def test_a_fixed_run_pairs_nothing_wrongly_without_a_flag() -> None:
     assert_nothing_wrong(try_pairs(PAIRS, FIXED_SEED), FIXED_SEED)
 
 
+@pytest.mark.slow
 def test_a_run_that_differs_every_day_does_neither() -> None:
     seed = random.SystemRandom().getrandbits(32)
     assert_nothing_wrong(try_pairs(PAIRS, seed), seed)

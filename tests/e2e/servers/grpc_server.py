@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 SERVICE = "shop.v1.Orders"
+arrived: list[bytes] = []
 UNLIMITED = (("grpc.max_receive_message_length", -1),)
 
 
@@ -45,8 +46,14 @@ def wait(request: bytes, context: grpc.ServicerContext) -> bytes:
     """Answer when the caller has gone."""
     gone = threading.Event()
     context.add_callback(gone.set)
+    arrived.append(request)
     gone.wait()
     return request
+
+
+def list_arrived(request: bytes, context: grpc.ServicerContext) -> bytes:
+    """Answer with the requests of `Wait` that have arrived, a line each."""
+    return b"\n".join(arrived)
 
 
 def follow(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -64,6 +71,7 @@ HANDLERS = {
     "Talk": grpc.stream_stream_rpc_method_handler(talk),
     "Abort": grpc.unary_unary_rpc_method_handler(abort),
     "Follow": grpc.unary_stream_rpc_method_handler(follow),
+    "ListArrived": grpc.unary_unary_rpc_method_handler(list_arrived),
     "Wait": grpc.unary_unary_rpc_method_handler(wait),
 }
 

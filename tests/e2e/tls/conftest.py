@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import issue_certificates
-from tests.e2e.conftest import Agent, ExportedSpan, read_spans
+from tests.e2e.conftest import ExportedSpan, read_spans
 from tests.e2e.tls.servers import HERE, Materials
+from tests.running_agent import Agent
 
 
 def _build(*command: str, folder: Path = HERE) -> None:

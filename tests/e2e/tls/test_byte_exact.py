@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, read_spans
 from tests.e2e.tls.peers import Posted, Talk, serving_peer, talk
 from tests.e2e.tls.servers import Materials
 from tests.e2e.tls.spans import LOOPBACK, assert_addresses_unknown, of_kind, path_of
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

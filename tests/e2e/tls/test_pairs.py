@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, read_spans
 from tests.e2e.tls.clients import converse
 from tests.e2e.tls.plan import CONNECTIONS, REQUESTS_PER_CONNECTION, Request
 from tests.e2e.tls.servers import Materials, running_server
 from tests.e2e.tls.spans import assert_exact, of_kind
+from tests.running_agent import Agent
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, curl, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, curl, read_spans
 from tests.e2e.tls.conftest import Capture
 from tests.e2e.tls.plan import Request, build_requests
 from tests.e2e.tls.probes import (
@@ -22,6 +22,7 @@ from tests.e2e.tls.probes import (
 from tests.e2e.tls.servers import Materials, Running, running_server
 from tests.e2e.tls.spans import BOTH_OPENSSL, assert_exact, path_of
 from tests.e2e.tls.waiting import wait_until
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

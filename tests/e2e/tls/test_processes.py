@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CLIENT, SERVER, Agent, ExportedSpan, curl, read_spans
+from tests.e2e.conftest import CLIENT, SERVER, ExportedSpan, curl, read_spans
 from tests.e2e.tls.conftest import Capture
 from tests.e2e.tls.peers import serving_peer
 from tests.e2e.tls.plan import HEADERS, Request, build_requests
 from tests.e2e.tls.probes import wait_for_probes
 from tests.e2e.tls.servers import Materials, running_server
 from tests.e2e.tls.spans import BOTH_OPENSSL, assert_addresses, assert_exact, assert_whole, of_kind, path_of
+from tests.running_agent import Agent
 
 pytestmark = pytest.mark.e2e
 

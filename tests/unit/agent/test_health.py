@@ -9,7 +9,13 @@ from contextlib import contextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 
+from agent import health
 from agent.health import LIVE_SECONDS, HealthServer, HealthUnavailableError
+
+
+@pytest.fixture(autouse=True)
+def quick_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "STOP_SECONDS", 0.001)
 
 
 @contextmanager

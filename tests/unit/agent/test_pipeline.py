@@ -336,8 +336,9 @@ def test_metrics_before_the_start_hold_what_is_known() -> None:
 def test_the_liveness_mark_moves_with_the_loop() -> None:
     run = pipeline(Source([CLOCK], []), CollectingSink())
     run.ticked_at = 0.0
+    before = time.monotonic()
     run.run(StopRequest())
-    assert time.monotonic() - run.ticked_at < 10
+    assert before <= run.ticked_at <= time.monotonic()
 
 
 def test_a_child_that_has_ended_is_selected_as_its_parent() -> None:

@@ -1,11 +1,9 @@
 """Which processes are captured, with real processes of this host."""
 
-import contextlib
 import dataclasses
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -37,13 +35,6 @@ from tests.stand_ins import PoliciesInMemory, ToldDiscovery
 BOTH = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS
 NEVER = 2**31 - 1
 SOCKET = SocketInfo("ipv4", "127.0.0.1", 1, "127.0.0.1", 2, 1, 1, 1)
-WAITING = "import sys; print(flush=True); sys.stdin.read()"
-PARENT = (
-    "import subprocess, sys\n"
-    f"command = [sys.executable, '-c', {WAITING!r}]\n"
-    "child = subprocess.Popen(command, stdin=sys.stdin, stdout=subprocess.PIPE)\n"
-    "child.stdout.readline(); print(child.pid, flush=True); sys.stdin.read()\n"
-)
 
 
 class Host:
@@ -99,19 +90,6 @@ class Host:
 
     def captured(self) -> dict[int, Policy]:
         return {tgid: policy.capture for tgid, policy in self.policies.by_tgid.items()}
-
-
-@pytest.fixture
-def family() -> Iterator[tuple[int, int]]:
-    """A process and its child."""
-    with contextlib.ExitStack() as closing:
-        process = closing.enter_context(
-            subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        )
-        assert process.stdout is not None
-        yield process.pid, int(process.stdout.readline())
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 def start_of(exchange: HttpExchange) -> int:

@@ -16,9 +16,7 @@ from ebpf.events import (
     Role,
 )
 from tests.stand_ins import ToldDiscovery
-from tests.unit.agent.test_selection import NEVER, Host, event, exchange, family
-
-__all__ = ["family"]
+from tests.unit.agent.test_selection import NEVER, Host, event, exchange
 
 SELECTING = {
     "exe": SelectionRules(executables=("*",)),

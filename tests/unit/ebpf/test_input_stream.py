@@ -305,8 +305,9 @@ def test_spans_come_while_the_pipe_is_open(pipe: Pipe) -> None:
 
 @pytest.mark.parametrize("kind", [PacketCapture, RecordedCapture])
 def test_a_stop_ends_a_quiet_pipe_with_what_is_there(
-    pipe: Pipe, kind: type[PacketCapture] | type[RecordedCapture]
+    pipe: Pipe, kind: type[PacketCapture] | type[RecordedCapture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(input_stream, "LAST_WAIT_SECONDS", 0.001)
     is_stopped = threading.Event()
     source = kind(pipe.stream, is_stopped=is_stopped.is_set)
     content = samples()["recording"] if kind is RecordedCapture else samples()["pcap"]

@@ -8,7 +8,7 @@ from parsers.exchange import HttpExchange, Incomplete
 from parsers.http1.connection import Http1Connection
 from parsers.limits import ParserLimits
 from parsers.tracker import ASK_AGAIN_NS, QUIET_NS, ConnectionTracker
-from tests.builders import SECOND_NS, Conversation
+from tests.builders import SECOND_NS, Conversation, describe
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -262,6 +262,26 @@ def test_a_bug_in_one_connection_leaves_the_others_alone(
     assert "ZeroDivisionError: a bug for the test" in tracker.last_bug
     assert tracker.buffered_bytes == 0
     assert tracker.connection_count == 0
+
+
+def test_a_bug_in_what_recognises_content_costs_what_it_would_have_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(exchange: HttpExchange, *_: object) -> None:
+        raise ZeroDivisionError("a bug for the test")
+
+    monkeypatch.setattr("parsers.tracker.recognise", fail)
+    tracker = ConnectionTracker(ParserLimits())
+    talk = Conversation()
+    for _ in range(2):
+        talk.request(GET)
+        talk.response(OK)
+    assert [describe(exchange) for exchange in feed(tracker, talk)] == [
+        "GET / 1.1 (0) -> 200 1.1 (2 b'ok')"
+    ] * 2
+    assert tracker.counters()["unrecognised"] == 2
+    assert tracker.counters()["connections_quarantined"] == 0
+    assert "a bug for the test" in str(tracker.last_bug)
 
 
 def test_all_counters_are_there_from_the_start_and_explained() -> None:

@@ -128,6 +128,19 @@ def test_the_exchange_that_sets_a_tunnel_up_comes_out_at_once() -> None:
     assert described(talk.run(finish=False)) == [SET_UP]
 
 
+def test_a_response_whose_request_never_comes_is_read_at_the_end() -> None:
+    talk = set_up()
+    talk.response(NO_CONTENT)
+    (_, inside) = talk.run()
+    assert inside.request is None
+    assert inside.response is not None
+    assert (inside.response.status, inside.incomplete, tunnels(inside)) == (
+        204,
+        Incomplete.LOST_BYTES,
+        (SHOP,),
+    )
+
+
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 def test_every_2xx_sets_a_tunnel_up(status: int, version: bytes) -> None:

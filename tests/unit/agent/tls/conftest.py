@@ -67,7 +67,16 @@ Start: TypeAlias = Callable[..., Mapper]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def own_proc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A /proc that lists the processes of `start` only, whatever else this host runs."""
+    folder = tmp_path_factory.mktemp("proc")
+    # Process 1 is in every process namespace; this one has nothing to look at.
+    (folder / "1").mkdir()
+    return folder
+
+
+@pytest.fixture
+def start(own_proc: Path) -> Iterator[Start]:
     """Start such a process; its arguments are a command that runs it."""
     with contextlib.ExitStack() as closing:
 
@@ -81,6 +90,7 @@ def start() -> Iterator[Start]:
                 )
             )
             closing.callback(process.kill)
+            (own_proc / str(process.pid)).symlink_to(f"/proc/{process.pid}")
             return Mapper(process)
 
         yield begin

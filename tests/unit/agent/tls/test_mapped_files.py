@@ -198,32 +198,48 @@ def test_a_file_of_another_mount_namespace(start: Start, tmp_path: Path) -> None
     assert content(mapped_files._open_below_root(Path(f"/proc/{mapper.pid}"), file)) == b"theirs"
 
 
+NO_PERMISSION = "no permission: processes of other users take CAP_SYS_PTRACE"
+GONE = "[Errno 3] No such process"
+
+
 @needs_root
-def test_without_permission_the_reason_is_said(start: Start, tmp_path: Path) -> None:
-    mapper = start()
-    mapper.do("map", library(tmp_path))
+@pytest.mark.parametrize(
+    ("hidepid", "said", "hides"),
+    [
+        (
+            "0",
+            (NO_PERMISSION, NO_PERMISSION, "it was deleted or replaced; reading it nevertheless takes"),
+            False,
+        ),
+        ("1", (NO_PERMISSION, NO_PERMISSION, GONE), False),
+        ("2", (GONE, GONE, GONE), True),
+    ],
+    ids=["shown", "noaccess", "invisible"],
+)
+def test_without_permission_the_reason_is_said(hidepid: str, said: tuple[str, ...], *, hides: bool) -> None:
     program = (
-        "import sys\n"
         "from agent.tls.mapped_files import *\n"
-        "for look in mapped_code, open_executable:\n"
+        "from agent.procfs import hides_processes\n"
+        "file = MappedFile(1, 2, 3, 4, b'/x', True)\n"
+        "for look in mapped_code, open_executable, lambda tgid: open_mapped(tgid, file):\n"
         "    try:\n"
-        "        look(int(sys.argv[1]))\n"
-        "    except UnreadableFileError as error:\n"
+        "        look(1)\n"
+        "    except (UnreadableFileError, ProcessLookupError) as error:\n"
         "        print(error)\n"
-        "try:\n"
-        "    open_mapped(int(sys.argv[1]), MappedFile(1, 2, 3, 4, b'/x', True))\n"
-        "except UnreadableFileError as error:\n"
-        "    print(error)\n"
+        "print(hides_processes())\n"
     )
-    said = subprocess.run(
+    # Process 1 of a namespace of its own is the other user's, and /proc is mounted for the test alone.
+    script = f'mount -t proc -o hidepid={hidepid} proc /proc; "$0" "$@"; exit $?'
+    unprivileged = ("setpriv", "--bounding-set=-all", "--reuid=65534", "--regid=65534", "--clear-groups")
+    *reasons, hidden = subprocess.run(
         [
-            *("setpriv", "--bounding-set=-all", "--reuid=65534", "--regid=65534", "--clear-groups"),
-            *("/usr/bin/python3", "-c", program, str(mapper.pid)),
+            *("unshare", "--mount", "--pid", "--fork", "sh", "-c", script),
+            *(*unprivileged, "/usr/bin/python3", "-c", program),
         ],
         env={"PYTHONPATH": str(Path(__file__).parents[4])},
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
-    assert said[:2] == ["no permission to look at the process, or to read the file"] * 2
-    assert said[2].startswith("it was deleted or replaced; reading it nevertheless takes CAP_CHECKPOINT")
+    assert hidden == str(hides)
+    assert [reason[: len(start)] for reason, start in zip(reasons, said, strict=True)] == list(said)

@@ -30,7 +30,7 @@ def inspect(descriptor: int, name: str) -> TlsStack | None:
 
 
 def inspector(folder: Path) -> Inspector:
-    """Return one that looks at files of a folder only, whatever else this host runs."""
+    """Return one that looks at files of a folder only, and at no program."""
     names = {path.name for path in folder.iterdir()}
     return Inspector(inspect, lambda name, *, is_executable: name in names and not is_executable)
 
@@ -41,13 +41,13 @@ def line(path: Path, problem: str | None, *, files: int = 1, processes: int = 1)
     )
 
 
-def test_processes_share_the_line_of_a_file(start: Start, tmp_path: Path) -> None:
+def test_processes_share_the_line_of_a_file(start: Start, own_proc: Path, tmp_path: Path) -> None:
     library, jvm = tmp_path / "libssl.so.3.test", tmp_path / "libjvm.so"
     library.write_text("tls")
     jvm.write_text("java")
     for path in (library, library, jvm):
         start().do("map", path)
-    found = TlsSurvey(inspector(tmp_path), NO_RULES).run()
+    found = TlsSurvey(inspector(tmp_path), NO_RULES, proc=own_proc).run()
     assert found.stacks == (
         StackLine(
             name="java", version=None, path=str(jvm), problem="no function to probe", files=1, processes=1
@@ -57,14 +57,14 @@ def test_processes_share_the_line_of_a_file(start: Start, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="reads a deleted file")
-def test_a_replaced_file_stands_beside_the_new_one(start: Start, tmp_path: Path) -> None:
+def test_a_replaced_file_stands_beside_the_new_one(start: Start, own_proc: Path, tmp_path: Path) -> None:
     library = tmp_path / "libssl.so.3.test"
     library.write_text("tls")
     start().do("map", library)
     library.unlink()
     library.write_text("tls of another version")
     start().do("map", library)
-    assert TlsSurvey(inspector(tmp_path), NO_RULES).run().stacks == (
+    assert TlsSurvey(inspector(tmp_path), NO_RULES, proc=own_proc).run().stacks == (
         line(library, None, files=2, processes=2),
     )
 
@@ -78,25 +78,27 @@ def test_a_replaced_file_stands_beside_the_new_one(start: Start, tmp_path: Path)
     ],
 )
 def test_what_the_configuration_leaves_alone(
-    start: Start, tmp_path: Path, rules: SelectionRules, *, enabled: bool, problem: str | None
+    start: Start, own_proc: Path, tmp_path: Path, rules: SelectionRules, *, enabled: bool, problem: str | None
 ) -> None:
     library = tmp_path / "libssl.so.3.test"
     library.write_text("tls")
     start().do("map", library)
-    found = TlsSurvey(inspector(tmp_path), rules, enabled=enabled).run()
+    found = TlsSurvey(inspector(tmp_path), rules, proc=own_proc, enabled=enabled).run()
     assert found.stacks == (line(library, problem),)
 
 
-def test_a_program_may_be_what_holds_tls(start: Start) -> None:
+def test_a_program_may_be_what_holds_tls(start: Start, own_proc: Path) -> None:
     mapper = start()
     program = Path(f"/proc/{mapper.pid}/exe").readlink()
     known = Inspector(lambda *_: TlsStack(name="go"), lambda _, *, is_executable: is_executable)
-    found = TlsSurvey(known, NO_RULES).run()
+    found = TlsSurvey(known, NO_RULES, proc=own_proc).run()
     (mine,) = (each for each in found.stacks if each.path == str(program))
     assert (mine.name, mine.problem) == ("go", "nothing in it can be probed")
 
 
-def test_what_can_not_be_read_is_said(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_not_be_read_is_said(
+    start: Start, own_proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = tmp_path / "libssl.so.3.test"
     library.write_text("tls")
     mapper = start()
@@ -107,17 +109,32 @@ def test_what_can_not_be_read_is_said(start: Start, tmp_path: Path, monkeypatch:
 
     with monkeypatch.context() as patch:
         patch.setattr(report, "open_mapped", refuse)
-        (found,) = TlsSurvey(inspector(tmp_path), NO_RULES).run().stacks
+        (found,) = TlsSurvey(inspector(tmp_path), NO_RULES, proc=own_proc).run().stacks
         assert (found.name, found.path, found.problem) == (None, str(library), "no permission")
-    monkeypatch.setattr(report.procfs, "running_processes", lambda _: [mapper.pid, os.getpid()])
-    monkeypatch.setattr(report, "mapped_code", refuse)
+    (own_proc / str(os.getpid())).symlink_to("/proc/self")  # the agent does not look at itself
+
+    def refuse_but_one(tgid: int, _: Path) -> int:
+        if tgid == 1:
+            raise ProcessLookupError
+        return refuse()
+
+    monkeypatch.setattr(report, "mapped_code", refuse_but_one)
     assert (
         "1 process could not be looked at: no permission"
-        in TlsSurvey(inspector(tmp_path), NO_RULES).run().notes
+        in TlsSurvey(inspector(tmp_path), NO_RULES, proc=own_proc).run().notes
     )
 
 
-def test_the_time_is_bounded(start: Start, tmp_path: Path) -> None:
+def test_processes_that_proc_hides_are_mentioned(start: Start, own_proc: Path, tmp_path: Path) -> None:
+    start()
+    survey = TlsSurvey(inspector(tmp_path), NO_RULES, proc=own_proc)
+    assert not any("hides them" in note for note in survey.run().notes)
+    (own_proc / "1").rmdir()
+    survey = TlsSurvey(inspector(tmp_path), NO_RULES, proc=own_proc)
+    assert any("hides them (mount option hidepid)" in note for note in survey.run().notes)
+
+
+def test_the_time_is_bounded(start: Start, own_proc: Path, tmp_path: Path) -> None:
     library = tmp_path / "libssl.so.3.test"
     library.write_text("tls")
     start().do("map", library)
@@ -127,14 +144,14 @@ def test_the_time_is_bounded(start: Start, tmp_path: Path) -> None:
         go_on.wait(30)
         return STACK
 
-    found = TlsSurvey(Inspector(hang, inspector(tmp_path).may_hold_tls), NO_RULES).run(0.01)
+    found = TlsSurvey(Inspector(hang, inspector(tmp_path).may_hold_tls), NO_RULES, proc=own_proc).run(0.01)
     go_on.set()
     assert found.stacks == ()
-    assert found.notes[-1] == "not every process was looked at: the time was up"
+    assert "not every process was looked at: the time was up" in found.notes
 
 
 def test_a_file_that_breaks_the_inspection_says_nothing(
-    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    start: Start, own_proc: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     library = tmp_path / "libssl.so.3.test"
     library.write_text("tls")
@@ -143,7 +160,12 @@ def test_a_file_that_breaks_the_inspection_says_nothing(
     def break_down(descriptor: int, name: str) -> TlsStack | None:
         raise IndexError(f"{name} {descriptor}")
 
-    assert TlsSurvey(Inspector(break_down, inspector(tmp_path).may_hold_tls), NO_RULES).run().stacks == ()
+    assert (
+        TlsSurvey(Inspector(break_down, inspector(tmp_path).may_hold_tls), NO_RULES, proc=own_proc)
+        .run()
+        .stacks
+        == ()
+    )
     assert caplog.messages == []
     assert logging.getLogger("agent.tls").level == logging.NOTSET
 

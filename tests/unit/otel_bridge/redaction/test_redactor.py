@@ -207,6 +207,17 @@ def test_no_part_of_a_secret_survives_a_cut_anywhere(document: str, data: st.Dat
     assert CANARY[:4] not in redacted
 
 
+@pytest.mark.parametrize("value", ['[1, {"b": "s3cret"}', '{"b": "s3cret","c', '["s3cret\\"', "[[["])
+def test_a_sensitive_object_that_is_cut_goes_to_the_end(value: str) -> None:
+    text = '{"a": 1, "password": ' + value
+    assert REDACTOR.text(text, "application/json", truncated=True) == ('{"a": 1, "password": "REDACTED"', 1)
+
+
+def test_a_form_that_is_cut_within_the_head_of_a_part_has_nothing_to_redact() -> None:
+    text = '--b\r\ncontent-disposition: form-data; name="password"\r\ncontent-type: text/pl'
+    assert REDACTOR.text(text, "multipart/form-data", truncated=True) == (text, 0)
+
+
 @given(sensitive_names, st.lists(st.tuples(st.sampled_from(HARMLESS), fillers), max_size=3), st.data())
 def test_no_form_value_with_a_sensitive_name_survives(
     name: str, others: list[tuple[str, str]], data: st.DataObject

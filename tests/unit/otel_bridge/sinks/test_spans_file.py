@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from ebpf.events import Role
 from otel_bridge.otlp.encoding import RequestEncoder, encode_span
+from otel_bridge.sinks import spans_file
 from otel_bridge.sinks.spans_file import (
     MAX_BATCH_BYTES,
     MAX_BATCH_SPANS,
@@ -155,7 +156,10 @@ def test_large_bodies_fill_a_batch(tmp_path: Path) -> None:
     sink.close(1)
 
 
-def test_a_lonely_span_is_written_within_its_age(tmp_path: Path) -> None:
+def test_a_lonely_span_is_written_when_its_age_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spans_file, "MAX_BATCH_AGE_SECONDS", 0.001)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)

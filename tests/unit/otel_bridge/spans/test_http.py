@@ -158,6 +158,7 @@ def test_known_methods_can_be_replaced() -> None:
 
 
 IPV6 = SocketInfo("ipv6", "2001:db8::2", 443, "2001:db8::1", 5000, 1, 2, 3)
+UNKNOWN = SocketInfo("unknown", None, None, None, None, 4026531840, 0, 9)
 UNIX = SocketInfo("unix", "/run/app.sock", None, None, None, 1, 2, 3)
 
 
@@ -241,6 +242,15 @@ UNIX = SocketInfo("unix", "/run/app.sock", None, None, None, 1, 2, 3)
             {"server.address": "h", "server.port": None, "client.address": None},
         ),
         (Role.SERVER, b"/a", None, UNIX, {"server.address": "/run/app.sock", "network.transport": "unix"}),
+        # Neither the request nor the socket says where: a TLS session whose socket is not known yet.
+        (Role.CLIENT, b"/a", None, UNKNOWN, {"server.address": None, "url.full": None}),
+        (
+            Role.SERVER,
+            b"/a",
+            None,
+            UNKNOWN,
+            {"server.address": None, "client.address": None, "url.path": "/a"},
+        ),
     ],
 )
 def test_where_a_request_went(

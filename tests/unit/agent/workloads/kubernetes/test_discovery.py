@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.workloads.kubernetes import discovery as discovery_module
 from agent.workloads.kubernetes.api import KubeconfigError
 from agent.workloads.kubernetes.discovery import KubernetesDiscovery
 from agent.workloads.kubernetes.options import KubernetesOptions
@@ -19,7 +20,10 @@ def test_a_kubeconfig_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("watch-")]
 
 
-def test_without_an_answer_nothing_is_known_and_closing_still_ends(scripted: ScriptedApi) -> None:
+def test_without_an_answer_nothing_is_known_and_closing_still_ends(
+    scripted: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery_module, "CLOSE_SECONDS", 0.0)
     discovery: Discovery = (
         started := KubernetesDiscovery(KubernetesOptions(node="n", kubeconfig=scripted.kubeconfig()), PACE)
     )
