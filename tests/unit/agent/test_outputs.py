@@ -1,12 +1,20 @@
 """Which outputs a configuration names."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent.config import Configuration
 from agent.config_sources import ConfigurationError
-from agent.outputs import names_otlp, open_sinks, span_options, uses_standard_output
+from agent.outputs import (
+    id_generator,
+    names_otlp,
+    open_sinks,
+    resource_builder,
+    span_options,
+    uses_standard_output,
+)
 from otel_bridge.delivery.otlp_sink import OtlpSink
 from otel_bridge.sinks.console import ConsoleSink
 from otel_bridge.sinks.spans_file import SpansFileSink
@@ -65,14 +73,30 @@ def test_an_output_that_cannot_be_opened_is_a_matter_of_configuration(
         open_sinks(Configuration.model_validate(sections), {})
 
 
-def test_span_options_follow_the_content_and_redaction_sections() -> None:
+def test_a_disabled_sdk_has_no_output(caplog: pytest.LogCaptureFixture) -> None:
+    disabled = {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE}
+    assert kinds(disabled) == []
+    assert "OTEL_SDK_DISABLED" in caplog.text
+    assert not uses_standard_output(Configuration(), disabled)
+    assert kinds({"OTEL_SDK_DISABLED": "false"}) == [ConsoleSink]
+    with pytest.raises(ConfigurationError, match="OTEL_SDK_DISABLED"):
+        kinds({"OTEL_SDK_DISABLED": "yes"})
+
+
+def test_a_variable_without_effect_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert kinds({"OTEL_TRACES_SAMPLER": "always_off"}) == [ConsoleSink]
+    assert "OTEL_TRACES_SAMPLER has no effect" in caplog.text
+
+
+def test_span_options_follow_the_content_and_redaction_sections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "64")
     chosen = Configuration.model_validate(
         {
             "content": {"headers": False, "max_body": 0},
             "redaction": {"enabled": False, "names": ["x-partner"]},
         }
     )
-    options = span_options(chosen, {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "64"})
+    options = span_options(chosen)
     assert not options.capture_headers
     assert not options.capture_bodies
     assert not options.redaction
@@ -80,6 +104,21 @@ def test_span_options_follow_the_content_and_redaction_sections() -> None:
     assert options.max_attributes == 64
 
 
-def test_a_bad_span_limit_is_a_matter_of_configuration() -> None:
-    with pytest.raises(ConfigurationError, match="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
-        span_options(Configuration(), {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"})
+@pytest.mark.parametrize(
+    ("variable", "value", "read"),
+    [
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many", lambda: span_options(Configuration())),
+        (
+            "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS",
+            "no_such",
+            lambda: resource_builder(span_options(Configuration())),
+        ),
+        ("OTEL_PYTHON_ID_GENERATOR", "no_such", id_generator),
+    ],
+)
+def test_a_bad_value_of_a_standard_variable_is_a_matter_of_configuration(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, read: Callable[[], object]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=variable):
+        read()
