@@ -1,6 +1,7 @@
-"""The standard OTEL_* variables that the SDK's own code reads: span limits, resource, on or off.
+"""The standard OTEL_* variables of the SDK: span limits, resource, batches, on or off.
 
-Owns which of them hold for an agent that describes other processes. It must not parse what the SDK parses.
+Owns which of them hold for an agent that describes other processes. It must not parse what a public class of
+the SDK parses.
 The variables of OTLP belong to `delivery.options`.
 
 Contract: the SDK is imported only when one of its variables is set, since that takes 60 ms and 5 MiB. An
@@ -97,6 +98,38 @@ def read_host_attributes() -> dict[str, AttributeValue]:
         for name, value in Resource.create().attributes.items()
         if name.startswith(_SHARED_PREFIXES)
     }
+
+
+class BatchArguments(TypedDict, total=False):
+    """Arguments of the sink in front of an exporter."""
+
+    max_queue_spans: int
+    max_batch_spans: int
+    max_batch_age_seconds: float
+
+
+def read_batch_arguments(environ: Mapping[str, str]) -> BatchArguments:
+    """Return how spans wait for an exporter, by the OTEL_BSP_* variables; nothing when none is set.
+
+    The SDK's batch processor takes its default for a bad value; here it raises SdkSettingError.
+    """
+    arguments: BatchArguments = {}
+    if (spans := _positive(environ, "OTEL_BSP_MAX_QUEUE_SIZE")) is not None:
+        arguments["max_queue_spans"] = spans
+    if (spans := _positive(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")) is not None:
+        arguments["max_batch_spans"] = spans
+    if (milliseconds := _positive(environ, "OTEL_BSP_SCHEDULE_DELAY")) is not None:
+        arguments["max_batch_age_seconds"] = milliseconds / 1000
+    return arguments
+
+
+def _positive(environ: Mapping[str, str], name: str) -> int | None:
+    value = environ.get(name, "").strip()
+    if not value:
+        return None
+    if not value.isdecimal() or not int(value):
+        raise SdkSettingError(f"{name} is {value!r}; it must be a whole number, 1 or more")
+    return int(value)
 
 
 def is_disabled(environ: Mapping[str, str]) -> bool:

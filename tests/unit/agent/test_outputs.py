@@ -17,6 +17,7 @@ from agent.outputs import (
 )
 from otel_bridge.delivery.otlp_sink import OtlpSink
 from otel_bridge.sinks.console import ConsoleSink
+from otel_bridge.sinks.sdk_exporter import SdkExporterSink
 from otel_bridge.sinks.spans_file import SpansFileSink
 
 NOWHERE = "http://127.0.0.1:1"
@@ -57,6 +58,9 @@ def test_the_standard_variables_name_an_output(variable: str) -> None:
         ({"output": {"spans_file": "/tmp/x"}}, False),
         ({"otlp": {"endpoint": NOWHERE}}, False),
         ({"otlp": {"endpoint": NOWHERE}, "output": {"spans_file": "-"}}, True),
+        ({"output": {"exporters": ["console"], "spans_file": "/tmp/x"}}, True),
+        ({"output": {"exporters": ["none"]}}, False),
+        ({"output": {"exporters": ["otlp"]}}, False),
     ],
 )
 def test_standard_output_is_the_console_or_a_dash(sections: dict[str, dict[str, object]], uses: bool) -> None:  # noqa: FBT001
@@ -71,6 +75,33 @@ def test_an_output_that_cannot_be_opened_is_a_matter_of_configuration(
 ) -> None:
     with pytest.raises(ConfigurationError):
         open_sinks(Configuration.model_validate(sections), {})
+
+
+def exporters(*names: str) -> dict[str, dict[str, object]]:
+    return {"output": {"exporters": list(names)}}
+
+
+def test_named_exporters_decide_alone_whether_otlp_is_among_them(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE}
+    assert kinds(**exporters("otlp")) == [OtlpSink]
+    assert kinds(endpoint, **exporters("console")) == [SdkExporterSink]
+    assert kinds(endpoint, **exporters("console", "otlp")) == [OtlpSink, SdkExporterSink]
+    assert not caplog.records
+    assert kinds(otlp={"endpoint": NOWHERE}, **exporters("console")) == [SdkExporterSink]
+    assert "`otlp.endpoint` is not used: `output.exporters` is console" in caplog.text
+
+
+def test_no_exporter_is_no_output_unless_a_file_is_named(tmp_path: Path) -> None:
+    assert kinds({"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE}, **exporters("none")) == []
+    named = {"exporters": ["none"], "spans_file": str(tmp_path / "spans")}
+    assert kinds(output=named) == [SpansFileSink]
+
+
+def test_an_exporter_that_is_not_installed_is_a_matter_of_configuration() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"OTEL_TRACES_EXPORTER\): `zipkni` is not installed.*console"
+    ):
+        kinds(**exporters("zipkni"))
 
 
 def test_a_disabled_sdk_has_no_output(caplog: pytest.LogCaptureFixture) -> None:

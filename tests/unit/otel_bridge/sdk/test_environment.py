@@ -17,6 +17,7 @@ from otel_bridge.sdk.components import SdkSettingError
 from otel_bridge.sdk.environment import (
     describe_unheeded,
     is_disabled,
+    read_batch_arguments,
     read_host_attributes,
     read_span_limits,
 )
@@ -177,6 +178,25 @@ def test_the_sdk_can_be_disabled() -> None:
     assert is_disabled({"OTEL_SDK_DISABLED": "True"})
     with pytest.raises(SdkSettingError, match="OTEL_SDK_DISABLED is 'yes'; it must be true or false"):
         is_disabled({"OTEL_SDK_DISABLED": "yes"})
+
+
+def test_batches_are_bounded_by_the_variables_of_the_sdks_processor() -> None:
+    variables = {
+        "OTEL_BSP_MAX_QUEUE_SIZE": "100",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": " 10 ",
+        "OTEL_BSP_SCHEDULE_DELAY": "250",
+    }
+    assert set(variables) <= set(vars(environment_variables))
+    assert read_batch_arguments(variables) == {
+        "max_queue_spans": 100,
+        "max_batch_spans": 10,
+        "max_batch_age_seconds": 0.25,
+    }
+    assert read_batch_arguments(dict.fromkeys(variables, "")) == {}
+    for name in variables:
+        for value in ("0", "-1", "many", "1.5"):
+            with pytest.raises(SdkSettingError, match=f"{name} is '{value}'; it must be a whole number"):
+                read_batch_arguments({name: value})
 
 
 def test_a_sampler_is_said_to_have_no_effect() -> None:
