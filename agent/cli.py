@@ -139,6 +139,13 @@ OTLP = (
 OUT = (
     *OTLP,
     _setting(
+        "--exporter",
+        "output.exporters",
+        multiple=True,
+        metavar="NAME",
+        help="Use exporters by name: otlp, none, or any installed for the OpenTelemetry SDK (console, …).",
+    ),
+    _setting(
         "--spans-file",
         "output.spans_file",
         metavar="PATH",

@@ -91,6 +91,21 @@ Network = Annotated[str, AfterValidator(_check_network)]
 Selector = Annotated[LabelSelector, BeforeValidator(_parse_selector)]
 
 
+NO_EXPORTER = "none"
+OTLP_EXPORTER = "otlp"
+"""Names of exporters that are not looked up: none at all, and the agent's own OTLP delivery."""
+
+
+def _split_exporters(value: object) -> object:
+    """Take names separated by commas, as OTEL_TRACES_EXPORTER has them, in each part of a list."""
+    if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+        return value
+    names = dict.fromkeys(name for part in value for each in part.split(",") if (name := each.strip()))
+    if NO_EXPORTER in names and len(names) > 1:
+        raise ValueError("should be `none` alone, or names of exporters")
+    return tuple(names)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -251,6 +266,11 @@ class OtlpSection(_Section):
 class OutputSection(_Section):
     """Where spans go besides an OTLP receiver. With no output named at all they are shown in the console."""
 
+    exporters: Annotated[tuple[str, ...], BeforeValidator(_split_exporters)] = Field(
+        default=(),
+        description="`otlp`, or exporters that are installed for the OpenTelemetry SDK, such as `console`"
+        " and `zipkin_json`; `none` alone for no export. Where it is set, an OTLP endpoint turns nothing on.",
+    )
     spans_file: str | None = Field(
         default=None, description="File of OTLP/JSON, one `TracesData` per line; `-` is standard output."
     )

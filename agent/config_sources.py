@@ -44,6 +44,9 @@ OTLP_VARIABLES: Mapping[str, tuple[str, ...]] = {
 """The standard variables of each key of section `otlp`; the exporter itself reads them, so that each has its
 standard meaning. Here they only displace the file's value."""
 
+STANDARD_VARIABLES: Mapping[Key, str] = {("output", "exporters"): "OTEL_TRACES_EXPORTER"}
+"""Keys outside section `otlp` whose variable is one of OpenTelemetry's."""
+
 
 class ConfigurationError(ValueError):
     """A value, key or file is not accepted. The message says which, where it is from and what is accepted."""
@@ -140,6 +143,8 @@ def environment_variable(section: str, name: str) -> str:
     """Return the environment variable of a key."""
     if section == "otlp":
         return OTLP_VARIABLES[name][1]
+    if (section, name) in STANDARD_VARIABLES:
+        return STANDARD_VARIABLES[section, name]
     return f"{ENVIRONMENT_PREFIX}{section}_{name}".upper()
 
 

@@ -24,7 +24,7 @@ from agent.config_sources import ConfigurationError
 from agent.discovery import await_first_answer, open_discovery
 from agent.endpoints import EndpointTable
 from agent.logs import announce_ready
-from agent.outputs import open_sinks, span_options, uses_standard_output
+from agent.outputs import id_generator, open_sinks, resource_builder, span_options, uses_standard_output
 from agent.pipeline import POLL_SECONDS, Pipeline
 from agent.processes import ProcessTable
 from agent.recorder import Recorder
@@ -42,10 +42,8 @@ from ebpf.packets.capture import PacketCapture
 from ebpf.packets.unopened import describe_unopened
 from ebpf.recording import RecordedCapture, RecordingWriter
 from ebpf.uretprobes import find_hazard
-from otel_bridge.resources import ResourceBuilder
 from otel_bridge.span import SpanSink
 from otel_bridge.spans.http import SpanOptions
-from otel_bridge.spans.trace_context import RandomIdGenerator
 from parsers.tracker import ConnectionTracker
 
 GC_THRESHOLD = 50_000
@@ -110,12 +108,12 @@ def replay_recording(configuration: Configuration, file: Path) -> None:
             return
         closing.callback(source.close)
         sinks = _open_sinks(configuration, stop, closing)
-        resources = ResourceBuilder(redactor=options.redactor)
+        resources = resource_builder(options)
         Pipeline(
             source,
             ProcessTable(resources.build),
             ConnectionTracker(configuration.parser_limits()),
-            RandomIdGenerator(),
+            id_generator(),
             options,
             sinks,
             endpoints=EndpointTable(resources.build_endpoint) if isinstance(source, PacketCapture) else None,
@@ -223,7 +221,7 @@ def open_captured_host(
     source = LiveCapture(kernel_side)
     closing.callback(source.close)
     processes = ProcessTable(
-        ResourceBuilder(redactor=options.redactor).build,
+        resource_builder(options).build,
         read=procfs.read_process,
         start_of=procfs.start_unix_ns,
         discovery=discovery,
@@ -295,7 +293,7 @@ def live_pipeline(
         host.source,
         host.processes,
         ConnectionTracker(configuration.parser_limits()),
-        RandomIdGenerator(),
+        id_generator(),
         options,
         sinks,
         selection=host.selection,

@@ -1,7 +1,10 @@
 """The resource of a workload: what its spans say about where they come from.
 
-Owns the attribute names, and what the agent's own environment adds. It must not find out anything about a
-process: the facts are given.
+Owns the attribute names and the order in which they are merged. It must not find out anything: the facts of a
+process and the attributes of the host are given.
+
+Of several values for one name the last of these counts: attributes of the host, facts of the process, what is
+known of its container and pod. The service goes by the names in `_service_name`.
 
 Contract: what the facts do not say is absent. The caller asks once per process and keeps the object, since
 spans are grouped by its identity.
@@ -9,10 +12,8 @@ spans are grouped by its identity.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping
-from urllib.parse import unquote
 from uuid import UUID, uuid5
 
 from opentelemetry.sdk.version import __version__ as sdk_version
@@ -24,10 +25,6 @@ from otel_bridge.span import AttributeValue, Resource
 
 UNKNOWN_SERVICE = "unknown_service"
 """What the conventions call a service that nobody named."""
-
-# OTEL_RESOURCE_ATTRIBUTES of the agent is about where it runs. Anything else there would be said of other
-# programs.
-_SHARED_PREFIXES = ("host.", "k8s.node.", "k8s.cluster.", "cloud.", "deployment.", "os.")
 
 # Labels and annotations hold whatever their authors put there.
 _CHOSEN_PREFIXES = ("container.label.", "k8s.pod.label.", "k8s.pod.annotation.")
@@ -56,13 +53,17 @@ _DEFAULT_REDACTOR = Redactor()
 class ResourceBuilder:
     """Builds resources with what all workloads of this host share.
 
+    `host_attributes` describe the host and its deployment; they win over what the host says of itself.
     `redactor` is for command lines, labels and annotations; None leaves them as they are.
     """
 
     __slots__ = ("_host", "_redactor", "_shared", "_telemetry")
 
     def __init__(
-        self, environ: Mapping[str, str] = os.environ, *, redactor: Redactor | None = _DEFAULT_REDACTOR
+        self,
+        host_attributes: Mapping[str, AttributeValue] | None = None,
+        *,
+        redactor: Redactor | None = _DEFAULT_REDACTOR,
     ) -> None:
         self._redactor = redactor
         self._host = socket.gethostname()
@@ -76,7 +77,7 @@ class ResourceBuilder:
         self._shared: dict[str, AttributeValue] = {
             "host.name": self._host,
             **self._telemetry,
-            **_shared_attributes(environ.get("OTEL_RESOURCE_ATTRIBUTES", "")),
+            **(host_attributes or {}),
         }
 
     def build(self, facts: ProcessFacts) -> Resource:
@@ -142,18 +143,3 @@ def _service_name(workload: Mapping[str, str], declared: str, executable_name: s
 def _text(name: str) -> str:
     """Return text of /proc for export; what is no text arrives as surrogates, which no encoder takes."""
     return name.encode("utf-8", "replace").decode()
-
-
-def _shared_attributes(text: str) -> dict[str, AttributeValue]:
-    """Return the attributes of OTEL_RESOURCE_ATTRIBUTES that hold for the whole host.
-
-    The form is `name=value,name=value`, values percent-encoded (specification, "Specifying resource
-    information via an environment variable"); a pair of another form is passed over, as it says.
-    """
-    shared: dict[str, AttributeValue] = {}
-    for pair in text.split(","):
-        name, equals, value = pair.partition("=")
-        name = name.strip()
-        if equals and name.startswith(_SHARED_PREFIXES):
-            shared[name] = unquote(value.strip())
-    return shared

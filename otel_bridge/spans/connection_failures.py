@@ -18,31 +18,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from h2.errors import ErrorCodes
+
 from ebpf.events import Direction, Role
 from otel_bridge.span import AttributeValue
 from parsers.exchange import HttpExchange, Incomplete, StreamReset
 
-RESET_CODES: Final = (
-    "NO_ERROR",
-    "PROTOCOL_ERROR",
-    "INTERNAL_ERROR",
-    "FLOW_CONTROL_ERROR",
-    "SETTINGS_TIMEOUT",
-    "STREAM_CLOSED",
-    "FRAME_SIZE_ERROR",
-    "REFUSED_STREAM",
-    "CANCEL",
-    "COMPRESSION_ERROR",
-    "CONNECT_ERROR",
-    "ENHANCE_YOUR_CALM",
-    "INADEQUATE_SECURITY",
-    "HTTP_1_1_REQUIRED",
-)
-"""By code (RFC 9113 §7)."""
+_CODE_NAMES: Final = {int(code): code.name for code in ErrorCodes}
+"""By code, as h2 has them (RFC 9113 §7)."""
 
-_NO_ERROR: Final = 0x0
-_REFUSED_STREAM: Final = 0x7
-_CANCEL: Final = 0x8
+_NO_ERROR: Final = int(ErrorCodes.NO_ERROR)
+_REFUSED_STREAM: Final = int(ErrorCodes.REFUSED_STREAM)
+_CANCEL: Final = int(ErrorCodes.CANCEL)
 _UNNAMED: Final = "_OTHER"
 
 
@@ -84,4 +71,4 @@ def _is_given_up(reset: StreamReset, *, pushed: bool) -> bool:
 
 
 def _code_name(code: int | None) -> str | None:
-    return RESET_CODES[code] if code is not None and code < len(RESET_CODES) else None
+    return None if code is None else _CODE_NAMES.get(code)

@@ -63,18 +63,6 @@ _MAX_INT64 = 2**63 - 1
 _NO_FIELDS: Fields = {}
 _NOTHING: Mapping[str, str] = {}
 
-_LIMIT_VARIABLES = {
-    "max_attributes": ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
-    "max_value_length": ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
-    "max_events": ("OTEL_SPAN_EVENT_COUNT_LIMIT",),
-    "max_event_attributes": ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",),
-}
-"""The variables that set each limit, by argument; the first one that is set counts."""
-
-
-class SpanOptionsError(ValueError):
-    """A setting of span building cannot be used; the message names it and says what it accepts."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanOptions:
@@ -118,25 +106,6 @@ class SpanOptions:
             ("trusted_peers", TrustedPeers(self.trusted_proxies)),
         ):
             object.__setattr__(self, name, value)
-
-
-def span_limits_from_environment(environ: Mapping[str, str]) -> dict[str, int]:
-    """Return the `SpanOptions` arguments that the standard OTEL variables for span limits set.
-
-    The variables are OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT and OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT, or the same
-    for all signals (OTEL_ATTRIBUTE_COUNT_LIMIT, …), and those for events. Raises SpanOptionsError when a
-    value is not a whole number from 0.
-    """
-    limits = {}
-    for argument, variables in _LIMIT_VARIABLES.items():
-        for variable in variables:
-            value = environ.get(variable, "").strip()
-            if value:
-                if not value.isdecimal():
-                    raise SpanOptionsError(f"{variable} is {value!r}; it must be a whole number, 0 or more")
-                limits[argument] = int(value)
-                break
-    return limits
 
 
 def known_methods_from_environment(environ: Mapping[str, str]) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 Owns the layout of a frame header, the rules that each type of frame obeys, and finding frames in bytes of
 which nobody knows where they begin. It must not know what a frame means for a stream, and it keeps nothing.
+Types, flags and limits are hyperframe's, error codes and settings h2's.
 
 Contract: a header in, a yes or no out. Two questions are apart: `breaks_protocol` finds what no receiver
 survives, and nothing that merely looks odd; `is_plausible` finds what a sender would really send, and is
@@ -15,35 +16,68 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hyperframe.frame import (
+    FRAME_MAX_ALLOWED_LEN,
+    FRAME_MAX_LEN,
+    FRAMES,
+    AltSvcFrame,
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    PushPromiseFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first (RFC 9113 §3.4)."""
 HEADER_BYTES: Final = 9
-DEFAULT_MAX_FRAME_SIZE: Final = 16_384
+DEFAULT_MAX_FRAME_SIZE: Final = FRAME_MAX_LEN
 """Payload bytes of a frame unless the receiver's SETTINGS_MAX_FRAME_SIZE allows more (RFC 9113 §6.5.2)."""
+LARGEST_FRAME_SIZE: Final = FRAME_MAX_ALLOWED_LEN
+"""What that setting can allow at most: a length has 24 bits."""
 
-DATA: Final = 0x0
-HEADERS: Final = 0x1
-PRIORITY: Final = 0x2
-RST_STREAM: Final = 0x3
-SETTINGS: Final = 0x4
-PUSH_PROMISE: Final = 0x5
-PING: Final = 0x6
-GOAWAY: Final = 0x7
-WINDOW_UPDATE: Final = 0x8
-CONTINUATION: Final = 0x9
-_ALTSVC: Final = 0x0A
+
+def _type_of(frame: type[Frame]) -> int:
+    assert frame.type is not None
+    return frame.type
+
+
+def _flag_of(frame: type[Frame], name: str) -> int:
+    return next(flag.bit for flag in frame.defined_flags if flag.name == name)
+
+
+DATA: Final = _type_of(DataFrame)
+HEADERS: Final = _type_of(HeadersFrame)
+PRIORITY: Final = _type_of(PriorityFrame)
+RST_STREAM: Final = _type_of(RstStreamFrame)
+SETTINGS: Final = _type_of(SettingsFrame)
+PUSH_PROMISE: Final = _type_of(PushPromiseFrame)
+PING: Final = _type_of(PingFrame)
+GOAWAY: Final = _type_of(GoAwayFrame)
+WINDOW_UPDATE: Final = _type_of(WindowUpdateFrame)
+CONTINUATION: Final = _type_of(ContinuationFrame)
+_ALTSVC: Final = _type_of(AltSvcFrame)
 _ORIGIN: Final = 0x0C
 _PRIORITY_UPDATE: Final = 0x10
 
-END_STREAM: Final = 0x01
-ACK: Final = 0x01
-END_HEADERS: Final = 0x04
-PADDED: Final = 0x08
-WITH_PRIORITY: Final = 0x20
+END_STREAM: Final = _flag_of(HeadersFrame, "END_STREAM")
+ACK: Final = _flag_of(SettingsFrame, "ACK")
+END_HEADERS: Final = _flag_of(HeadersFrame, "END_HEADERS")
+PADDED: Final = _flag_of(HeadersFrame, "PADDED")
+WITH_PRIORITY: Final = _flag_of(HeadersFrame, "PRIORITY")
 
-_MAX_FRAME_SIZE: Final = 0x5
-NO_ERROR: Final = 0x0
-CANCEL: Final = 0x8
+# Numbers instead of members of h2's enumerations, which take several times as long to compare.
+NO_ERROR: Final = int(ErrorCodes.NO_ERROR)
+CANCEL: Final = int(ErrorCodes.CANCEL)
+_MAX_FRAME_SIZE: Final = int(SettingCodes.MAX_FRAME_SIZE)
 
 unpack_header: Final[Callable[[bytes | bytearray, int], tuple[int, int, int, int, int]]] = struct.Struct(
     ">HBBBL"
@@ -53,25 +87,33 @@ unpack_header: Final[Callable[[bytes | bytearray, int], tuple[int, int, int, int
 _ON_STREAM: Final = 1
 _ON_CONNECTION: Final = 2
 _ANYWHERE: Final = 3
-_ANY_LENGTH: Final = 1 << 24
-_RULES: dict[int, tuple[int, int, int, int]] = {
-    DATA: (END_STREAM | PADDED, 0, _ANY_LENGTH, _ON_STREAM),
-    HEADERS: (END_STREAM | END_HEADERS | PADDED | WITH_PRIORITY, 0, _ANY_LENGTH, _ON_STREAM),
-    PRIORITY: (0, 5, 5, _ON_STREAM),
-    RST_STREAM: (0, 4, 4, _ON_STREAM),
-    SETTINGS: (ACK, 0, _ANY_LENGTH, _ON_CONNECTION),
-    PUSH_PROMISE: (END_HEADERS | PADDED, 4, _ANY_LENGTH, _ON_STREAM),
-    PING: (ACK, 8, 8, _ON_CONNECTION),
-    GOAWAY: (0, 8, _ANY_LENGTH, _ON_CONNECTION),
-    WINDOW_UPDATE: (0, 4, 4, _ANYWHERE),
-    CONTINUATION: (END_HEADERS, 0, _ANY_LENGTH, _ON_STREAM),
-    _ALTSVC: (0, 2, _ANY_LENGTH, _ANYWHERE),
-    _ORIGIN: (0, 0, _ANY_LENGTH, _ON_CONNECTION),
-    _PRIORITY_UPDATE: (0, 4, _ANY_LENGTH, _ON_CONNECTION),
+_PLACES: Final = {"has-stream": _ON_STREAM, "no-stream": _ON_CONNECTION, "either": _ANYWHERE}
+"""hyperframe's words for whether a type of frame names a stream."""
+_ANY_LENGTH: Final = (0, LARGEST_FRAME_SIZE)
+_LENGTHS: Final[dict[int, tuple[int, int]]] = {
+    PRIORITY: (5, 5),
+    RST_STREAM: (4, 4),
+    PUSH_PROMISE: (4, LARGEST_FRAME_SIZE),
+    PING: (8, 8),
+    GOAWAY: (8, LARGEST_FRAME_SIZE),
+    WINDOW_UPDATE: (4, 4),
+    _ALTSVC: (2, LARGEST_FRAME_SIZE),
 }
-"""By type: the flags it has, its least and greatest length, and whether it names a stream.
-
-RFC 9113 §6, RFC 7838 §4, RFC 8336 §2.1, RFC 9218 §7.1."""
+"""Least and greatest length, for types that do not take every length (RFC 9113 §6, RFC 7838 §4)."""
+_RULES: Final[dict[int, tuple[int, int, int, int]]] = {
+    **{
+        _type_of(frame): (
+            sum(flag.bit for flag in frame.defined_flags),
+            *_LENGTHS.get(_type_of(frame), _ANY_LENGTH),
+            _PLACES[str(frame.stream_association)],
+        )
+        for frame in FRAMES.values()
+    },
+    # RFC 8336 §2.1 and RFC 9218 §7.1, which hyperframe does not have.
+    _ORIGIN: (0, *_ANY_LENGTH, _ON_CONNECTION),
+    _PRIORITY_UPDATE: (0, 4, LARGEST_FRAME_SIZE, _ON_CONNECTION),
+}
+"""By type: the flags it has, its least and greatest length, and whether it names a stream."""
 
 _ALIGNED_FRAMES: Final = 2
 """Frames in a row that make a beginning, where a socket call's bytes begin."""

@@ -20,7 +20,7 @@ from typing import Final
 
 from hpack.table import HeaderTable
 
-from parsers.http2.fields import Field, FieldBlock, read_fields
+from parsers.http2.fields import Field, FieldBlock, is_odd_value, read_fields
 from parsers.http2.huffman import decode_huffman
 from parsers.limits import ParserLimits
 
@@ -56,6 +56,7 @@ class HeaderDecoder:
         "_complete",
         "_counts",
         "_entries",
+        "_has_seen_odd",
         "_in_doubt",
         "_limits",
         "_trusted",
@@ -80,6 +81,8 @@ class HeaderDecoder:
         self._blocks: dict[bytes, FieldBlock] = {}
         self._changed = False
         self._in_doubt = False
+        self._has_seen_odd = False
+        """An odd value was decoded, which later blocks may refer to."""
 
     def taint(self) -> None:
         """Note that blocks were lost, or may have been: whatever the table held is unknown now."""
@@ -112,7 +115,7 @@ class HeaderDecoder:
             self._read_block(coded, fields)
         except (_CodingError, IndexError):
             failed = True
-        block = read_fields(fields, self._limits)
+        block = read_fields(fields, self._limits, may_have_odd_values=self._has_seen_odd)
         block.failed = failed
         block.in_doubt = self._in_doubt
         if self._changed:
@@ -163,6 +166,8 @@ class HeaderDecoder:
             else:
                 name = self._find_entry(index)[0]
             literal, at = _read_string(coded, at)
+            if is_odd_value(literal):
+                self._has_seen_odd = True
             if name is None:
                 fields.append(None)
                 if indexed:

@@ -21,7 +21,7 @@ from ebpf.events import Direction, Missing
 from parsers.exchange import Incomplete, StreamReset
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.fields import FieldBlock
-from parsers.http2.frames import CANCEL, NO_ERROR
+from parsers.http2.frames import CANCEL, LARGEST_FRAME_SIZE, NO_ERROR
 from parsers.http2.headers import HeaderDecoder
 from parsers.http2.reader import FrameReader
 from parsers.http2.sink import Origin
@@ -79,7 +79,7 @@ class Http2Session:
     def note_max_frame_size(self, direction: Direction, size: int) -> None:
         """Expect frames of that size in the other direction."""
         reader = self.readers[1 - direction]
-        reader.longest = max(reader.longest, min(size, 0xFF_FFFF))
+        reader.longest = max(reader.longest, min(size, LARGEST_FRAME_SIZE))
 
     def take_block(
         self,

@@ -164,7 +164,10 @@ class StreamHalf:
             return self.flaw
         if self.malformed:
             return Incomplete.INVALID
-        return Incomplete.LOST_BYTES if self.head is None else None
+        if self.head is not None or (self.interim and not self.head_lost and not self.is_over):
+            # Behind interim responses alone, the message itself has not begun.
+            return None
+        return Incomplete.LOST_BYTES
 
     @property
     def has_unknown(self) -> bool:

@@ -177,7 +177,7 @@ def test_a_trusted_proxy_is_an_address_or_a_network(value: str) -> None:
 
 
 def test_trusted_proxies_reach_the_spans() -> None:
-    assert span_options(configuration(), {}).trusted_proxies == DEFAULT_TRUSTED_PROXIES
+    assert span_options(configuration()).trusted_proxies == DEFAULT_TRUSTED_PROXIES
     given = configuration(trust={"proxies": ["203.0.113.0/24", "fd00::1"]})
-    assert span_options(given, {}).trusted_proxies == ("203.0.113.0/24", "fd00::1")
-    assert span_options(configuration(trust={"proxies": []}), {}).trusted_proxies == ()
+    assert span_options(given).trusted_proxies == ("203.0.113.0/24", "fd00::1")
+    assert span_options(configuration(trust={"proxies": []})).trusted_proxies == ()

@@ -55,6 +55,18 @@ def test_several_values_are_separated_by_commas_in_the_environment() -> None:
     assert loaded.capture.executables == ("*nginx*",)
 
 
+def test_exporters_are_named_as_the_standard_variable_has_them(file: Path) -> None:
+    environment = {"OTEL_TRACES_EXPORTER": "otlp, console,otlp"}
+    assert load_configuration({}, environment, None).output.exporters == ("otlp", "console")
+    option = {("output", "exporters"): ("--exporter", ("console,zipkin", "otlp"))}
+    assert load_configuration(option, environment, None).output.exporters == ("console", "zipkin", "otlp")
+    file.write_text("output: {exporters: [none]}")
+    assert load_configuration({}, {}, file).output.exporters == ("none",)
+    refused = refusal(file, "", OTEL_TRACES_EXPORTER="none,otlp")
+    assert refused.startswith("OTEL_TRACES_EXPORTER: `output.exporters` should be `none` alone")
+    assert "valid tuple" in refusal(file, "output: {exporters: console}")
+
+
 def test_an_empty_variable_counts_as_unset() -> None:
     assert load_configuration({}, {"WIRESPAN_CONTENT_MAX_BODY": ""}, None) == Configuration()
 

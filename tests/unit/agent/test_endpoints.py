@@ -10,7 +10,7 @@ def server(address: str, port: int) -> SocketInfo:
 
 
 def test_a_service_goes_by_its_endpoint_and_nothing_of_this_host() -> None:
-    table = EndpointTable(ResourceBuilder({"OTEL_RESOURCE_ATTRIBUTES": "host.id=1"}).build_endpoint)
+    table = EndpointTable(ResourceBuilder({"host.id": "1"}).build_endpoint)
     resource = table.resource(server("192.0.2.1", 80))
     assert resource.service_name == "192.0.2.1:80"
     assert sorted(resource.attributes) == [

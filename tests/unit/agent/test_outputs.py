@@ -1,14 +1,23 @@
 """Which outputs a configuration names."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent.config import Configuration
 from agent.config_sources import ConfigurationError
-from agent.outputs import names_otlp, open_sinks, span_options, uses_standard_output
+from agent.outputs import (
+    id_generator,
+    names_otlp,
+    open_sinks,
+    resource_builder,
+    span_options,
+    uses_standard_output,
+)
 from otel_bridge.delivery.otlp_sink import OtlpSink
 from otel_bridge.sinks.console import ConsoleSink
+from otel_bridge.sinks.sdk_exporter import SdkExporterSink
 from otel_bridge.sinks.spans_file import SpansFileSink
 
 NOWHERE = "http://127.0.0.1:1"
@@ -49,6 +58,9 @@ def test_the_standard_variables_name_an_output(variable: str) -> None:
         ({"output": {"spans_file": "/tmp/x"}}, False),
         ({"otlp": {"endpoint": NOWHERE}}, False),
         ({"otlp": {"endpoint": NOWHERE}, "output": {"spans_file": "-"}}, True),
+        ({"output": {"exporters": ["console"], "spans_file": "/tmp/x"}}, True),
+        ({"output": {"exporters": ["none"]}}, False),
+        ({"output": {"exporters": ["otlp"]}}, False),
     ],
 )
 def test_standard_output_is_the_console_or_a_dash(sections: dict[str, dict[str, object]], uses: bool) -> None:  # noqa: FBT001
@@ -65,14 +77,57 @@ def test_an_output_that_cannot_be_opened_is_a_matter_of_configuration(
         open_sinks(Configuration.model_validate(sections), {})
 
 
-def test_span_options_follow_the_content_and_redaction_sections() -> None:
+def exporters(*names: str) -> dict[str, dict[str, object]]:
+    return {"output": {"exporters": list(names)}}
+
+
+def test_named_exporters_decide_alone_whether_otlp_is_among_them(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE}
+    assert kinds(**exporters("otlp")) == [OtlpSink]
+    assert kinds(endpoint, **exporters("console")) == [SdkExporterSink]
+    assert kinds(endpoint, **exporters("console", "otlp")) == [OtlpSink, SdkExporterSink]
+    assert not caplog.records
+    assert kinds(otlp={"endpoint": NOWHERE}, **exporters("console")) == [SdkExporterSink]
+    assert "`otlp.endpoint` is not used: `output.exporters` is console" in caplog.text
+
+
+def test_no_exporter_is_no_output_unless_a_file_is_named(tmp_path: Path) -> None:
+    assert kinds({"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE}, **exporters("none")) == []
+    named = {"exporters": ["none"], "spans_file": str(tmp_path / "spans")}
+    assert kinds(output=named) == [SpansFileSink]
+
+
+def test_an_exporter_that_is_not_installed_is_a_matter_of_configuration() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"OTEL_TRACES_EXPORTER\): `zipkni` is not installed.*console"
+    ):
+        kinds(**exporters("zipkni"))
+
+
+def test_a_disabled_sdk_has_no_output(caplog: pytest.LogCaptureFixture) -> None:
+    disabled = {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE}
+    assert kinds(disabled) == []
+    assert "OTEL_SDK_DISABLED" in caplog.text
+    assert not uses_standard_output(Configuration(), disabled)
+    assert kinds({"OTEL_SDK_DISABLED": "false"}) == [ConsoleSink]
+    with pytest.raises(ConfigurationError, match="OTEL_SDK_DISABLED"):
+        kinds({"OTEL_SDK_DISABLED": "yes"})
+
+
+def test_a_variable_without_effect_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert kinds({"OTEL_TRACES_SAMPLER": "always_off"}) == [ConsoleSink]
+    assert "OTEL_TRACES_SAMPLER has no effect" in caplog.text
+
+
+def test_span_options_follow_the_content_and_redaction_sections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "64")
     chosen = Configuration.model_validate(
         {
             "content": {"headers": False, "max_body": 0},
             "redaction": {"enabled": False, "names": ["x-partner"]},
         }
     )
-    options = span_options(chosen, {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "64"})
+    options = span_options(chosen)
     assert not options.capture_headers
     assert not options.capture_bodies
     assert not options.redaction
@@ -80,6 +135,21 @@ def test_span_options_follow_the_content_and_redaction_sections() -> None:
     assert options.max_attributes == 64
 
 
-def test_a_bad_span_limit_is_a_matter_of_configuration() -> None:
-    with pytest.raises(ConfigurationError, match="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
-        span_options(Configuration(), {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"})
+@pytest.mark.parametrize(
+    ("variable", "value", "read"),
+    [
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many", lambda: span_options(Configuration())),
+        (
+            "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS",
+            "no_such",
+            lambda: resource_builder(span_options(Configuration())),
+        ),
+        ("OTEL_PYTHON_ID_GENERATOR", "no_such", id_generator),
+    ],
+)
+def test_a_bad_value_of_a_standard_variable_is_a_matter_of_configuration(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, read: Callable[[], object]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=variable):
+        read()

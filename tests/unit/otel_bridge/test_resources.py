@@ -84,7 +84,7 @@ def test_labels_and_annotations_lose_their_secrets() -> None:
 
 def test_what_is_known_of_a_pod_wins_over_the_agents_environment() -> None:
     facts = dataclasses.replace(FACTS, workload={"k8s.node.name": "node-2"})
-    builder = ResourceBuilder({"OTEL_RESOURCE_ATTRIBUTES": "k8s.node.name=node-1"})
+    builder = ResourceBuilder({"k8s.node.name": "node-1"})
     assert builder.build(facts).attributes["k8s.node.name"] == "node-2"
 
 
@@ -98,13 +98,10 @@ def test_an_instance_is_a_process_not_a_number() -> None:
     assert len(set(ids)) == 3
 
 
-def test_the_agents_environment_speaks_for_the_host_only() -> None:
-    environ = {
-        "OTEL_RESOURCE_ATTRIBUTES": "host.name=node%201, k8s.cluster.name=prod,service.name=agent,garbage,=x"
-    }
-    attributes = ResourceBuilder(environ).build(FACTS).attributes
+def test_attributes_of_the_host_win_over_what_it_says_of_itself() -> None:
+    attributes = ResourceBuilder({"host.name": "node 1", "cloud.region": "eu"}).build(FACTS).attributes
     assert attributes["host.name"] == "node 1"
-    assert attributes["k8s.cluster.name"] == "prod"
+    assert attributes["cloud.region"] == "eu"
     assert attributes["service.name"] == "nginx"
 
 

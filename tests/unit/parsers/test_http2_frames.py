@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from h2.connection import H2Connection
 from hyperframe.frame import (
     AltSvcFrame,
     ContinuationFrame,
@@ -18,6 +19,7 @@ from hyperframe.frame import (
 
 from parsers.http2.frames import (
     DEFAULT_MAX_FRAME_SIZE,
+    PREFACE,
     begins_frames,
     breaks_protocol,
     find_frames,
@@ -44,6 +46,12 @@ FRAMES: list[Frame] = [
     ContinuationFrame(1, b"\x82", flags=["END_HEADERS"]),
     AltSvcFrame(0, b"a.example", b"h3"),
 ]
+
+
+def test_a_client_of_h2_begins_with_the_preface() -> None:
+    client = H2Connection()
+    client.initiate_connection()
+    assert client.data_to_send().startswith(PREFACE)
 
 
 def read(data: bytes) -> tuple[int, int, int, int]:

@@ -208,7 +208,10 @@ def read(*fields: tuple[bytes, bytes]) -> FieldBlock:
         ([(b"X-Upper", b"1")], "uppercase_field_name"),
         ([(b"a b", b"1")], "invalid_field_name"),
         ([(b"", b"1")], "invalid_field_name"),
-        ([(b"a", b"1"), (b":path", b"/")], "pseudo_field_after_field"),
+        ([(b"a", b"1"), (b":status", b"200")], "pseudo_field_after_field"),
+        ([(b":status", b"200"), (b"a", b"1 ")], "invalid_field_value"),
+        ([(b":method", b"GET"), (b":scheme", b"http"), (b"host", b"a")], "missing_pseudo_field"),
+        ([(b":method", b"CONNECT")], "missing_host"),
         ([(b":color", b"red")], "unknown_pseudo_field"),
         ([(b"connection", b"close")], "connection_field"),
         ([(b"te", b"gzip")], "connection_field"),
@@ -222,7 +225,16 @@ def test_what_is_odd_is_kept_and_named(fields: list[tuple[bytes, bytes]], anomal
 
 
 def test_plain_fields_are_not_odd() -> None:
-    assert read((b":method", b"GET"), (b"te", b"trailers"), (b"x-1", b"")).anomalies == ()
+    assert read((b":status", b"200"), (b"te", b"trailers"), (b"x-1", b"")).anomalies == ()
+    assert read((b"x-1", b"")).anomalies == ()
+
+
+def test_what_may_be_among_unknown_fields_is_not_missing() -> None:
+    # An entry that was not seen stands before `:method`, and another behind it.
+    first = tainted_decoder().decode(b"\xbe\x82")
+    assert (first.is_request, first.hides_pseudo, first.anomalies) == (True, True, ())
+    later = tainted_decoder().decode(b"\x82\x84\x86\x90\xbe")
+    assert (later.is_request, later.hides_pseudo, later.anomalies) == (True, False, ())
 
 
 def test_two_paths_are_no_path() -> None:

@@ -42,6 +42,18 @@ def test_a_reset_says_by_whom_and_why(role: Role, code: int, client: bool, begun
     assert (whole.incomplete, whole.reset, whole.answered) == (None, None, True)
 
 
+@ROLES
+@pytest.mark.parametrize("client", [True, False])
+def test_a_reset_behind_an_interim_response_is_no_loss(role: Role, client: bool) -> None:  # noqa: FBT001 - a parameter
+    frames = Frames(role=role)
+    frames.ask(1)
+    frames.answer(1, [(b":status", b"103")], ends=False)
+    (frames.client if client else frames.server)(RstStreamFrame(1, ErrorCodes.INTERNAL_ERROR))
+    (exchange,) = frames.watch().exchanges
+    assert exchange.incomplete is Incomplete.RESET
+    assert exchange.reset == StreamReset(direction_of(role, client=client), ErrorCodes.INTERNAL_ERROR)
+
+
 def test_of_two_resets_the_first_counts() -> None:
     frames = Frames(role=Role.CLIENT)
     frames.answer(1, ends=False)

@@ -4,23 +4,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status as StatusMessage
-from opentelemetry.sdk.resources import Resource as SdkResource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import (
-    SpanContext,
-    Status,
-    StatusCode,
-    TraceFlags,
-    TraceState,
-)
-from opentelemetry.trace import (
-    SpanKind as SdkSpanKind,
-)
 
 from ebpf.events import Role
 from otel_bridge.otlp.encoding import (
@@ -28,68 +14,12 @@ from otel_bridge.otlp.encoding import (
     RequestEncoder,
     encode_span,
 )
-from otel_bridge.scope import SCOPE_NAME, scope_version
 from otel_bridge.span import Resource, Span, SpanEvent, SpanKind
 from parsers.exchange import Incomplete
 from tests.unit.otel_bridge.exchanges import RESOURCE, body, exchange, request, response, span, span_of
+from tests.unit.otel_bridge.official_encoding import encoded, official
 
 OTHER_RESOURCE = Resource({"service.name": "other", "process.pid": 7, "k8s.pod.label.a": ("x", "y")})
-
-
-def official(spans: list[Span]) -> ExportTraceServiceRequest:
-    """What the official exporter sends for the same spans."""
-    resources = {resource: SdkResource(dict(resource.attributes)) for resource in {s.resource for s in spans}}
-    encoded = encode_spans([_readable(one, resources[one.resource]) for one in spans])
-    flags = [one.trace_flags for one in _grouped(spans)]
-    for resource_spans in encoded.resource_spans:
-        for message in resource_spans.scope_spans[0].spans:
-            # The official encoder leaves out what the protocol has bits 0-7 for.
-            message.flags |= flags.pop(0)
-    return encoded
-
-
-def _grouped(spans: list[Span]) -> list[Span]:
-    resources = list(dict.fromkeys(one.resource for one in spans))
-    return sorted(spans, key=lambda one: resources.index(one.resource))
-
-
-def _readable(one: Span, resource: SdkResource) -> ReadableSpan:
-    trace_id = int.from_bytes(one.trace_id, "big")
-    members = [member.partition("=") for member in one.trace_state.split(",") if member]
-    state = TraceState([(key, value) for key, _, value in members])
-    parent = None
-    if one.parent_span_id is not None:
-        parent = SpanContext(
-            trace_id, int.from_bytes(one.parent_span_id, "big"), True, TraceFlags(one.trace_flags)
-        )
-    readable = ReadableSpan(
-        name=one.name,
-        context=SpanContext(
-            trace_id, int.from_bytes(one.span_id, "big"), False, TraceFlags(one.trace_flags), state
-        ),
-        parent=parent,
-        resource=resource,
-        attributes=attributes_of(one),
-        kind=SdkSpanKind.SERVER if one.kind is SpanKind.SERVER else SdkSpanKind.CLIENT,
-        status=Status(StatusCode.ERROR if one.is_error else StatusCode.UNSET),
-        start_time=one.start_unix_ns,
-        end_time=one.end_unix_ns,
-        events=[Event(event.name, attributes_of(event), event.unix_ns) for event in one.events or ()],
-        instrumentation_scope=InstrumentationScope(SCOPE_NAME, scope_version()),
-    )
-    assert readable.dropped_attributes == 0
-    return readable
-
-
-def attributes_of(one: Span | SpanEvent) -> Any:
-    """The SDK's types leave out bytes, which its encoder takes."""
-    return one.attributes
-
-
-def encoded(spans: list[Span]) -> ExportTraceServiceRequest:
-    return ExportTraceServiceRequest.FromString(
-        RequestEncoder().encode((one.resource, encode_span(one)) for one in spans)
-    )
 
 
 def test_the_request_equals_the_official_encoders() -> None:

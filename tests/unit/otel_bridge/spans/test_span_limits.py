@@ -1,10 +1,8 @@
-"""How much a span holds, and the variables that say so."""
+"""How much a span holds."""
 
 from __future__ import annotations
 
-import pytest
-
-from otel_bridge.spans.http import SpanCounters, SpanOptions, SpanOptionsError, span_limits_from_environment
+from otel_bridge.spans.http import SpanCounters, SpanOptions
 from parsers.exchange import HttpRequest
 from tests.unit.otel_bridge.exchanges import body, exchange, request, response, span_of
 
@@ -30,30 +28,3 @@ def test_values_are_cut_to_a_configured_length_after_redaction() -> None:
     assert attributes["http.request.header.x-long"] == ("012345678",)
     assert attributes["http.request.header.authorization"] == ("Bearer RE",)
     assert attributes["http.response.body.content"] == b"\x00" * 9
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, {}),
-        ({"OTEL_ATTRIBUTE_COUNT_LIMIT": "64"}, {"max_attributes": 64}),
-        (
-            {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "32", "OTEL_ATTRIBUTE_COUNT_LIMIT": "64"},
-            {"max_attributes": 32},
-        ),
-        ({"OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": " 100 "}, {"max_value_length": 100}),
-        ({"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": ""}, {}),
-        ({"OTEL_SPAN_EVENT_COUNT_LIMIT": "9"}, {"max_events": 9}),
-        ({"OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "3"}, {"max_event_attributes": 3}),
-    ],
-)
-def test_span_limits_come_from_the_standard_variables(
-    environ: dict[str, str], expected: dict[str, int]
-) -> None:
-    assert span_limits_from_environment(environ) == expected
-
-
-@pytest.mark.parametrize("value", ["many", "-1", "1.5"])
-def test_a_bad_span_limit_names_its_variable(value: str) -> None:
-    with pytest.raises(SpanOptionsError, match=r"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT.*whole number"):
-        span_limits_from_environment({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": value})
