@@ -16,7 +16,7 @@ from tests.containers.engine import DAEMON, Engine
 from tests.kubernetes.api_server import ApiServer, missing_parts, running_api_server
 from tests.running_agent import Agent
 
-# What the agent, its libraries and the programs of the tests would read of whoever runs the tests.
+# Variables of the shell that the agent, its libraries and the programs of the tests would read.
 _READ_BY_THE_AGENT = ("OTEL_", "WIRESPAN_", "KUBERNETES_")
 _READ_BY_SOME = {"COLUMNS", "DOCKER_HOST", "KUBECONFIG", "NODE_NAME", "NO_COLOR", "TZ"}
 for _name in [*os.environ]:
@@ -24,7 +24,7 @@ for _name in [*os.environ]:
         del os.environ[_name]
 time.tzset()
 os.environ["LC_ALL"] = "C.UTF-8"
-# Proxies stay for what is fetched, as programs in Go; the servers of the tests are no business of theirs.
+# Proxies stay in force for downloads, such as Go modules, but not for the servers of the tests.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "localhost,127.0.0.0/8,127.0.0.1,::1,[::1],.invalid"
 
 # A deadline per example would fail on a busy machine, not on a slow parser; pytest's own timeout bounds the
