@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ebpf.events import (
@@ -50,6 +50,10 @@ class Program:
     is_zombie: bool = False
     lost_execve: bool = False
     """Whether its last execve, or that of what it was forked from, was not told."""
+    lost_fork: bool = False
+    """Whether its fork was not told, so that only /proc can show what it is until its first execve."""
+    said: list[int] = field(default_factory=list)
+    """Numbers of its exchanges before its first execve."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ class ProcessHost:
         self.policies = PoliciesInMemory()
         self.by_tgid: dict[int, Program] = {}
         self.said: list[Said] = []
+        self.unknowable: set[int] = set()
+        """Exchanges of children whose fork and next execve were both lost: /proc shows what they became
+        later, and nothing contradicts it."""
         self.lost = 0
         self._decides_at_exec = decides_at_exec
         self._default = ProcessPolicy(capture=default)
@@ -117,8 +124,10 @@ class ProcessHost:
         self.by_tgid[tgid].lost_execve = above.lost_execve
         if parent in self.policies.by_tgid:
             self.policies.by_tgid[tgid] = policy
+        lost = self.lost
         if policy.capture:
             self._tell(ProcessForked(self.now, tgid, parent))
+        self.by_tgid[tgid].lost_fork = self.lost > lost
 
     def execute(self, tgid: int, name: str) -> None:
         self.by_tgid[tgid].name = name
@@ -128,7 +137,11 @@ class ProcessHost:
         lost = self.lost
         if self.policy(tgid).capture:
             self._tell(ProcessExecuted(self.now, tgid, f"/bin/{name}", (name,)))
-        self.by_tgid[tgid].lost_execve = self.lost > lost
+        program = self.by_tgid[tgid]
+        program.lost_execve = self.lost > lost
+        if program.lost_execve and program.lost_fork:
+            self.unknowable.update(program.said)
+        program.lost_fork, program.said = False, []
 
     def exit(self, tgid: int, *, is_reaped: bool) -> None:
         if self.policy(tgid).capture:
@@ -152,6 +165,7 @@ class ProcessHost:
         """Serve one request on a connection of its own."""
         program, policy = self.by_tgid[tgid], self.policy(tgid)
         number = len(self.said) + 1
+        program.said.append(number)
         was_captured = bool(policy.capture)
         self.said.append(
             Said(number, tgid, program.name, program.descends, was_captured, program.lost_execve)

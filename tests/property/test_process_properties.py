@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent import procfs
@@ -134,6 +134,9 @@ NAMES = st.sampled_from([WANTED, OTHER])
 
 @pytest.mark.parametrize("way", RULES)
 @given(batches=BATCHES, lost=LOST, names=st.tuples(NAMES, NAMES))
+@example(  # a child whose fork was lost speaks, and executes another program, which is lost as well
+    batches=[([93, 183], [3, 3, 3, 66]), ([], [2, 4, 2, 124, 17])], lost={1, 8, 9}, names=(WANTED, OTHER)
+)
 def test_only_the_selected_come_out_by_their_own_name(
     way: str, batches: list[tuple[list[int], list[int]]], lost: set[int], names: tuple[str, str]
 ) -> None:
@@ -155,7 +158,8 @@ def test_only_the_selected_come_out_by_their_own_name(
     for number, span in zip(shown, spans, strict=True):
         true = said[number]
         # A second execve soon after a lost one hides it: nothing says any more that there were two.
-        assert is_wanted(rules, true) or true.follows_lost_execve, f"{true} came out"
+        is_hidden = true.follows_lost_execve or number in host.unknowable
+        assert is_wanted(rules, true) or is_hidden, f"{true} came out"
         if not host.lost:
             assert span.resource.attributes["process.pid"] == true.tgid
             assert span.resource.attributes.get("process.executable.name") in (true.program, None)
