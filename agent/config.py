@@ -345,7 +345,7 @@ class Configuration(_Section):
         return (self.content.bodies or self.kubernetes.enabled) and self.content.max_body > 0
 
     def without_pods(self) -> Configuration:
-        """Return the same where nobody is asked about pods, and none can ask for anything."""
+        """Return a copy without pod discovery, so that annotations can't ask for anything."""
         return self.model_copy(update={"kubernetes": KubernetesSection()})
 
     def selection_rules(self) -> SelectionRules:

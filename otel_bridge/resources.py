@@ -24,7 +24,7 @@ from otel_bridge.scope import SCOPE_NAME, scope_version
 from otel_bridge.span import AttributeValue, Resource
 
 UNKNOWN_SERVICE = "unknown_service"
-"""What the conventions call a service that nobody named."""
+"""What the conventions call a service without a name."""
 
 # Labels and annotations hold whatever their authors put there.
 _CHOSEN_PREFIXES = ("container.label.", "k8s.pod.label.", "k8s.pod.annotation.")
@@ -117,7 +117,7 @@ class ResourceBuilder:
         return described
 
     def build_endpoint(self, address: str, port: int) -> Resource:
-        """Return the resource of a server of which only the endpoint is known: it goes by that.
+        """Return the resource of a server that is known by its endpoint only, and named by it.
 
         Nothing of this host is in it, for the server may have run anywhere.
         """

@@ -1,6 +1,6 @@
 """The record this stage emits: one finished span, and who receives it.
 
-Contract: a `Span` is final and already redacted; whoever holds one may write it anywhere. Times are Unix
+Contract: a `Span` is final and already redacted; it may be written anywhere. Times are Unix
 nanoseconds; attribute names and types are those of the semantic conventions.
 """
 

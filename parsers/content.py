@@ -50,7 +50,7 @@ def build_body(
     content_type: bytes | None,
     limit: int,
 ) -> Body:
-    """Build the record of a body of which `kept` bytes are known, from its beginning without a hole.
+    """Build the record of a body; `kept` bytes of it are known, from its beginning without a hole.
 
     `size` is its true size on the wire, in bytes; `cut` says why `kept` is shorter. `codings` are
     lower-cased content codings in the order they were applied.

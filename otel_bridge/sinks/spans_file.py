@@ -141,7 +141,7 @@ class SpansFileSink:
             self._file: BinaryIO = sys.stdout.buffer
         else:
             try:
-                # Unbuffered: one write per line. What is in spans is nobody else's business.
+                # Unbuffered: one write per line. Spans are private to the user who exports them.
                 self._file = os.fdopen(_open_private(path), "ab", buffering=0)
             except OSError as error:
                 raise SpansFileError(f"cannot write spans to {path}: {error.strerror}") from error

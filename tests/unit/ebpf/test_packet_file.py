@@ -281,7 +281,7 @@ def test_a_compressed_file_that_is_cut_is_read_as_far_as_it_goes(path: Path) -> 
 
 
 def test_a_file_that_unpacks_far_beyond_its_size_is_read_within_the_bound(path: Path) -> None:
-    # One packet of 4 GiB, and one block of 4 GiB that nobody needs: both end at the damage.
+    # One packet of 4 GiB, and one unused block of 4 GiB: both end at the damage.
     for bomb in (
         pcap([]) + struct.pack("<IIII", 1, 1, 2**32 - 1, 2**32 - 1) + bytes(50_000_000),
         WHOLE + struct.pack("<II", 5, 2**32 - 4) + bytes(50_000_000),

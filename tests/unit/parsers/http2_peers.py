@@ -208,7 +208,7 @@ class Frames:
         self.talk.response(b"".join(frame.serialize() for frame in frames))
 
     def lose(self, count: int = 30, *, client: bool) -> None:
-        """Let bytes of a direction pass of which the kernel side says that they are lost."""
+        """Let bytes of a direction pass that the kernel side reports as lost."""
         direction = self.talk.requests if client else self.talk.responses
         self.talk.add(EventKind.DATA, direction, length=count, missing=Missing.RING_FULL)
 

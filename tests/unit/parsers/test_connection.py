@@ -172,7 +172,7 @@ def test_gaps_before_any_byte_do_not_pile_up_while_the_role_is_unknown() -> None
     ] == [
         # One was perhaps among what was not seen.
         f"{WHOLE} incomplete lost_bytes",
-        # Not held for its request: the connection is no longer one of which every byte is accounted for.
+        # Not held for its request: not every byte of the connection is accounted for any more.
         "? -> 200 1.1 (2 b'ok') incomplete lost_bytes",
     ]
 

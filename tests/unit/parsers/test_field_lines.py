@@ -20,7 +20,7 @@ CREDENTIALS = [
     b"Cookie: sid=1",
     b"Set-Cookie: sid=1; HttpOnly",
     b"X-Api-Key: abc",
-    b"X-Invented-By-Somebody: abc",
+    b"X-Invented: abc",
     b"Referer: http://a/?token=abc",
     b"Location: /reset/abc",
 ]

@@ -21,7 +21,7 @@ def build_decoder(limits: ParserLimits | None = None) -> HeaderDecoder:
 
 
 def tainted_decoder(limits: ParserLimits | None = None) -> HeaderDecoder:
-    """A decoder behind a gap of which the end is known."""
+    """A decoder behind a gap whose end is known."""
     decoder = build_decoder(limits)
     decoder.taint()
     decoder.trust()
@@ -110,7 +110,7 @@ def test_sensitive_fields_read_like_any_other_and_are_not_indexed() -> None:
     "coded",
     [
         pytest.param(b"\x80", id="index 0"),
-        pytest.param(b"\xbe", id="index beyond a table of which all is known"),
+        pytest.param(b"\xbe", id="index beyond a table that is wholly known"),
         pytest.param(b"\x7e\x01a", id="name beyond it"),
         pytest.param(b"\xff", id="integer without its end"),
         pytest.param(b"\xff\xff\xff\xff\xff\xff\x01", id="endless integer"),
@@ -136,7 +136,7 @@ def test_an_unknown_index_is_no_error_behind_a_gap() -> None:
 def test_an_entry_with_an_unknown_name_keeps_its_place() -> None:
     decoder = tainted_decoder()
     decoder.decode(b"\x40\x01a\x01b")  # index 62
-    decoder.decode(b"\x7f\x01\x01v")  # the name of index 64, which nobody knows; it is 62 now
+    decoder.decode(b"\x7f\x01\x01v")  # the name of index 64, which is unknown; it is 62 now
     block = decoder.decode(b"\xbf\xbe")
     assert (block.headers, block.unknown) == ([(b"a", b"b")], 1)
 
@@ -261,8 +261,8 @@ def test_cookie_crumbs_become_one_cookie_in_the_place_of_the_first() -> None:
     assert block.headers == [(b"a", b"1"), (b"cookie", b"x=1; y=2"), (b"b", b"2"), (b"c", b"3")]
 
 
-def test_crumbs_of_which_one_may_be_missing_stay_as_they_were_sent() -> None:
-    # Joined, they would read as a whole cookie that nobody sent.
+def test_crumbs_stay_as_they_were_sent_when_one_may_be_missing() -> None:
+    # Joined, they would read as a whole cookie that was never sent.
     block = tainted_decoder().decode(b"\x00\x06cookie\x03x=1\xbe\x00\x06cookie\x03y=2")
     assert block.headers == [(b"cookie", b"x=1"), (b"cookie", b"y=2")]
     assert block.unknown == 1

@@ -34,7 +34,7 @@ def test_joined_late_the_fields_are_learned_from_what_is_seen() -> None:
     flags = [exchange.incomplete for exchange in exchanges]
     assert set(flags) == {Incomplete.JOINED_LATE, Incomplete.UNKNOWN_HEADERS}
     last = request_of(exchanges[-1])
-    # `user` and `:authority` were told once, before anybody listened.
+    # `user` and `:authority` were sent once, before the capture began.
     assert (last.target, last.authority, last.headers) == (b"/15", None, [(b"x-3", b"1")])
     assert last.unknown_headers == 2
 
@@ -90,7 +90,7 @@ def test_a_head_of_which_the_status_is_hidden_may_have_been_interim() -> None:
     assert (response_of(first).status, response_of(first).interim) == (200, (102,))
     assert response_of(first).unknown_headers == 1
     assert (response_of(second).status, response_of(second).unknown_headers) == (200, 1)
-    # Head and trailers, or an interim response and the final one: nobody can tell.
+    # Head and trailers, or an interim response and the final one: which is unknown.
     assert (response_of(third).status, response_of(third).unknown_headers) == (None, 2)
 
 

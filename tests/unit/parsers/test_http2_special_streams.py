@@ -185,7 +185,7 @@ def test_the_request_of_an_upgrade_is_answered_on_stream_1(incomplete: Incomplet
     flag = " incomplete joined_late" if incomplete else ""
     assert describe(first) == "GET / 1.1 (0) -> 200 2 (4 b'body') interim 101" + flag
     assert describe(second) == "GET /3 2 (0) -> 200 2 (0)"
-    # Whoever made the handshake has counted it.
+    # The HTTP/1 side that made the handshake has counted it.
     assert counts["exchanges"] == 1
     assert counts["incomplete_joined_late"] == 0
 
@@ -220,7 +220,7 @@ def test_what_a_predecessor_left_unread_is_read_first() -> None:
 
 
 def test_a_reversed_connection_is_known_by_its_preface() -> None:
-    # A tunnel: whoever accepted the connection sends the requests.
+    # A tunnel: the end that accepted the connection sends the requests.
     dialogue = ask_and_answer()
     (exchange,) = watch(tell(dialogue.calls, role=Role.SERVER, kernel_role=Role.CLIENT).events).exchanges
     assert (exchange.role, exchange.incomplete) == (Role.SERVER, None)

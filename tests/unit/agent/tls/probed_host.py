@@ -67,7 +67,7 @@ class Host:
         """Let time pass, and the thread notice."""
         self.now += seconds
         self.policies.by_tgid[NEVER] = CAPTURED
-        self.tls_processes.mapped(FileMapped(0, NEVER, 1, "libx-of-nobody"))
+        self.tls_processes.mapped(FileMapped(0, NEVER, 1, "libx-of-no-process"))
         self.settle()
 
     def is_attached_to(self, *paths: Path) -> bool:

@@ -58,7 +58,7 @@ def test_a_file_is_attached_to_once_for_all_and_let_go_after_a_grace(
     assert host.is_attached_to(library)
     host.tls_processes.exited(second.pid)
     host.pass_time(GRACE_SECONDS - 1)
-    assert host.is_attached_to(library), "somebody else may come"
+    assert host.is_attached_to(library), "another process may come"
     host.pass_time(1)
     assert host.is_attached_to()
     assert host.probes.detached == [library.stat().st_ino]
@@ -371,7 +371,7 @@ def test_tables_are_bounded(
     assert host.count("refused_files") == 1
     host.tls_processes.exited(mappers[0].pid)
     host.tell_mapped(mappers[1], files[3])
-    assert host.is_attached_to(files[1], files[3]), "one that nobody uses makes room"
+    assert host.is_attached_to(files[1], files[3]), "an unused one makes room"
     host.tell_mapped(mappers[0], files[1])
     host.tell_mapped(mappers[2], files[1])
     host.tell_mapped(mappers[3], files[1])

@@ -1,4 +1,4 @@
-"""Libraries and programs that are installed, and that nobody uses yet."""
+"""Libraries and programs that are installed and not in use yet."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_arguments_are_followed_from_register_to_register() -> None:
     [
         ("4889e1", Value.LOCAL),  # mov rcx, rsp
         ("55 4889e5 488d4df0", Value.LOCAL),  # push rbp; mov rbp, rsp; lea rcx, [rbp - 16]
-        ("488d4df0", Value.OTHER),  # lea rcx, [rbp - 16], of whoever's rbp
+        ("488d4df0", Value.OTHER),  # lea rcx, [rbp - 16], with the caller's rbp
         ("488d4c0408", Value.OTHER),  # lea rcx, [rsp + rax + 8]
         ("488d0d00000000", Value.OTHER),  # lea rcx, [rip]
         ("8d4c2408", Value.OTHER),  # lea ecx, [rsp + 8]

@@ -1,4 +1,4 @@
-"""Nobody can slow the agent down with a body made for it."""
+"""A body made for it can't slow the agent down."""
 
 from __future__ import annotations
 

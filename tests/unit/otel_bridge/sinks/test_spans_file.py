@@ -167,7 +167,7 @@ def test_a_lonely_span_is_written_when_its_age_is_reached(
     os.set_blocking(reader, True)
     sink.submit(span(5))
     with os.fdopen(reader, "rb") as lines:
-        # Blocks until the line is there; nobody flushes.
+        # Blocks until the line is there, without a flush.
         assert b'"spanId":"0000000000000005"' in lines.readline()
         sink.close(1)
 

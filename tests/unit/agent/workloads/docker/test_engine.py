@@ -121,7 +121,7 @@ def test_events_are_taken_up_where_they_broke_off(engine: ScriptedEngine, discov
     engine.run(A, "web", "10.0.0.1")
     engine.tell("start", A, image="image:1", name="web")
     until(lambda: bool(discovery.peer("10.0.0.1")))
-    # It ends while nobody listens: the list of what runs says so.
+    # It ends while no stream of events is open: the list of what runs says so.
     engine.running.clear()
     engine.events.put(END)
     until(lambda: discovery.counters()["connections"] == 2)

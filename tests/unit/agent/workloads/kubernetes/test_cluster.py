@@ -97,7 +97,7 @@ def test_the_version_rises_only_when_an_answer_changes(known: Cluster) -> None:
     version = known.state.version
     known.state.put_pod(pod("web", "c1"))
     known.state.put_namespace(SHOP)
-    known.state.resolve_owner("nobody's")
+    known.state.resolve_owner("an owner of no pod")
     known.state.replace_pods([pod("web", "c1")])
     assert known.state.version == version
     known.state.put_pod(pod("web", "c1", addresses=("10.0.0.1",)))

@@ -1,4 +1,4 @@
-"""Which node this is, when nobody says so."""
+"""Which node this is, when it is not configured."""
 
 import pytest
 

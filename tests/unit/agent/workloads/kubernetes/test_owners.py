@@ -21,7 +21,7 @@ def pod(owner: Owner | None, **labels: str) -> Pod:
 
 
 class Chains:
-    """Chains, and the owners of which it was said that they are known."""
+    """Chains, and the owners that were reported as known."""
 
     def __init__(self, api: KubernetesApi) -> None:
         self.resolved: list[str] = []

@@ -1,4 +1,4 @@
-"""Requests that nobody waits for: their order, their retries, their end."""
+"""Requests in the background: their order, their retries, their end."""
 
 import contextlib
 import threading
