@@ -13,7 +13,7 @@ import heapq
 import traceback
 from collections import OrderedDict
 
-from ebpf.events import EventKind, SocketEvent
+from ebpf.events import EventKind, Protocol, SocketEvent
 from parsers.application import recognise
 from parsers.connection import NEVER_NS, Connection, begins_late
 from parsers.counters import new_counters
@@ -185,7 +185,7 @@ class ConnectionTracker:
 
     def _open(self, event: SocketEvent) -> Connection:
         """Return what reads a connection from its first event on: HTTP/1 unless the source knows better."""
-        if event.socket.is_http2:
+        if event.socket.protocol == Protocol.HTTP2:
             return Http2Connection(event, self._limits, self._counts, joined_late=begins_late(event))
         return Http1Connection(event, self._limits, self._counts)
 

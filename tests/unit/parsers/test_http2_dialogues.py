@@ -8,7 +8,7 @@ import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import DataFrame
 
-from ebpf.events import Missing, Role, SocketEvent
+from ebpf.events import Missing, Protocol, Role, SocketEvent
 from parsers.exchange import (
     GrpcCall,
     Headers,
@@ -306,7 +306,7 @@ def test_when_the_place_is_lost_nothing_more_is_counted() -> None:
 def join_late() -> Frames:
     """Return a connection that the kernel side knows to speak HTTP/2, but not who opened it."""
     frames = Frames(late=True, kernel_role=Role.UNKNOWN)
-    frames.talk.socket = replace(frames.talk.socket, is_http2=True)
+    frames.talk.socket = replace(frames.talk.socket, protocol=Protocol.HTTP2)
     frames.talk.events.clear()
     return frames
 
