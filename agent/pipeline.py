@@ -27,9 +27,9 @@ from agent.tls.tls_processes import TlsProcesses
 from agent.workloads.workload import Discovery
 from ebpf.events import CaptureEvent, ClockSample, EventSource, SocketEvent
 from otel_bridge.span import SpanSink
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import IdGenerator
-from parsers.exchange import HttpExchange
+from parsers.exchange import Exchange
 from parsers.tracker import ConnectionTracker
 
 POLL_SECONDS = 0.1
@@ -130,7 +130,7 @@ class Pipeline:
         process_feed = self._process_feed
         seen_tgids = process_feed.seen_tgids
         latest = self._latest_ktime_ns
-        finished: list[HttpExchange] = []
+        finished: list[Exchange] = []
         for event in events:
             if event.ktime_ns > latest:
                 latest = event.ktime_ns

@@ -8,6 +8,7 @@ beside the HTTP part and never changes it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -323,11 +324,10 @@ Application: TypeAlias = GrpcCall | WebSocketSession | GraphQlRequest | JsonRpcB
 
 
 @dataclass(slots=True)
-class HttpExchange:
-    """One request and its response, as one socket saw them.
+class Exchange(ABC):
+    """One request and its answer, as one socket saw them, whatever the protocol is.
 
-    At least one of `request` and `response` is present. `incomplete` is None only when both are, and both are
-    whole and surely belong together.
+    What every stage behind the parsers may use without a look at the protocol; each protocol adds its kind.
     """
 
     connection_id: int
@@ -335,12 +335,38 @@ class HttpExchange:
     role: Role
     """This socket's part: CLIENT sent the request, SERVER received it. Never UNKNOWN: the messages tell."""
     tgid: int
-    """Process that moved the request's first byte, or the response's when there is no request."""
+    """Process that moved the first byte of the exchange."""
+    incomplete: Incomplete | None = field(default=None, kw_only=True)
+    """None only when request and answer are whole and surely belong together."""
+    anomalies: tuple[str, ...] = field(default=(), kw_only=True)
+    """What a strict parser would refuse although the other end took it, e.g. `bare_lf`, `obs_fold`."""
+
+    @property
+    @abstractmethod
+    def start_ktime_ns(self) -> int:
+        """When the call that moved the first byte seen of the exchange returned."""
+
+    @property
+    @abstractmethod
+    def end_ktime_ns(self) -> int:
+        """When the call that moved the last byte seen returned; never before `start_ktime_ns`."""
+
+    @property
+    @abstractmethod
+    def held_bytes(self) -> int:
+        """Bytes of content that are kept: nearly all memory that the exchange takes."""
+
+
+@dataclass(slots=True)
+class HttpExchange(Exchange):
+    """One HTTP request and its response.
+
+    At least one of `request` and `response` is present. `tgid` is of the request's first byte, or of the
+    response's when there is no request.
+    """
+
     request: HttpRequest | None
     response: HttpResponse | None
-    incomplete: Incomplete | None = None
-    anomalies: tuple[str, ...] = ()
-    """What a strict parser would refuse although a server took it, e.g. `bare_lf`, `obs_fold`."""
     upgraded: bool = False
     """The connection, or the HTTP/2 stream, left HTTP with this exchange (101, or CONNECT with 2xx)."""
     application: Application | None = None
@@ -353,3 +379,27 @@ class HttpExchange:
     """The response is whole, whatever is missing of the request."""
     reset: StreamReset | None = None
     """Of an exchange that is `Incomplete.RESET`: by which end, and why."""
+
+    @property
+    def start_ktime_ns(self) -> int:
+        """Time of the request's first byte, or of the response's when there is no request."""
+        first = self.request or self.response
+        assert first is not None, "an exchange has a request or a response"
+        return first.start_ktime_ns
+
+    @property
+    def end_ktime_ns(self) -> int:
+        """Time of the last byte of the last message; of a WebSocket, that of its session."""
+        last = self.response or self.request
+        assert last is not None, "an exchange has a request or a response"
+        end = max(self.start_ktime_ns, last.end_ktime_ns)
+        if isinstance(self.application, WebSocketSession):
+            return max(end, self.application.end_ktime_ns)
+        return end
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of both bodies."""
+        request, response = self.request, self.response
+        held = 0 if request is None else len(request.body.content)
+        return held if response is None else held + len(response.body.content)

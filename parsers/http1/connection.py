@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from ebpf.events import Direction, EventKind, Role, SocketEvent
-from parsers.exchange import HttpExchange, HttpRequest
+from parsers.exchange import Exchange, HttpRequest
 from parsers.http1.conversation import Http1Conversation
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_LENGTH, Outcome
@@ -31,7 +31,7 @@ class Http1Connection(Http1Conversation):
 
     __slots__ = ()
 
-    def feed(self, event: SocketEvent) -> list[HttpExchange]:
+    def feed(self, event: SocketEvent) -> list[Exchange]:
         """Take an event; return the exchanges that it completes."""
         direction = event.direction
         if direction is self._expected and event.kind is _DATA and self.streams[direction].follow(event):

@@ -18,7 +18,7 @@ from typing import Final
 
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
-from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import Exchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.certainty import Certainty
 from parsers.http1.direct import DirectReader
 from parsers.http1.disputes import ENDS_DIFFERENTLY
@@ -163,7 +163,7 @@ class Http1Conversation(Connection):
         self._responses.abort(Incomplete.STOPPED)
         self._stalled_since_ktime_ns = None
 
-    def _take_out(self) -> list[HttpExchange]:
+    def _take_out(self) -> list[Exchange]:
         return self._pairing.take_out()
 
     def _note_prologue(self, prologue: Prologue) -> None:
@@ -431,7 +431,9 @@ class Http1Conversation(Connection):
             requests.insert(0, Piece(preface, 0, NOTHING_MISSING, self.last_ktime_ns, 0, True))
         responses = self._responses.take_unread()
         unread = (responses, requests) if self.role is _CLIENT else (requests, responses)
-        self.successor = choose_successor(self, self._limits, self._counts, handshake, unread)
+        self.successor = choose_successor(
+            self, self._limits, self._counts, handshake, unread, http1=type(self)
+        )
         is_over = self.successor is None or isinstance(self.successor, TunnelConnection)
         if is_over and handshake is not None:
             pairing.emit(handshake)

@@ -8,7 +8,7 @@ import pytest
 
 from ebpf.events import Role, SocketInfo
 from otel_bridge.span import AttributeValue
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from parsers.exchange import Headers
 from parsers.prologue import Prologue, Tunnel
 from parsers.proxy_protocol import ProxyHeader

@@ -6,7 +6,7 @@ import pytest
 from ebpf.events import Role
 from otel_bridge.otlp.protobuf_wire import encode_field, encode_varint, length_delimited_tag
 from otel_bridge.span import AttributeValue, Span
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.rpc import MAX_METHOD_LENGTH, STATUS_NAMES
 from parsers.exchange import (
     GrpcCall,

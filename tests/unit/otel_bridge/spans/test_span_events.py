@@ -7,7 +7,8 @@ import pytest
 
 from ebpf.events import Direction, Role
 from otel_bridge.span import Span
-from otel_bridge.spans.http import SpanCounters, SpanOptions
+from otel_bridge.spans.builder import SpanCounters
+from otel_bridge.spans.options import SpanOptions
 from parsers.exchange import (
     HttpExchange,
     Incomplete,
