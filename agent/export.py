@@ -21,7 +21,7 @@ from agent.workloads.workload import Discovery
 from ebpf.events import ClockSample
 from otel_bridge.clock import ClockOffset
 from otel_bridge.span import Resource, Span, SpanSink
-from otel_bridge.spans.builder import SpanCounters, build_span
+from otel_bridge.spans.builder import KINDS, Describe, SpanCounters, build_span
 from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import IdGenerator
 from parsers.exchange import Exchange
@@ -43,8 +43,13 @@ class Export:
         *,
         endpoints: EndpointTable | None = None,
         discovery: Discovery | None = None,
+        kinds: Mapping[type[Exchange], Describe] = KINDS,
     ) -> None:
-        """Wire it. With `endpoints`, for a source without processes, services go by their address."""
+        """Wire it.
+
+        With `endpoints`, for a source without processes, services go by their address. `kinds` are the
+        exchanges that become spans, and how.
+        """
         self._attributor = attributor
         self._ids = ids
         self._options = options
@@ -52,6 +57,7 @@ class Export:
         self._sinks = sinks
         self._endpoints = endpoints
         self._discovery = discovery
+        self._kinds = kinds
         self._clock: ClockOffset | None = None
         self._waiting = WaitingExchanges()
         self._built = SpanCounters()
@@ -157,7 +163,16 @@ class Export:
             peer = self._discovery.peer(exchange.socket.remote_address)
         try:
             spans.append(
-                build_span(exchange, resource, self._clock, self._ids, options, self._built, peer=peer)
+                build_span(
+                    exchange,
+                    resource,
+                    self._clock,
+                    self._ids,
+                    options,
+                    self._built,
+                    peer=peer,
+                    kinds=self._kinds,
+                )
             )
         except Exception as bug:  # noqa: BLE001 (whatever it is, it must cost one exchange and not the run)
             self._fail(bug)

@@ -54,11 +54,9 @@ class Role(IntEnum):
 
 
 class Protocol(IntEnum):
-    """What is spoken on a connection, as its source judged; values of `enum protocol` in bpf/records.h.
+    """What is spoken on a connection, as its source judged; values of `enum protocol` in bpf/records.h."""
 
-    PROTOCOL: a member for each, and a row in `parsers/protocols.py`.
-    """
-
+    # PROTOCOL: a member.
     HTTP1 = 0
     """HTTP/1, and what a connection may go over to from there."""
     HTTP2 = 1

@@ -25,7 +25,7 @@ class JudgedProtocol:
     """The file with the function, in plain C."""
 
 
-# PROTOCOL: a row.
+# PROTOCOL: a row for its C function.
 JUDGED_PROTOCOLS: tuple[JudgedProtocol, ...] = ()
 
 

@@ -59,7 +59,7 @@ def open_http2(event: SocketEvent, limits: ParserLimits, counts: dict[str, int])
     return Http2Connection(event, limits, counts, joined_late=begins_late(event))
 
 
-# PROTOCOL: a row.
+# PROTOCOL: a row for its connections.
 PROTOCOLS: tuple[ProtocolRow, ...] = (
     ProtocolRow("http1", Protocol.HTTP1, Http1Connection, HttpExchange, recognise),
     ProtocolRow("http2", Protocol.HTTP2, open_http2, HttpExchange, recognise),

@@ -84,8 +84,8 @@ enum tls_library { TLS_NONE = 0, TLS_OPENSSL = 1, TLS_GNUTLS = 2, TLS_GO = 3 };
 /* FAMILY_UNKNOWN: of a TLS session of which nothing tells yet which socket carries it */
 enum socket_family { FAMILY_UNKNOWN = 0, FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
 
-/* What is spoken on a connection that is captured, from the first captured byte on.
- * PROTOCOL: a number for each. */
+/* What is spoken on a connection that is captured, from the first captured byte on. */
+/* PROTOCOL: a number. */
 enum protocol {
     PROTOCOL_HTTP1 = 0,
     PROTOCOL_HTTP2 = 1,

@@ -26,7 +26,7 @@ class SpanDescription:
     name: str
     """Of the span."""
     outline: dict[str, AttributeValue]
-    """What was asked of whom, and what came of it; `builder` goes on with this very dictionary."""
+    """The request, its target and its outcome; `builder` adds the other groups to this dictionary."""
     facts: Mapping[str, AttributeValue]
     """The protocol, its version, and what else is known of the messages."""
     contents: Mapping[str, AttributeValue]

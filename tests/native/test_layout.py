@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ebpf import layout
 from ebpf.compiler_child import CONTINUATIONS
 from ebpf.events import Direction, EventKind, Missing, Policy, Protocol, Role
+from ebpf.protocols import MAX_PROTOCOLS
 
 RunC = Callable[..., list[str]]
 
@@ -97,6 +98,7 @@ def test_every_number_that_both_sides_use_is_equal(run_c: RunC) -> None:
         **{f"MISSING_{cause.name}": cause for cause in Missing},
         **{f"POLICY_{policy.name}": policy for policy in Policy},
         "POLICY_IGNORE": Policy.IGNORE,
+        "MAX_PROTOCOLS": MAX_PROTOCOLS,
         **{f"PROTOCOL_{protocol.name}": protocol for protocol in Protocol},
         **{f"COUNTER_{counter.name}": counter for counter in layout.Counter},
         "COUNTERS": len(layout.Counter),

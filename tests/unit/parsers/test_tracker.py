@@ -7,6 +7,7 @@ from parsers.counters import COUNTERS, INCOMPLETE_COUNTER
 from parsers.exchange import HttpExchange, Incomplete
 from parsers.http1.connection import Http1Connection
 from parsers.limits import ParserLimits
+from parsers.protocols import PROTOCOLS
 from parsers.tracker import ASK_AGAIN_NS, QUIET_NS, ConnectionTracker
 from tests.builders import SECOND_NS, Conversation, describe
 
@@ -54,6 +55,18 @@ def test_an_end_or_close_of_an_unknown_connection_is_nothing() -> None:
     talk.close()
     assert feed(tracker, talk) == []
     assert tracker.connection_count == 0
+
+
+def test_events_of_a_protocol_without_a_reader_are_counted_and_left_alone() -> None:
+    tracker = ConnectionTracker(ParserLimits())
+    talk = Conversation()
+    talk.socket.protocol = max(row.number for row in PROTOCOLS) + 1
+    talk.request(GET)
+    talk.response(OK)
+    assert feed(tracker, talk) == []
+    assert (tracker.connection_count, tracker.buffered_bytes) == (0, 0)
+    assert tracker.counters()["unread_protocol_events"] == 3
+    assert tracker.counters()["connections"] == 0
 
 
 def test_an_idle_connection_is_finished() -> None:
