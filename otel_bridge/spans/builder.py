@@ -83,7 +83,8 @@ def build_span(
     redacted = description.redacted
     if redacted:
         attributes["wirespan.redacted"] = redacted
-    attributes.update(description.contents)
+    for contents in description.contents:
+        attributes.update(contents)
     dropped = _limit(attributes, options) + description.dropped
     trace = description.trace
     context = trace.context

@@ -8,7 +8,7 @@ Contract: everything in it is redacted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_bridge.span import AttributeValue, SpanEvent
@@ -29,7 +29,7 @@ class SpanDescription:
     """The request, its target and its outcome; `builder` adds the other groups to this dictionary."""
     facts: Mapping[str, AttributeValue]
     """The protocol, its version, and what else is known of the messages."""
-    contents: Mapping[str, AttributeValue]
+    contents: Sequence[Mapping[str, AttributeValue]] = ()
     """Bodies, then headers: what is long, and what a limit cuts first."""
     is_error: bool = False
     ending: Mapping[str, AttributeValue] | None = None

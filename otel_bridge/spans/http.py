@@ -132,26 +132,21 @@ def describe_http(
         redacted += add_prologue_attributes(
             surroundings, prologue, claim, options.redactor, is_server=kind is SpanKind.SERVER
         )
-    if call is not None:
-        contents.update(call.contents)
-        contents.update(call.metadata)
-    if options.capture_headers:
-        contents.update(request_headers)
-        contents.update(response_headers)
+    headers = (request_headers, response_headers) if options.capture_headers else ()
     return SpanDescription(
         name,
         attributes,
         facts,
-        contents,
-        is_error=is_error,
-        ending=None if exchange.reset is None else reset_attributes(exchange.reset),
-        surroundings=surroundings,
-        anomalies=anomalies,
-        redacted=redacted,
-        dropped=dropped,
-        trace=read_trace_context(fields),
-        events=None if messages is None else messages.events or None,
-        dropped_events=0 if messages is None else messages.dropped,
+        (contents, *headers) if call is None else (contents, call.contents, call.metadata, *headers),
+        is_error,
+        None if exchange.reset is None else reset_attributes(exchange.reset),
+        surroundings,
+        anomalies,
+        redacted,
+        dropped,
+        read_trace_context(fields),
+        None if messages is None else messages.events or None,
+        0 if messages is None else messages.dropped,
     )
 
 

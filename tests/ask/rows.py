@@ -22,7 +22,7 @@ def describe_ask(
     outline: dict[str, AttributeValue] = {"ask.question": exchange.question.decode(errors="replace")}
     if exchange.answer is not None:
         outline["ask.answer"] = exchange.answer.decode(errors="replace")
-    return SpanDescription("ASK", outline, {"network.protocol.name": "ask"}, {})
+    return SpanDescription("ASK", outline, {"network.protocol.name": "ask"})
 
 
 JUDGED = (JudgedProtocol("ask", NUMBER, Path(__file__).with_name("infer_ask.h")),)
