@@ -1,6 +1,6 @@
 /* Whether a line of the ASK protocol begins with these bytes. */
-#define ASK_LINE 0x204b5341ULL /* "ASK " as a little-endian word */
-#define GOT_LINE 0x20544f47ULL /* "GOT " */
+#define ASK_LINE   0x204b5341ULL /* "ASK " as a little-endian word */
+#define GOT_LINE   0x20544f47ULL /* "GOT " */
 #define VERB_BYTES 4
 
 static __always_inline enum inference infer_ask(__u64 low, __u64 high, __u64 length) {
