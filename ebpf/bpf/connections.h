@@ -241,9 +241,10 @@ static __always_inline void begin_messages(struct connection *connection, __u32 
 }
 
 /* Judges an undecided connection by `window`, which holds the first bytes of a call that moved `moved`. Bytes
- * that can still become a match are held, up to HELD_BYTES in all. Afterwards the verdict is HTTP and the
- * stream's position that of the call's first byte; or the verdict is open, and the return value says whether
- * the call is delivered all the same, because a later answer may show that a request begins with it. */
+ * that can still become a match are held, up to HELD_BYTES in all. Afterwards the connection is captured and
+ * the stream's position that of the call's first byte; or the verdict is open, and the return value says
+ * whether the call is delivered all the same, because a later answer may show that a request begins with it.
+ */
 static __always_inline int judge(struct connection *connection, __u32 direction, struct window *window,
                                  __u64 moved, __u64 ktime_ns, __u32 tgid) {
     struct stream_state *stream;
