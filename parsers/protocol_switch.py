@@ -6,8 +6,8 @@ Owns that choice. It must not read what is spoken then.
 from __future__ import annotations
 
 from parsers.connection import Connection
-from parsers.exchange import HttpExchange, HttpResponse
 from parsers.http2.connection import Http2Connection
+from parsers.http_exchange import HttpExchange, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
 from parsers.tunnel import TakesOver, TunnelConnection

@@ -28,9 +28,10 @@ from typing import Any, TypeAlias
 from ebpf.events import Protocol, SocketEvent
 from parsers.application import recognise
 from parsers.connection import Connection, begins_late
-from parsers.exchange import Exchange, HttpExchange
+from parsers.exchange import Exchange
 from parsers.http1.connection import Http1Connection
 from parsers.http2.connection import Http2Connection
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 
 Open: TypeAlias = Callable[[SocketEvent, ParserLimits, dict[str, int]], Connection]

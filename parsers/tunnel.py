@@ -26,10 +26,11 @@ from typing import Final, Protocol
 
 from ebpf.events import Direction, Role
 from parsers.connection import Connection
-from parsers.exchange import Exchange, HttpExchange, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http1.head import is_request_start, is_response_start
 from parsers.http1.sides import HTTP2_PREFACE
 from parsers.http2.frames import SETTINGS
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue, Tunnel, add_headers, add_tunnel
 from parsers.proxy_protocol import HeaderReader

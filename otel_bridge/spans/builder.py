@@ -22,7 +22,8 @@ from otel_bridge.spans.description import SpanDescription
 from otel_bridge.spans.http import describe_http
 from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import SAMPLED, IdGenerator
-from parsers.exchange import Exchange, HttpExchange
+from parsers.exchange import Exchange
+from parsers.http_exchange import HttpExchange
 
 Describe: TypeAlias = Callable[[Any, SpanKind, ClockOffset, SpanOptions], SpanDescription]
 """Takes an exchange of its kind; returns what is particular to its span."""

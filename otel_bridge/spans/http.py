@@ -37,7 +37,8 @@ from otel_bridge.spans.span_events import (
 )
 from otel_bridge.spans.trace_context import read_trace_context
 from otel_bridge.spans.trust import ProxyClaim
-from parsers.exchange import Body, GrpcCall, HttpExchange, HttpResponse, Incomplete, WebSocketSession
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Body, GrpcCall, HttpExchange, HttpResponse, WebSocketSession
 
 _ERROR_FROM_STATUS = {SpanKind.SERVER: 500, SpanKind.CLIENT: 400}
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import Final
 
 from ebpf.events import Direction, EventKind, Role, SocketEvent
-from parsers.exchange import Exchange, HttpRequest
+from parsers.exchange import Exchange
 from parsers.http1.conversation import Http1Conversation
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_LENGTH, Outcome
+from parsers.http_exchange import HttpRequest
 from parsers.stream import NOTHING_MISSING, Piece
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.

@@ -18,7 +18,7 @@ from typing import Final
 
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
-from parsers.exchange import Exchange, HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http1.certainty import Certainty
 from parsers.http1.direct import DirectReader
 from parsers.http1.disputes import ENDS_DIFFERENTLY
@@ -33,6 +33,7 @@ from parsers.http1.tail_end import TailEnds
 from parsers.http1.unanswered import Ends, explain_unanswered
 from parsers.http1.undecided import UndecidedSides
 from parsers.http1.unsolicited import UNSOLICITED_STATUSES, may_be_unsolicited
+from parsers.http_exchange import HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 from parsers.protocol_switch import choose_successor

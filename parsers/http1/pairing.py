@@ -42,12 +42,13 @@ from typing import Final
 from ebpf.events import Role, SocketEvent
 from parsers.connection import Connection
 from parsers.counters import INCOMPLETE_COUNTER
-from parsers.exchange import Exchange, HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http1.certainty import Certainty
 from parsers.http1.message import Message
 from parsers.http1.probation import Probation
 from parsers.http1.turn import Turn, close_turn
 from parsers.http1.unanswered import RequestCalls
+from parsers.http_exchange import HttpExchange, HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 

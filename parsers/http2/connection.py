@@ -13,9 +13,10 @@ from typing import Final
 
 from ebpf.events import Direction, EventKind, Role, SocketEvent
 from parsers.connection import Connection
-from parsers.exchange import Exchange, HttpExchange, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.session import Http2Session
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 from parsers.stream import NOTHING_MISSING, Piece

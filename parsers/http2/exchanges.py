@@ -14,9 +14,10 @@ from typing import Final
 
 from ebpf.events import Direction, Role, SocketInfo
 from parsers.counters import INCOMPLETE_COUNTER
-from parsers.exchange import Body, Exchange, HttpExchange, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http2.dialogues import may_be_tapped, open_dialogue
 from parsers.http2.stream import Http2Stream, StreamHalf, build_request, build_response
+from parsers.http_exchange import Body, HttpExchange
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 from ebpf.events import Direction, Role
 from parsers.connection import Connection
 from parsers.counters import INCOMPLETE_COUNTER
-from parsers.exchange import Exchange, HttpExchange, HttpResponse, Incomplete
+from parsers.exchange import Exchange, Incomplete
+from parsers.http_exchange import HttpExchange, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 from parsers.stream import Piece

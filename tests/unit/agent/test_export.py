@@ -17,7 +17,7 @@ from ebpf.events import ClockSample, Policy, ProcessFacts, Role, SocketInfo
 from otel_bridge.resources import ResourceBuilder
 from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import RandomIdGenerator
-from parsers.exchange import Body, HttpExchange, HttpRequest, HttpResponse
+from parsers.http_exchange import Body, HttpExchange, HttpRequest, HttpResponse
 from tests.stand_ins import CollectingSink, PoliciesInMemory, ToldDiscovery
 
 CONTAINER = "c" * 64

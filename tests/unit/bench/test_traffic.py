@@ -14,7 +14,7 @@ from ebpf.input_stream import InputStream
 from ebpf.layout import CHUNK_BYTES, RecordDecoder
 from ebpf.recording import RecordedCapture
 from otel_bridge.otlp.attribute_memory import MAX_ATTRIBUTES_REMEMBERED
-from parsers.exchange import HttpExchange
+from parsers.http_exchange import HttpExchange
 from tests.bench.records import SERVER, encode_record, tell, write_recording
 from tests.bench.traffic import Exchange, Traffic
 from tests.bench.varied import EXCHANGES_PER_SLICE, SLICES

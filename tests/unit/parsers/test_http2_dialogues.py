@@ -9,14 +9,8 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import DataFrame
 
 from ebpf.events import Missing, Protocol, Role, SocketEvent
-from parsers.exchange import (
-    GrpcCall,
-    Headers,
-    HttpExchange,
-    Incomplete,
-    MessageFlow,
-    Truncation,
-)
+from parsers.exchange import Incomplete
+from parsers.http_exchange import GrpcCall, Headers, HttpExchange, MessageFlow, Truncation
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import SECOND_NS, split_bytes

@@ -11,17 +11,17 @@ from hyperframe.frame import (
 
 from ebpf.events import EventKind, Missing, Role
 from parsers.counters import new_counters
-from parsers.exchange import (
+from parsers.exchange import Incomplete
+from parsers.http2.connection import Http2Connection
+from parsers.http_exchange import (
     Body,
     GrpcCall,
     HttpExchange,
     HttpRequest,
     HttpResponse,
-    Incomplete,
     Truncation,
     WebSocketSession,
 )
-from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
 from tests.builders import Conversation, describe
 from tests.unit.parsers.http2_peers import (

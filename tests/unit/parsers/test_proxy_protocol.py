@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ebpf.events import Missing, Protocol, Role, SocketEvent
-from parsers.exchange import HttpExchange
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 from parsers.proxy_protocol import (

@@ -4,8 +4,9 @@ import pytest
 
 from ebpf.events import Missing, Role, SocketEvent
 from parsers.counters import COUNTERS, INCOMPLETE_COUNTER
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http1.connection import Http1Connection
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.protocols import PROTOCOLS
 from parsers.tracker import ASK_AGAIN_NS, QUIET_NS, ConnectionTracker

@@ -8,15 +8,8 @@ from otel_bridge.otlp.protobuf_wire import encode_field, encode_varint, length_d
 from otel_bridge.span import AttributeValue, Span
 from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.rpc import MAX_METHOD_LENGTH, STATUS_NAMES
-from parsers.exchange import (
-    GrpcCall,
-    GrpcMessage,
-    Headers,
-    HttpExchange,
-    Incomplete,
-    MessageFlow,
-    Truncation,
-)
+from parsers.exchange import Incomplete
+from parsers.http_exchange import GrpcCall, GrpcMessage, Headers, HttpExchange, MessageFlow, Truncation
 from tests.unit.otel_bridge.exchanges import body, exchange, request, response, span_of
 
 GRPC = (b"content-type", b"application/grpc")
