@@ -22,6 +22,7 @@ PLACES = (
     "parsers/protocols.py",
 )
 NEUTRAL = (
+    "agent/attribution.py",
     "agent/export.py",
     "agent/pipeline.py",
     "agent/selection.py",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ebpf.events import Missing, Role, SocketEvent
@@ -278,14 +280,12 @@ def test_a_bug_in_one_connection_leaves_the_others_alone(
     assert tracker.connection_count == 0
 
 
-def test_a_bug_in_what_recognises_content_costs_what_it_would_have_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_bug_in_what_recognises_content_costs_what_it_would_have_told() -> None:
     def fail(exchange: HttpExchange, *_: object) -> None:
         raise ZeroDivisionError("a bug for the test")
 
-    monkeypatch.setattr("parsers.tracker.recognise", fail)
-    tracker = ConnectionTracker(ParserLimits())
+    protocols = [dataclasses.replace(row, recognise=fail) for row in PROTOCOLS]
+    tracker = ConnectionTracker(ParserLimits(), protocols)
     talk = Conversation()
     for _ in range(2):
         talk.request(GET)
