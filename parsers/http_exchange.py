@@ -124,7 +124,7 @@ class HttpRequest:
     dropped_headers: int = 0
     """Fields beyond `ParserLimits.max_headers`."""
     unknown_headers: int = 0
-    """Fields of which the name or the value is unknown (HPACK state that was not seen); they are left out."""
+    """Fields whose name or value is unknown (HPACK state that was not seen); they are left out."""
     scheme: bytes | None = None
     """`:scheme` of HTTP/2."""
     authority: bytes | None = None
