@@ -21,9 +21,10 @@ from agent.workloads.workload import Discovery
 from ebpf.events import ClockSample
 from otel_bridge.clock import ClockOffset
 from otel_bridge.span import Resource, Span, SpanSink
-from otel_bridge.spans.http import SpanCounters, SpanOptions, build_span
+from otel_bridge.spans.builder import KINDS, Describe, SpanCounters, build_span
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import IdGenerator
-from parsers.exchange import HttpExchange
+from parsers.exchange import Exchange
 
 _NO_PEER: Mapping[str, str] = {}
 
@@ -42,8 +43,13 @@ class Export:
         *,
         endpoints: EndpointTable | None = None,
         discovery: Discovery | None = None,
+        kinds: Mapping[type[Exchange], Describe] = KINDS,
     ) -> None:
-        """Wire it. With `endpoints`, for a source without processes, services go by their address."""
+        """Wire it.
+
+        With `endpoints`, for a source without processes, services go by their address. `kinds` are the
+        exchanges that become spans, and how.
+        """
         self._attributor = attributor
         self._ids = ids
         self._options = options
@@ -51,6 +57,7 @@ class Export:
         self._sinks = sinks
         self._endpoints = endpoints
         self._discovery = discovery
+        self._kinds = kinds
         self._clock: ClockOffset | None = None
         self._waiting = WaitingExchanges()
         self._built = SpanCounters()
@@ -65,7 +72,7 @@ class Export:
         else:
             self._clock.update(sample)
 
-    def take(self, exchanges: Iterable[HttpExchange]) -> None:
+    def take(self, exchanges: Iterable[Exchange]) -> None:
         """Hand exchanges on; those whose attribution is pending wait."""
         spans: list[Span] = []
         endpoints = self._endpoints
@@ -75,9 +82,7 @@ class Export:
             if endpoints is not None:
                 self._pass_of_endpoint(spans, exchange, endpoints)
                 continue
-            message = exchange.request or exchange.response
-            assert message is not None, "an exchange has a request or a response"
-            tgid, start_ktime_ns = exchange.tgid, message.start_ktime_ns
+            tgid, start_ktime_ns = exchange.tgid, exchange.start_ktime_ns
             if (
                 attribution is None
                 or tgid != attribution.tgid
@@ -123,19 +128,17 @@ class Export:
             **self._waiting.counters(),
         }
 
-    def _pass_all(self, exchanges: Iterable[tuple[HttpExchange, Attribution]]) -> None:
+    def _pass_all(self, exchanges: Iterable[tuple[Exchange, Attribution]]) -> None:
         spans: list[Span] = []
         for exchange, attribution in exchanges:
             self._pass(spans, exchange, attribution)
         self._submit(spans)
 
-    def _pass(self, spans: list[Span], exchange: HttpExchange, attribution: Attribution) -> None:
+    def _pass(self, spans: list[Span], exchange: Exchange, attribution: Attribution) -> None:
         """Build the span of an exchange that is not pending, unless it is refused."""
         is_accepted = attribution.state is CaptureState.ACCEPTED
         if attribution.in_force is not None:
-            message = exchange.request or exchange.response
-            assert message is not None, "an exchange has a request or a response"
-            is_accepted = attribution.accepts(exchange.role, exchange.socket, message.start_ktime_ns)
+            is_accepted = attribution.accepts(exchange.role, exchange.socket, exchange.start_ktime_ns)
         if not is_accepted:
             self._refused += 1
             return
@@ -145,7 +148,7 @@ class Export:
         options = self._options if attribution.bodies else self._options_without_bodies
         self._build(spans, exchange, attribution.resource, options)
 
-    def _pass_of_endpoint(self, spans: list[Span], exchange: HttpExchange, endpoints: EndpointTable) -> None:
+    def _pass_of_endpoint(self, spans: list[Span], exchange: Exchange, endpoints: EndpointTable) -> None:
         try:
             resource = endpoints.resource(exchange.socket)
         except Exception as bug:  # noqa: BLE001 (as below)
@@ -153,16 +156,23 @@ class Export:
         else:
             self._build(spans, exchange, resource, self._options)
 
-    def _build(
-        self, spans: list[Span], exchange: HttpExchange, resource: Resource, options: SpanOptions
-    ) -> None:
+    def _build(self, spans: list[Span], exchange: Exchange, resource: Resource, options: SpanOptions) -> None:
         assert self._clock is not None, "the first event of any source is a reading of both clocks"
         peer = _NO_PEER
         if self._discovery is not None and exchange.socket.remote_address is not None:
             peer = self._discovery.peer(exchange.socket.remote_address)
         try:
             spans.append(
-                build_span(exchange, resource, self._clock, self._ids, options, self._built, peer=peer)
+                build_span(
+                    exchange,
+                    resource,
+                    self._clock,
+                    self._ids,
+                    options,
+                    self._built,
+                    peer=peer,
+                    kinds=self._kinds,
+                )
             )
         except Exception as bug:  # noqa: BLE001 (whatever it is, it must cost one exchange and not the run)
             self._fail(bug)

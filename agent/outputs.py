@@ -28,7 +28,7 @@ from otel_bridge.sdk.environment import (
 )
 from otel_bridge.sdk.id_generator import open_id_generator
 from otel_bridge.span import SpanSink
-from otel_bridge.spans.http import SpanOptions, known_methods_from_environment
+from otel_bridge.spans.options import SpanOptions, known_methods_from_environment
 from otel_bridge.spans.trace_context import IdGenerator, RandomIdGenerator
 
 _SDK_CONSOLE = "console"

@@ -13,7 +13,7 @@ a third more, because the stages push each other's code out of the processor's c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from agent.attribution import Attributor
 from agent.endpoints import EndpointTable
@@ -27,9 +27,10 @@ from agent.tls.tls_processes import TlsProcesses
 from agent.workloads.workload import Discovery
 from ebpf.events import CaptureEvent, ClockSample, EventSource, SocketEvent
 from otel_bridge.span import SpanSink
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.builder import KINDS, Describe
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import IdGenerator
-from parsers.exchange import HttpExchange
+from parsers.exchange import Exchange
 from parsers.tracker import ConnectionTracker
 
 POLL_SECONDS = 0.1
@@ -55,6 +56,7 @@ class Pipeline:
         discovery: Discovery | None = None,
         tls_processes: TlsProcesses | None = None,
         ktime_now: Callable[[], int] | None = None,
+        kinds: Mapping[type[Exchange], Describe] = KINDS,
     ) -> None:
         """Wire the stages.
 
@@ -79,6 +81,7 @@ class Pipeline:
             sinks,
             endpoints=endpoints,
             discovery=discovery,
+            kinds=kinds,
         )
         self._ktime_now = ktime_now
         self._latest_ktime_ns = 0
@@ -130,7 +133,7 @@ class Pipeline:
         process_feed = self._process_feed
         seen_tgids = process_feed.seen_tgids
         latest = self._latest_ktime_ns
-        finished: list[HttpExchange] = []
+        finished: list[Exchange] = []
         for event in events:
             if event.ktime_ns > latest:
                 latest = event.ktime_ns

@@ -43,7 +43,7 @@ from ebpf.packets.unopened import describe_unopened
 from ebpf.recording import RecordedCapture, RecordingWriter
 from ebpf.uretprobes import find_hazard
 from otel_bridge.span import SpanSink
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from parsers.tracker import ConnectionTracker
 
 GC_THRESHOLD = 50_000

@@ -15,12 +15,12 @@ from collections.abc import Callable, Hashable
 
 from agent.attribution import Attribution
 from agent.decisions import CaptureState
-from parsers.exchange import HttpExchange
+from parsers.exchange import Exchange
 
 MAX_EXCHANGES = 8_192
 """Exchanges that wait at once: ten seconds of a busy node's new containers."""
 MAX_BYTES = 33_554_432
-"""Bodies that wait at once, as much as unfinished messages may take."""
+"""Content that waits at once, as much as unfinished messages may take."""
 
 
 class WaitingExchanges:
@@ -29,7 +29,7 @@ class WaitingExchanges:
     def __init__(self, *, max_exchanges: int = MAX_EXCHANGES, max_bytes: int = MAX_BYTES) -> None:
         self._max_exchanges = max_exchanges
         self._max_bytes = max_bytes
-        self._queue: deque[tuple[HttpExchange, Attribution]] = deque()
+        self._queue: deque[tuple[Exchange, Attribution]] = deque()
         self._bytes = 0
         self._waited = 0
         self._pushed_out = 0
@@ -38,10 +38,10 @@ class WaitingExchanges:
         """Return how many wait."""
         return len(self._queue)
 
-    def add(self, exchange: HttpExchange, attribution: Attribution) -> list[tuple[HttpExchange, Attribution]]:
+    def add(self, exchange: Exchange, attribution: Attribution) -> list[tuple[Exchange, Attribution]]:
         """Keep an exchange; return the oldest ones that have to go for it."""
         self._queue.append((exchange, attribution))
-        self._bytes += _body_bytes(exchange)
+        self._bytes += exchange.held_bytes
         self._waited += 1
         pushed_out = []
         while len(self._queue) > self._max_exchanges or self._bytes > self._max_bytes:
@@ -49,7 +49,7 @@ class WaitingExchanges:
         self._pushed_out += len(pushed_out)
         return pushed_out
 
-    def take(self, renew: Callable[[Attribution], Attribution]) -> list[tuple[HttpExchange, Attribution]]:
+    def take(self, renew: Callable[[Attribution], Attribution]) -> list[tuple[Exchange, Attribution]]:
         """Return the exchanges that are no longer pending, in their order; the others go on waiting.
 
         `renew` returns the attribution of the same program as it is now, and is called once for each program.
@@ -63,7 +63,7 @@ class WaitingExchanges:
                 attribution = renewed[former.program] = renew(former)
             if attribution.state is CaptureState.PENDING:
                 self._queue.append((exchange, attribution))
-                self._bytes += _body_bytes(exchange)
+                self._bytes += exchange.held_bytes
             else:
                 ready.append((exchange, attribution))
         return ready
@@ -72,13 +72,7 @@ class WaitingExchanges:
         """Return `waiting` as it stands, and since the start `waited` and `pushed_out`."""
         return {"waiting": len(self._queue), "waited": self._waited, "pushed_out": self._pushed_out}
 
-    def _pop(self) -> tuple[HttpExchange, Attribution]:
+    def _pop(self) -> tuple[Exchange, Attribution]:
         exchange, attribution = self._queue.popleft()
-        self._bytes -= _body_bytes(exchange)
+        self._bytes -= exchange.held_bytes
         return exchange, attribution
-
-
-def _body_bytes(exchange: HttpExchange) -> int:
-    """Return what an exchange holds of bodies and messages, which is nearly all of its memory."""
-    messages = (exchange.request, exchange.response)
-    return sum(len(message.body.content) for message in messages if message is not None)

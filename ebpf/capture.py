@@ -23,9 +23,9 @@ from ebpf.layout import (
     LOSSES,
     PORT_OF_SET,
     PROCESS_POLICY,
-    Counter,
     RecordDecoder,
-    decode_counters,
+    counters_by_name,
+    decode_counter,
     uncaptured_tail,
 )
 from ebpf.policies import PolicyTable
@@ -65,6 +65,7 @@ class LiveCapture:
                 header_budget=min(options.header_budget, options.turn_budget),
             )
             self._counters = Map(descriptors["counters"], 4, 8 * possible_processors())
+            self._counter_by_name = counters_by_name(options.protocols)
             self._probes = {
                 TlsProgram(name.removeprefix(PROBE)): descriptor
                 for name, descriptor in descriptors.items()
@@ -127,20 +128,19 @@ class LiveCapture:
         return {loss.name.lower(): counters[loss.name.lower()] for loss in LOSSES}
 
     def observations(self) -> dict[str, int]:
-        """Return the other counters of `layout.Counter`, and `ring_records` and `ring_bytes` consumed."""
+        """Return the other counters of `layout.counters_by_name`, `ring_records` and `ring_bytes`."""
         counters = self._read_counters()
-        others = {
-            counter.name.lower(): counters[counter.name.lower()]
-            for counter in Counter
-            if counter not in LOSSES
-        }
+        losses = {loss.name.lower() for loss in LOSSES}
+        others = {name: count for name, count in counters.items() if name not in losses}
         return {**others, "ring_records": self._ring_records, "ring_bytes": self._ring_bytes}
 
     def _read_counters(self) -> dict[str, int]:
         if self._last_counters is not None:
             return self._last_counters
-        slots = {counter: self._counters.lookup(counter.to_bytes(4, "little")) or b"" for counter in Counter}
-        return decode_counters(slots)
+        return {
+            name: decode_counter(self._counters.lookup(index.to_bytes(4, "little")) or b"")
+            for name, index in self._counter_by_name.items()
+        }
 
     def set_policy(self, tgid: int, policy: ProcessPolicy) -> None:
         """Set what is captured of a process and of the children it will have.

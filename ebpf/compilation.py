@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ebpf.compiler_child import MAX_MESSAGE_BYTES
 from ebpf.events import Policy
+from ebpf.protocols import JUDGED_PROTOCOLS, JudgedProtocol
 
 COMPILE_TIMEOUT_SECONDS = 180.0
 """Compiling takes a second or two; under emulation up to a minute."""
@@ -52,6 +53,8 @@ class CaptureOptions:
     undecided_at_exec: bool = False
     """A process that executes a program becomes `Policy.UNDECIDED`: captured until the agent has decided on
     it."""
+    protocols: tuple[JudgedProtocol, ...] = JUDGED_PROTOCOLS
+    """What is captured beside HTTP."""
     tls: bool = True
     """The programs of TLS probes are loaded, and `FileMapped` says where they may belong."""
     agent_tgid: int = field(default_factory=os.getpid)
@@ -99,7 +102,12 @@ class Compilation:
                 text=True,
                 errors="replace",
             )
-        request = {"flags": options.compiler_flags(), "ports": sorted(options.ports), "tls": options.tls}
+        request = {
+            "flags": options.compiler_flags(),
+            "ports": sorted(options.ports),
+            "tls": options.tls,
+            "protocols": [(each.name, each.number, str(each.source)) for each in options.protocols],
+        }
         self._channel.sendall(json.dumps(request).encode())
 
     @property

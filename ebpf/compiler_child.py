@@ -16,13 +16,15 @@ import resource
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from ebpf import bpf_syscalls
 from ebpf.btf import BtfError, KernelTypes
 from ebpf.kernel_headers import KernelHeadersError, find_kernel_headers
 from ebpf.preflight import check_loading
 from ebpf.program import offset_flags, program_text
+from ebpf.protocols import JudgedProtocol
 from ebpf.tls.probes import TlsProgram
 from ebpf.uprobes import probe_attach_type
 
@@ -69,6 +71,14 @@ class Request:
     ports: list[int]
     tls: bool
     """Whether the programs of TLS probes are wanted."""
+    protocols: list[tuple[str, int, str]] = field(default_factory=list)
+    """Name, number and source of each protocol beside HTTP: `JudgedProtocol`."""
+
+    def program_text(self) -> str:
+        """Return the text that is compiled."""
+        return program_text(
+            [JudgedProtocol(name, number, Path(source)) for name, number, source in self.protocols]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +144,15 @@ _VARIANTS = (
 class _Module:
     """The compiled program text: its programs' instructions, and its maps, which it owns."""
 
-    def __init__(self, flags: list[str], types: KernelTypes, *, tls: bool) -> None:
+    def __init__(self, text: str, flags: list[str], types: KernelTypes, *, tls: bool) -> None:
         self._continuations = CONTINUATIONS if tls else CONTINUATIONS[:-1]
         names = [*(f"on_{tracepoint}" for tracepoint in TRACEPOINTS), *self._continuations]
         if tls:
             names += [*TLS_PROGRAMS, "tls_plaintext"]
         maps = [*MAPS, "ports", *((*TLS_REPLACEMENTS, *TLS_REPLACEMENTS.values()) if tls else ())]
-        self._functions, self.maps, self._owner = _compile([*flags, "-DTLS"] if tls else flags, names, maps)
+        self._functions, self.maps, self._owner = _compile(
+            text, [*flags, "-DTLS"] if tls else flags, names, maps
+        )
         self._types = types
 
     def _instructions(self, name: str) -> bytes:
@@ -221,7 +233,7 @@ def replace_maps(instructions: bytes, replaced: Mapping[int, int]) -> bytes:
 
 
 def _compile(
-    flags: list[str], programs: list[str], maps: list[str]
+    text: str, flags: list[str], programs: list[str], maps: list[str]
 ) -> tuple[dict[str, bytes], dict[str, int], object]:
     """Return the programs' instructions and the maps' descriptors; the module must outlive their use."""
     try:
@@ -232,7 +244,7 @@ def _compile(
             "Debian's bcc binding is not importable", "Install it with `apt-get install python3-bpfcc`."
         ) from error
     try:
-        module = bcc.BPF(text=program_text().encode(), cflags=[*flags, *_QUICKER])
+        module = bcc.BPF(text=text.encode(), cflags=[*flags, *_QUICKER])
     except Exception as error:  # bcc raises nothing more specific, for whatever went wrong
         raise RefusalError(
             f"the kernel side did not compile ({error})",
@@ -297,7 +309,7 @@ def _attach_best(request: Request, flags: list[str], types: KernelTypes) -> Atta
         if variant.wants and not types.has_name(variant.wants):
             continue
         numbers = [f"-DTYPE_{name}={types.struct_number(name)}" for name in variant.structs]
-        module = _Module([*flags, *variant.flags, *numbers], types, tls=request.tls)
+        module = _Module(request.program_text(), [*flags, *variant.flags, *numbers], types, tls=request.tls)
         ports = bpf_syscalls.Map(module.maps["ports"], 2, 1)
         for port in request.ports:
             ports.update(port.to_bytes(2, "little"), b"\1")

@@ -11,10 +11,11 @@ Nothing is zero-filled.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 
 class EventKind(IntEnum):
@@ -26,7 +27,8 @@ class EventKind(IntEnum):
     DATA = 1
     """A call moved `length` bytes; the first `len(payload)` of them are known."""
     OPENED = 2
-    """The connection was judged HTTP; for a Unix socket the payload is its path, empty when unnamed."""
+    """The connection was judged to speak `SocketInfo.protocol`. For a Unix socket the payload is its path,
+    empty when unnamed."""
     ENDED = 3
     """`direction` is over at `position`: a read returned 0, shutdown, or this side's FIN."""
     CLOSED = 4
@@ -49,6 +51,15 @@ class Role(IntEnum):
     UNKNOWN = 0
     CLIENT = 1
     SERVER = 2
+
+
+class Protocol(IntEnum):
+    """What is spoken on a connection, as its source judged; values of `enum protocol` in bpf/records.h."""
+
+    # PROTOCOL: a member.
+    HTTP1 = 0
+    """HTTP/1, and what a connection may go over to from there."""
+    HTTP2 = 1
 
 
 class Missing(IntFlag):
@@ -119,8 +130,9 @@ class SocketInfo:
     """Inode number of the socket in sockfs, as `ss -e` and /proc/PID/fd show it."""
     cookie: int
     """Opaque key under which the source can still find the live connection; see `EventSource.inspect`."""
-    is_http2: bool = False
-    """The source judged that HTTP/2 is spoken from the first captured byte on; False: the bytes tell."""
+    protocol: int = Protocol.HTTP1
+    """What is spoken from the first captured byte on: a `Protocol`, or the number of one that this version
+    does not read."""
     tls: str | None = None
     """Library whose plaintext this is: `openssl`, `gnutls`, `go`. None: what passes on the socket itself."""
     server_name: str | None = None
@@ -252,7 +264,7 @@ CaptureEvent: TypeAlias = (
 )
 
 
-class EventSource(Protocol):
+class EventSource(typing.Protocol):
     """A stream of capture events: a live kernel, a recording, a packet capture."""
 
     def poll(self, timeout_seconds: float) -> list[CaptureEvent]:

@@ -53,6 +53,7 @@ class Inference(Enum):
     """A request of a method that is not listed, or one behind a PROXY header: the answer decides."""
 
 
+# PROTOCOL: what its C function says, for packet captures.
 _PREFIXES = (
     *((prefix, Inference[meaning.removeprefix("INFERENCE_")]) for prefix, meaning in HTTP_PREFIXES),
     (_TLS_HANDSHAKE, Inference.TLS),

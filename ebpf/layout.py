@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Sequence
 from enum import IntEnum
 
 from ebpf.events import (
@@ -28,6 +28,7 @@ from ebpf.events import (
     SocketInfo,
     TlsHello,
 )
+from ebpf.protocols import JudgedProtocol
 from ebpf.tls.client_hello import read_server_name
 
 CHUNK_BYTES = 8192
@@ -41,7 +42,7 @@ SOCKET_RECORD = struct.Struct("<BBBBIQQQQII")
 """kind, direction, role, flags, tgid, ktime_ns, connection_id, position, length, missing,
 payload_length."""
 SOCKET_FACTS = struct.Struct("<QIIHHHBB16s16s")
-"""cookie, inode, network_namespace, family, local_port, remote_port, is_http2, tls, local_address,
+"""cookie, inode, network_namespace, family, local_port, remote_port, protocol, tls, local_address,
 remote_address."""
 PROCESS_RECORD = struct.Struct("<BxHIQII")
 """kind, cgroups_length, tgid, ktime_ns, path_length, arguments_length."""
@@ -132,14 +133,14 @@ def record_tgid(record: bytes) -> int:
 
 
 def _decode_socket(facts: bytes, offset: int) -> SocketInfo:
-    cookie, inode, namespace, family, local_port, remote_port, is_http2, library, local, remote = (
+    cookie, inode, namespace, family, local_port, remote_port, protocol, library, local, remote = (
         SOCKET_FACTS.unpack_from(facts, offset)
     )
     tls = _TLS_LIBRARIES[library]
     if family == _FAMILY_UNIX:
-        return SocketInfo("unix", None, None, None, None, namespace, inode, cookie, is_http2 != 0, tls)
+        return SocketInfo("unix", None, None, None, None, namespace, inode, cookie, protocol, tls)
     if family == _FAMILY_UNKNOWN and tls is not None:
-        return SocketInfo("unknown", None, None, None, None, namespace, inode, cookie, is_http2 != 0, tls)
+        return SocketInfo("unknown", None, None, None, None, namespace, inode, cookie, protocol, tls)
     if family == _FAMILY_IPV4:
         name, kernel_family, size = "ipv4", socket.AF_INET, 4
     elif family == _FAMILY_IPV6:
@@ -155,7 +156,7 @@ def _decode_socket(facts: bytes, offset: int) -> SocketInfo:
         namespace,
         inode,
         cookie,
-        is_http2 != 0,
+        protocol,
         tls,
     )
 
@@ -330,9 +331,14 @@ def uncaptured_tail(connection: bytes, connection_id: int) -> list[SocketEvent]:
     return events
 
 
-def decode_counters(per_cpu: Mapping[Counter, bytes]) -> dict[str, int]:
-    """Return the counters by public name, summed over the CPUs' 8-byte slots."""
-    return {
-        counter.name.lower(): sum(struct.unpack(f"<{len(slots) // 8}Q", slots))
-        for counter, slots in per_cpu.items()
+def counters_by_name(protocols: Sequence[JudgedProtocol]) -> dict[str, int]:
+    """Return the index of each counter by its public name; of each protocol its connections are counted."""
+    counters = {counter.name.lower(): int(counter) for counter in Counter}
+    return counters | {
+        f"connections_{protocol.name}": len(Counter) + protocol.number for protocol in protocols
     }
+
+
+def decode_counter(slots: bytes) -> int:
+    """Return a counter: the sum of the CPUs' 8-byte slots."""
+    return sum(struct.unpack(f"<{len(slots) // 8}Q", slots))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ebpf.btf import KernelTypes
 from ebpf.http_prefixes import prefix_table
+from ebpf.protocols import JUDGED_PROTOCOLS, JudgedProtocol, protocol_table
 
 SOURCE_DIRECTORY = Path(__file__).parent / "bpf"
 
@@ -108,9 +110,13 @@ def splice(path: Path, spliced: set[str] | None = None) -> str:
     return "\n".join(lines)
 
 
-def program_text() -> str:
-    """Return the whole kernel side as the one text that bcc compiles."""
-    return prefix_table() + splice(SOURCE_DIRECTORY / "program.bpf.c")
+def program_text(protocols: Sequence[JudgedProtocol] = JUDGED_PROTOCOLS) -> str:
+    """Return the whole kernel side as the one text that bcc compiles.
+
+    The functions of `protocols` come last; bpf/protocols.h declares them.
+    """
+    sources = [SOURCE_DIRECTORY / "program.bpf.c", *(protocol.source for protocol in protocols)]
+    return prefix_table() + protocol_table(protocols) + "\n".join(map(splice, sources))
 
 
 def offset_flags(types: KernelTypes, machine: str | None = None) -> list[str]:

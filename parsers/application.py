@@ -11,17 +11,7 @@ from __future__ import annotations
 
 import re
 
-from parsers.exchange import (
-    Body,
-    GraphQlRequest,
-    Headers,
-    HttpExchange,
-    HttpRequest,
-    HttpResponse,
-    Incomplete,
-    JsonRpcBatch,
-    WebSocketSession,
-)
+from parsers.exchange import Incomplete
 from parsers.framed_messages import FramedMessages, read_framed_messages
 from parsers.graphql import (
     count_errors,
@@ -31,6 +21,16 @@ from parsers.graphql import (
     parse_graphql_text,
 )
 from parsers.grpc.call import build_grpc_call, is_grpc_web
+from parsers.http_exchange import (
+    Body,
+    GraphQlRequest,
+    Headers,
+    HttpExchange,
+    HttpRequest,
+    HttpResponse,
+    JsonRpcBatch,
+    WebSocketSession,
+)
 from parsers.json_rpc import parse_json_rpc
 from parsers.json_text import JsonReading, read_json
 from parsers.limits import ParserLimits

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from ebpf.events import Direction, EventKind, Role, SocketEvent, SocketInfo
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue, add_headers
 from parsers.proxy_protocol import HeaderReader, may_begin_header
@@ -143,13 +143,13 @@ class Connection(ABC):
         """Key under which the source finds the live connection."""
         return self.socket.cookie
 
-    def begin(self) -> list[HttpExchange]:
+    def begin(self) -> list[Exchange]:
         """Read what the predecessor left unread; return the exchanges that it completes."""
         self._pump(self.last_ktime_ns)
         self._take_stock()
         return self._take_out()
 
-    def feed(self, event: SocketEvent) -> list[HttpExchange]:
+    def feed(self, event: SocketEvent) -> list[Exchange]:
         """Take an event; return the exchanges that it completes."""
         kind = event.kind
         if self.role is _UNKNOWN and event.role is not _UNKNOWN:
@@ -170,7 +170,7 @@ class Connection(ABC):
         self._take_stock()
         return self._take_out()
 
-    def expire(self, ktime_ns: int) -> list[HttpExchange]:
+    def expire(self, ktime_ns: int) -> list[Exchange]:
         """Let time pass up to `ktime_ns`; return what that decides."""
         for direction in (_INGRESS, _EGRESS):
             pieces = self.streams[direction].expire(ktime_ns)
@@ -189,7 +189,7 @@ class Connection(ABC):
         self._take_stock()
         return self._take_out()
 
-    def finish(self, cause: Incomplete) -> list[HttpExchange]:
+    def finish(self, cause: Incomplete) -> list[Exchange]:
         """End the connection: return what is pending, flagged."""
         self.is_finished = True
         if self.successor is None:
@@ -278,7 +278,7 @@ class Connection(ABC):
         """Read both directions until neither gets on."""
 
     @abstractmethod
-    def _take_out(self) -> list[HttpExchange]:
+    def _take_out(self) -> list[Exchange]:
         """Return the exchanges completed since this was last asked."""
 
     @abstractmethod

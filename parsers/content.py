@@ -16,7 +16,7 @@ import re
 from typing import Final, NamedTuple
 
 from parsers.content_codings import CODINGS, MAX_CODING_LAYERS, Coding, Decoded, order_codings
-from parsers.exchange import Body, DeclaredCoding, Truncation
+from parsers.http_exchange import Body, DeclaredCoding, Truncation
 from parsers.media_types import UTF_8, ContentType, find_charset, read_content_type
 
 BOMB_RATIO: Final = 250

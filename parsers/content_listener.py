@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from ebpf.events import Missing
-from parsers.exchange import Application, HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Application, HttpRequest, HttpResponse
 
 
 class ContentListener(Protocol):

@@ -14,6 +14,7 @@ COUNTERS: dict[str, str] = {
     "connections_quarantined": "connections given up because of a bug in the parsers",
     "connections_upgraded": "connections that left HTTP after 101 or CONNECT",
     "unjudged_evicted": "connections whose first bytes were given up before an answer showed what they are",
+    "unread_protocol_events": "events of connections that speak a protocol without a reader",
     "requests": "request heads read",
     "responses": "final response heads read",
     "exchanges": "exchanges emitted",

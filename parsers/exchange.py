@@ -1,62 +1,19 @@
-"""The records the parsers emit: one request with its response, and what more was understood of it.
+"""What the parsers emit, whatever the protocol is: one request and its answer, and why it is not whole.
 
-Contract: bytes stay bytes as they were on the wire, except the body, which is free of transfer coding and of
-content coding. None means unknown, never 0 or an empty value. An exchange that is not whole says so and why;
-what was seen of it is kept. What a protocol on top of HTTP adds (gRPC, WebSocket, GraphQL, JSON-RPC) stands
-beside the HTTP part and never changes it.
+Owns the part of an exchange that every stage behind the parsers may use. It must not hold anything of one
+protocol: each has a kind of its own (`http_exchange`).
+
+Contract: an exchange that is not whole says so and why; what was seen of it is kept. None means unknown,
+never 0 or an empty value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NamedTuple, TypeAlias
 
-from ebpf.events import Direction, Missing, Role, SocketInfo
-from parsers.prologue import Prologue
-
-Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
-"""Fields in wire order; names as sent, values without white space around, obs-fold already one space. A tuple
-is shared by the messages that have the same fields."""
-
-HeaderList: TypeAlias = list[tuple[bytes, bytes]]
-"""Headers while they are read."""
-
-
-class Truncation(StrEnum):
-    """Why the kept content of a body is shorter than the body, or not decoded.
-
-    The attribute `wirespan.request.body.truncated` or `wirespan.response.body.truncated`.
-    """
-
-    LIMIT = "limit"
-    """Longer than the body limit."""
-    GAP = "gap"
-    """Bytes were lost on the way."""
-    SENDFILE = "sendfile"
-    """Bytes that never were in user memory."""
-    DECODE_ERROR = "decode_error"
-    """The content coding did not decode; the content is what decoded before, else the coded bytes."""
-    BOMB = "bomb"
-    """Decoding would exceed the bound by far (ratio); stopped."""
-
-
-_BY_DESIGN: Final = Missing.BUDGET | Missing.SENDFILE
-
-
-def truncation_of(missing: Missing) -> Truncation:
-    """Return what bytes missing for these causes do to content: GAP unless it is by design alone."""
-    if not missing or missing & ~_BY_DESIGN:
-        return Truncation.GAP
-    return Truncation.SENDFILE if missing & Missing.SENDFILE else Truncation.LIMIT
-
-
-def missing_of(truncation: Truncation | None) -> Missing:
-    """Return why what is behind the end of content is missing; no cause unless it is by design."""
-    if truncation is Truncation.LIMIT:
-        return Missing.BUDGET
-    return Missing.SENDFILE if truncation is Truncation.SENDFILE else Missing(0)
+from ebpf.events import Role, SocketInfo
 
 
 class Incomplete(StrEnum):
@@ -87,247 +44,10 @@ class Incomplete(StrEnum):
 
 
 @dataclass(slots=True)
-class StreamReset:
-    """How one end gave an HTTP/2 stream up."""
+class Exchange(ABC):
+    """One request and its answer, as one socket saw them, whatever the protocol is.
 
-    direction: Direction
-    """Direction of the frame that said so, as the socket saw it."""
-    code: int | None
-    """Error code of RST_STREAM (RFC 9113 §7). None when it was not seen, and of a GOAWAY."""
-    untaken: bool = False
-    """The frame was a GOAWAY: its sender has not begun to process the stream (RFC 9113 §6.8)."""
-
-
-class DeclaredCoding(NamedTuple):
-    """Content codings that a message declares and that are not simply undone."""
-
-    names: str
-    """Lower-cased, in the order in which they were applied, separated by commas."""
-    is_applied: bool
-    """The content is still in them: they are unknown, or too many. False when the content never was in them,
-    although the message says so."""
-
-
-@dataclass(slots=True)
-class Body:
-    """A message body."""
-
-    size: int | None
-    """True size on the wire: content-coded, without transfer coding. None when it can't be known."""
-    content: bytes
-    """What was kept: free of content coding but for `coding`, at most `ParserLimits.max_body`.
-
-    Textual content is cut on a character boundary.
-    """
-    charset: str | None
-    """Python codec name when the content is textual; None for binary content."""
-    truncation: Truncation | None = None
-    captured_size: int = 0
-    """Wire bytes (content-coded, without transfer coding) that went into `content`."""
-    coding: DeclaredCoding | None = None
-    """What the message declares of content codings, where they are not simply undone."""
-
-
-@dataclass(slots=True)
-class HttpRequest:
-    """The request of an exchange."""
-
-    method: bytes | None
-    """None over HTTP/2 where it refers to compression state that was not seen, and of a refused head over
-    HTTP/1 in which none can be read."""
-    target: bytes | None
-    """Request target as sent: origin, absolute, authority or asterisk form. Over HTTP/2 `:path`, or
-    `:authority` of a CONNECT; None when that is unknown."""
-    version: str
-    """`1.0`, `1.1`, `2`; of a refused head over HTTP/1 what it claims, empty when it claims none."""
-    headers: Headers
-    """Over HTTP/2 without pseudo-fields."""
-    body: Body
-    start_ktime_ns: int
-    """When the call that moved the first byte returned."""
-    end_ktime_ns: int
-    """When the call that moved the last byte seen returned."""
-    trailers: Headers = field(default_factory=list)
-    dropped_headers: int = 0
-    """Fields beyond `ParserLimits.max_headers`."""
-    unknown_headers: int = 0
-    """Fields of which the name or the value is unknown (HPACK state that was not seen); they are left out."""
-    scheme: bytes | None = None
-    """`:scheme` of HTTP/2."""
-    authority: bytes | None = None
-    """`:authority` of HTTP/2."""
-    protocol: bytes | None = None
-    """`:protocol` of an extended CONNECT (RFC 8441)."""
-    wire_size: int | None = None
-    """Bytes of the whole message that passed, start line, fields and transfer coding included. Only of a
-    chunked body whose rest was left out on purpose: its own size is unknown then. None otherwise."""
-
-
-@dataclass(slots=True)
-class HttpResponse:
-    """The final response of an exchange."""
-
-    status: int | None
-    """None only over HTTP/2, where it may refer to compression state that was not seen."""
-    reason: bytes
-    version: str
-    headers: Headers
-    body: Body
-    start_ktime_ns: int
-    end_ktime_ns: int
-    trailers: Headers = field(default_factory=list)
-    dropped_headers: int = 0
-    interim: tuple[int, ...] = ()
-    """Status codes of the 1xx responses that came before it."""
-    unknown_headers: int = 0
-    """As for a request."""
-    wire_size: int | None = None
-    """As for a request."""
-
-
-@dataclass(slots=True)
-class MessageFlow:
-    """The messages that one direction of a stream carried: of a gRPC call, or of a WebSocket."""
-
-    count: int = 0
-    """Messages that ended; those that a gap swallowed are not among them."""
-    size: int = 0
-    """Their bytes on the wire, without their framing."""
-    uncounted: bool = False
-    """A gap, or an end in the middle of a message: there were more messages or bytes than counted."""
-
-
-@dataclass(slots=True)
-class GrpcMessage:
-    """One length-prefixed message."""
-
-    size: int
-    """Length by its prefix, bytes on the wire."""
-    content: bytes
-    """Decompressed where it was compressed; cut to what the body limit leaves."""
-    compressed: bool
-    truncation: Truncation | None = None
-
-
-@dataclass(slots=True)
-class GrpcCall:
-    """What makes an exchange a gRPC call (unary and streaming; gRPC-Web when `web`)."""
-
-    method: str | None
-    """Full method name without the leading slash, `package.Service/Method`; None when unknown."""
-    status: int | None
-    """`grpc-status` of the trailers, or of a response of headers only; None when none was seen."""
-    status_message: str | None
-    """`grpc-message`, percent-decoded."""
-    request_messages: list[GrpcMessage]
-    """The first ones, within the body limit."""
-    response_messages: list[GrpcMessage]
-    request_flow: MessageFlow
-    response_flow: MessageFlow
-    web: bool = False
-    trailers: Headers = field(default_factory=list)
-    """Trailers of gRPC-Web, which travel in the body."""
-    anomalies: tuple[str, ...] = ()
-    """As for the exchange: `grpc_status_invalid`."""
-
-
-@dataclass(slots=True)
-class WebSocketMessage:
-    """One message, or one control frame, of a WebSocket (RFC 6455)."""
-
-    direction: Direction
-    """As the socket saw it."""
-    opcode: int
-    """1 text, 2 binary, 8 close, 9 ping, 10 pong."""
-    size: int
-    """Payload bytes on the wire, all fragments together, as compressed."""
-    content: bytes
-    """Unmasked and decompressed; cut to the bounds."""
-    ktime_ns: int
-    """When the call that moved its last byte returned."""
-    truncation: Truncation | None = None
-
-
-@dataclass(slots=True)
-class WebSocketSession:
-    """What passed over a connection after the handshake that the exchange describes."""
-
-    messages: list[WebSocketMessage]
-    """The first ones, within the bounds."""
-    ingress: MessageFlow
-    egress: MessageFlow
-    dropped_messages: int = 0
-    """Messages and control frames beyond the bounds: counted, not kept."""
-    subprotocol: str | None = None
-    compression: str | None = None
-    """`permessage-deflate`; None when messages are as they are, or coded in a way that is not known."""
-    close_code: int | None = None
-    """Of the first close frame; None when none was seen or it had no body."""
-    close_reason: str | None = None
-    closed_by: Direction | None = None
-    """Direction of the first close frame."""
-    end_ktime_ns: int = 0
-    """When the last byte passed, or the connection ended."""
-    carried: GraphQlRequest | JsonRpcBatch | None = None
-    """What the client asked in the messages that were kept, and with which errors the server answered."""
-
-
-@dataclass(slots=True)
-class GraphQlOperation:
-    """One GraphQL operation of a request."""
-
-    name: str | None
-    type: str | None
-    """`query`, `mutation` or `subscription`; None when only a persisted query's hash or a name was sent."""
-
-
-@dataclass(slots=True)
-class GraphQlRequest:
-    """The operations of a GraphQL request, several when batched."""
-
-    operations: list[GraphQlOperation]
-    """At most `ParserLimits.max_operations`."""
-    count: int
-    """All operations of the batch, also those beyond the bound; of a cut batch, those seen."""
-    error_count: int | None = None
-    """`errors` of the response, all operations together; None when the response does not tell."""
-
-
-@dataclass(slots=True)
-class JsonRpcCall:
-    """One call of a JSON-RPC request."""
-
-    method: str
-    identity: str | None
-    """`id` as text; None for a notification, and when it was cut off or is a fraction."""
-    version: str
-    """`1.0` or `2.0`."""
-    error_code: int | None = None
-    """`error.code` of the response with the same id; None without an error."""
-    error_message: str | None = None
-
-
-@dataclass(slots=True)
-class JsonRpcBatch:
-    """The calls of a JSON-RPC request; one unless batched."""
-
-    calls: list[JsonRpcCall]
-    """At most `ParserLimits.max_operations`."""
-    count: int
-    """All calls of the batch, also those beyond the bound; of a cut batch, those seen."""
-    batched: bool = False
-
-
-Application: TypeAlias = GrpcCall | WebSocketSession | GraphQlRequest | JsonRpcBatch
-"""What an exchange carries on top of HTTP."""
-
-
-@dataclass(slots=True)
-class HttpExchange:
-    """One request and its response, as one socket saw them.
-
-    At least one of `request` and `response` is present. `incomplete` is None only when both are, and both are
-    whole and surely belong together.
+    What every stage behind the parsers may use without a look at the protocol; each protocol adds its kind.
     """
 
     connection_id: int
@@ -335,21 +55,23 @@ class HttpExchange:
     role: Role
     """This socket's part: CLIENT sent the request, SERVER received it. Never UNKNOWN: the messages tell."""
     tgid: int
-    """Process that moved the request's first byte, or the response's when there is no request."""
-    request: HttpRequest | None
-    response: HttpResponse | None
-    incomplete: Incomplete | None = None
-    anomalies: tuple[str, ...] = ()
-    """What a strict parser would refuse although a server took it, e.g. `bare_lf`, `obs_fold`."""
-    upgraded: bool = False
-    """The connection, or the HTTP/2 stream, left HTTP with this exchange (101, or CONNECT with 2xx)."""
-    application: Application | None = None
-    """What was understood of its content; None when nothing was, or it is plain HTTP."""
-    pushed: bool = False
-    """The server promised the request (HTTP/2 PUSH_PROMISE): no client sent it."""
-    prologue: Prologue | None = None
-    """What stood in front of HTTP on the connection; None when nothing did, or it was not seen."""
-    answered: bool = False
-    """The response is whole, whatever is missing of the request."""
-    reset: StreamReset | None = None
-    """Of an exchange that is `Incomplete.RESET`: by which end, and why."""
+    """Process that moved the first byte of the exchange."""
+    incomplete: Incomplete | None = field(default=None, kw_only=True)
+    """None only when request and answer are whole and surely belong together."""
+    anomalies: tuple[str, ...] = field(default=(), kw_only=True)
+    """What a strict parser would refuse although the other end took it, e.g. `bare_lf`, `obs_fold`."""
+
+    @property
+    @abstractmethod
+    def start_ktime_ns(self) -> int:
+        """When the call that moved the first byte seen of the exchange returned."""
+
+    @property
+    @abstractmethod
+    def end_ktime_ns(self) -> int:
+        """When the call that moved the last byte seen returned; never before `start_ktime_ns`."""
+
+    @property
+    @abstractmethod
+    def held_bytes(self) -> int:
+        """Bytes of content that are kept: nearly all memory that the exchange takes."""

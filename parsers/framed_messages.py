@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from parsers.event_stream import read_events
-from parsers.exchange import Body, Truncation
+from parsers.http_exchange import Body, Truncation
 from parsers.limits import ParserLimits
 from parsers.media_types import MAX_TYPES_REMEMBERED, read_content_type
 from parsers.multipart import find_boundary, read_parts

@@ -15,8 +15,8 @@ import re
 from typing import Any
 from urllib.parse import unquote_plus
 
-from parsers.exchange import GraphQlOperation, GraphQlRequest
 from parsers.graphql_document import choose_operation, is_name, parse_document
+from parsers.http_exchange import GraphQlOperation, GraphQlRequest
 from parsers.json_text import CutText, JsonReading, read_json
 from parsers.limits import ParserLimits
 

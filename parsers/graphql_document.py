@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from parsers.exchange import GraphQlOperation
+from parsers.http_exchange import GraphQlOperation
 
 # §2.1. A comment is a token here, to be left out afterwards. White space and commas are what no token takes.
 # Groups repeat within an atomic group: Python before 3.11.5 loses its place when they repeat possessively.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from parsers.exchange import JsonRpcBatch, JsonRpcCall
+from parsers.http_exchange import JsonRpcBatch, JsonRpcCall
 from parsers.json_text import JsonReading
 from parsers.limits import ParserLimits
 

@@ -6,11 +6,11 @@ Owns that choice. It must not read what is spoken then.
 from __future__ import annotations
 
 from parsers.connection import Connection
-from parsers.exchange import HttpExchange, HttpResponse
 from parsers.http2.connection import Http2Connection
+from parsers.http_exchange import HttpExchange, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
-from parsers.tunnel import TunnelConnection
+from parsers.tunnel import TakesOver, TunnelConnection
 from parsers.websocket.connection import WebSocketConnection
 from parsers.websocket.dialogue import opens_websocket
 
@@ -21,13 +21,14 @@ def choose_successor(
     counts: dict[str, int],
     handshake: HttpExchange | None,
     unread: tuple[list[Piece], list[Piece]],
+    http1: TakesOver,
 ) -> Connection | None:
     """Return what reads the connection from here on; None when nothing in it will be looked at.
 
     `handshake` is the exchange that switched the protocol; None when the client just began with the preface
     of HTTP/2. The successor has to emit it, unless it is a tunnel: what a tunnel carries is no part of the
     exchange that set it up. `unread` are the pieces behind the handshake, by direction; the preface is
-    among them.
+    among them. `http1` makes what reads HTTP/1 inside a tunnel.
     """
     if handshake is None:
         return Http2Connection(connection, limits, counts, joined_late=False, unread=unread)
@@ -44,7 +45,7 @@ def choose_successor(
     if known is not None and len(known.tunnels) >= limits.max_tunnels:
         counts["tunnels_unjudged"] += 1
         return None
-    return TunnelConnection(connection, limits, counts, handshake, unread)
+    return TunnelConnection(connection, limits, counts, handshake, unread, http1=http1, http2=Http2Connection)
 
 
 def opens_http2(response: HttpResponse) -> bool:

@@ -1,7 +1,7 @@
 """All connections: who is fed, who has waited too long, what must go to stay within memory, and the counts.
 
-Owns the table of connections and every decision by time or memory. It must not know what a message is. Time
-is that of the events and of `advance`, never of a clock.
+Owns the table of connections and every decision by time or memory. It must not know what a message is, nor
+any protocol but by its row in `protocols`. Time is that of the events and of `advance`, never of a clock.
 
 Contract: a bug in one connection never stops the others: that connection is quarantined, counted, and its
 traceback is in `last_bug` for the edge to log.
@@ -12,15 +12,14 @@ from __future__ import annotations
 import heapq
 import traceback
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from ebpf.events import EventKind, SocketEvent
-from parsers.application import recognise
-from parsers.connection import NEVER_NS, Connection, begins_late
+from parsers.connection import NEVER_NS, Connection
 from parsers.counters import new_counters
-from parsers.exchange import HttpExchange, Incomplete
-from parsers.http1.connection import Http1Connection
-from parsers.http2.connection import Http2Connection
+from parsers.exchange import Exchange, Incomplete
 from parsers.limits import ParserLimits
+from parsers.protocols import PROTOCOLS, ProtocolRow
 from parsers.unjudged import UnjudgedEvents
 
 QUIET_NS = 100_000_000
@@ -32,10 +31,12 @@ _BUG_FRAMES = 8
 
 
 class ConnectionTracker:
-    """Turns the socket events of all connections into exchanges."""
+    """Turns the socket events of all connections into exchanges; `protocols` are those that are read."""
 
-    def __init__(self, limits: ParserLimits) -> None:
+    def __init__(self, limits: ParserLimits, protocols: Sequence[ProtocolRow] = PROTOCOLS) -> None:
         self._limits = limits
+        self._open_by_number = {row.number: row.open for row in protocols}
+        self._recognise_by_kind = {row.kind: row.recognise for row in protocols if row.recognise}
         self._counts = new_counters()
         # Least recently fed first.
         self._connections: OrderedDict[int, Connection] = OrderedDict()
@@ -57,7 +58,7 @@ class ConnectionTracker:
         """Connections tracked now."""
         return len(self._connections)
 
-    def feed(self, event: SocketEvent) -> list[HttpExchange]:
+    def feed(self, event: SocketEvent) -> list[Exchange]:
         """Take an event; return the exchanges that it completes."""
         identity = event.connection_id
         connections = self._connections
@@ -69,7 +70,11 @@ class ConnectionTracker:
             if kind is EventKind.UNJUDGED:
                 self._unjudged.hold(event)
                 return []
-            connection = self._open(event)
+            open_connection = self._open_by_number.get(event.socket.protocol)
+            if open_connection is None:
+                self._counts["unread_protocol_events"] += 1
+                return []
+            connection = open_connection(event, self._limits, self._counts)
             connections[identity] = connection
             self._counts["connections"] += 1
             if kind is EventKind.OPENED and (waiting := self._unjudged.take(event)):
@@ -101,9 +106,9 @@ class ConnectionTracker:
             exchanges = exchanges + self._evict()
         return self._complete(exchanges) if exchanges else exchanges
 
-    def advance(self, ktime_ns: int) -> list[HttpExchange]:
+    def advance(self, ktime_ns: int) -> list[Exchange]:
         """Let time pass up to `ktime_ns`; return what reordering, closing and idleness decide."""
-        exchanges: list[HttpExchange] = []
+        exchanges: list[Exchange] = []
         alarms = self._alarms
         connections = self._connections
         self._awaiting.clear()
@@ -131,9 +136,9 @@ class ConnectionTracker:
         self._awaiting = []
         return found
 
-    def flush(self) -> list[HttpExchange]:
+    def flush(self) -> list[Exchange]:
         """End everything because the capture ends; return what is pending, flagged STOPPED."""
-        exchanges: list[HttpExchange] = []
+        exchanges: list[Exchange] = []
         for identity, connection in list(self._connections.items()):
             exchanges += self._finish(identity, connection, Incomplete.STOPPED)
         self._unjudged.clear()
@@ -143,9 +148,13 @@ class ConnectionTracker:
         """Return the counters, from the start; `counters.py` says what each counts. All are present."""
         return dict(self._counts)
 
-    def _complete(self, exchanges: list[HttpExchange]) -> list[HttpExchange]:
+    def _complete(self, exchanges: list[Exchange]) -> list[Exchange]:
         """Recognise what the exchanges carry; a bug in that costs what it would have told."""
+        recognise_by_kind = self._recognise_by_kind
         for exchange in exchanges:
+            recognise = recognise_by_kind.get(type(exchange))
+            if recognise is None:
+                continue
             try:
                 recognise(exchange, self._limits, self._counts)
             except Exception:  # noqa: BLE001 - as in feed
@@ -153,9 +162,9 @@ class ConnectionTracker:
                 self._counts["unrecognised"] += 1
         return exchanges
 
-    def _attend(self, identity: int, connection: Connection, ktime_ns: int) -> list[HttpExchange]:
+    def _attend(self, identity: int, connection: Connection, ktime_ns: int) -> list[Exchange]:
         """Do what is due for a connection, and set the alarm for what is not."""
-        exchanges: list[HttpExchange] = []
+        exchanges: list[Exchange] = []
         if connection.due_ktime_ns <= ktime_ns:
             try:
                 exchanges = connection.expire(ktime_ns)
@@ -183,13 +192,7 @@ class ConnectionTracker:
             self._set_alarm(identity, connection, max(due, ktime_ns + 1))
         return exchanges
 
-    def _open(self, event: SocketEvent) -> Connection:
-        """Return what reads a connection from its first event on: HTTP/1 unless the source knows better."""
-        if event.socket.is_http2:
-            return Http2Connection(event, self._limits, self._counts, joined_late=begins_late(event))
-        return Http1Connection(event, self._limits, self._counts)
-
-    def _succeed(self, identity: int, successor: Connection) -> tuple[Connection, list[HttpExchange]]:
+    def _succeed(self, identity: int, successor: Connection) -> tuple[Connection, list[Exchange]]:
         """Put what the connection goes over to in its place; return it and what it completes at once.
 
         What is unread already may end that again: a request inside a tunnel may set up the next one.
@@ -213,7 +216,7 @@ class ConnectionTracker:
         del self._connections[identity]
         self._buffered_bytes -= connection.accounted_bytes
 
-    def _finish(self, identity: int, connection: Connection, cause: Incomplete) -> list[HttpExchange]:
+    def _finish(self, identity: int, connection: Connection, cause: Incomplete) -> list[Exchange]:
         try:
             exchanges = connection.finish(cause)
         except Exception:  # noqa: BLE001 - as in feed
@@ -221,9 +224,9 @@ class ConnectionTracker:
         self._forget(identity, connection)
         return exchanges
 
-    def _evict(self) -> list[HttpExchange]:
+    def _evict(self) -> list[Exchange]:
         """Finish the least recently fed connections until both bounds hold."""
-        exchanges: list[HttpExchange] = []
+        exchanges: list[Exchange] = []
         limits = self._limits
         while self._connections and (
             self._buffered_bytes > limits.max_total_buffer or len(self._connections) > limits.max_connections
@@ -233,7 +236,7 @@ class ConnectionTracker:
             exchanges += self._finish(identity, connection, Incomplete.EVICTED)
         return exchanges
 
-    def _quarantine(self, connection: Connection) -> list[HttpExchange]:
+    def _quarantine(self, connection: Connection) -> list[Exchange]:
         self.last_bug = traceback.format_exc(limit=-_BUG_FRAMES)
         self._counts["connections_quarantined"] += 1
         connection.ignore()

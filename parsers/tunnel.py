@@ -22,15 +22,15 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from ebpf.events import Direction, Role
 from parsers.connection import Connection
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http1.head import is_request_start, is_response_start
 from parsers.http1.sides import HTTP2_PREFACE
-from parsers.http2.connection import Http2Connection
 from parsers.http2.frames import SETTINGS
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue, Tunnel, add_headers, add_tunnel
 from parsers.proxy_protocol import HeaderReader
@@ -50,6 +50,21 @@ _FIRST_LOOKS: Final = 64
 """Bytes up to which a beginning is judged each time that some are added; then when they have doubled."""
 # RFC 9110 §5.6.2: a method is a token; a request line has no control characters in it.
 _LINE_BEGINNING: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+(?: [\t\x20-\x7e\x80-\xff]*\r?)?")
+
+
+class TakesOver(Protocol):
+    """What makes the connection that reads on inside a tunnel, once it is known what is spoken there."""
+
+    def __call__(
+        self,
+        origin: Connection,
+        limits: ParserLimits,
+        counts: dict[str, int],
+        *,
+        joined_late: bool,
+        unread: tuple[list[Piece], list[Piece]],
+    ) -> Connection:
+        """Return it; `unread` are the pieces from the first byte inside the tunnel on, by direction."""
 
 
 class Beginning(Enum):
@@ -102,13 +117,16 @@ class TunnelConnection(Connection):
     """One connection from where it became a tunnel until it is known what is spoken in it.
 
     `handshake` is the exchange that made it one, and is emitted by then; `unread` is what follows, by
-    direction.
+    direction. `http1` and `http2` make what takes over. They are given from outside because a connection of
+    HTTP/1 is also what becomes a tunnel.
     """
 
     __slots__ = (
         "_answered_since_ktime_ns",
         "_beginnings",
         "_has_gap",
+        "_http1",
+        "_http2",
         "_is_unsure",
         "_judged_bytes",
         "_pieces",
@@ -124,8 +142,13 @@ class TunnelConnection(Connection):
         counts: dict[str, int],
         handshake: HttpExchange,
         unread: tuple[list[Piece], list[Piece]],
+        *,
+        http1: TakesOver,
+        http2: TakesOver,
     ) -> None:
         super().__init__(origin, limits, counts)
+        self._http1 = http1
+        self._http2 = http2
         self.role = handshake.role
         self._tunnel = _describe(handshake)
         # Where the pair of the handshake is in doubt, so is the place at which the tunnel begins.
@@ -205,17 +228,14 @@ class TunnelConnection(Connection):
         self.prologue = add_tunnel(self.prologue, self._tunnel)
         requests = self._find_requests(is_http2=is_http2)
         self.role = Role.CLIENT if requests is _EGRESS else Role.SERVER
-        # Imported late: a connection of HTTP/1 is also what becomes a tunnel.
-        from parsers.http1.connection import Http1Connection
-
-        protocol = Http2Connection if is_http2 else Http1Connection
-        self.successor = protocol(
+        take_over = self._http2 if is_http2 else self._http1
+        self.successor = take_over(
             self, self._limits, self._counts, joined_late=self._is_unsure, unread=pieces
         )
         self.is_ignored = True
         self._drop()
 
-    def finish(self, cause: Incomplete) -> list[HttpExchange]:
+    def finish(self, cause: Incomplete) -> list[Exchange]:
         """End the connection; a response that waits for its request is read without it."""
         if not self.is_ignored and Beginning.RESPONSE in self._beginnings:
             self._go_on(is_http2=False)
@@ -238,7 +258,7 @@ class TunnelConnection(Connection):
         first, second = self._readers
         return sum(map(len, self._starts)) + first.held_bytes + second.held_bytes
 
-    def _take_out(self) -> list[HttpExchange]:
+    def _take_out(self) -> list[Exchange]:
         return []
 
     def _take_stock(self) -> None:

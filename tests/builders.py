@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent, SocketInfo
-from parsers.exchange import Body, HttpExchange
+from parsers.http_exchange import Body, HttpExchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 

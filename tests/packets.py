@@ -24,7 +24,7 @@ from ebpf.events import CaptureEvent, SocketEvent
 from ebpf.input_stream import InputStream
 from ebpf.packets.capture import PacketCapture
 from ebpf.packets.limits import PacketLimits
-from parsers.exchange import HttpExchange
+from parsers.http_exchange import HttpExchange
 from tests.builders import MILLISECOND_NS, run_events
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16

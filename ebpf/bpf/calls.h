@@ -101,7 +101,7 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     if (!descriptor.sk || descriptor.type != TYPE_STREAM)
         return 0;
     connection = find_connection(&descriptor);
-    if (connection && connection->verdict >= VERDICT_NOT_HTTP && !may_carry_session(connection))
+    if (connection && is_left_alone(connection->verdict) && !may_carry_session(connection))
         return 0;
     if (is_compat_call(task))
         return 0;
@@ -111,7 +111,8 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     }
 
     if (connection && movement->form != FORM_MMSGHDR && !is_stale(policy, connection) &&
-        (connection->verdict == VERDICT_HTTP || (connection->verdict && !movement->bytes))) {
+        (connection->verdict == VERDICT_TURNS ||
+         (connection->verdict != VERDICT_UNDECIDED && !movement->bytes))) {
         scratch = scratches.lookup(&zero);
         if (!scratch)
             return 0;
@@ -122,7 +123,7 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
             end_ingress(scratch, connection, ktime_ns, tgid);
             return 0;
         }
-        return capture_http(ctx, scratch, connection, movement, turn_budget(policy), tgid, ktime_ns);
+        return capture_turns(ctx, scratch, connection, movement, turn_budget(policy), tgid, ktime_ns);
     }
     scratch = scratches.lookup(&zero);
     if (!scratch || movement->bytes == 0)
@@ -138,7 +139,7 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     call->inode = descriptor.inode;
     call->tgid = tgid;
     call->policy = *policy;
-    continuations.call(ctx, connection && connection->verdict >= VERDICT_NOT_HTTP &&
+    continuations.call(ctx, connection && is_left_alone(connection->verdict) &&
                                     !awaits_answer(connection, movement->direction)
                                 ? CONTINUE_TLS
                                 : CONTINUE_JUDGING);

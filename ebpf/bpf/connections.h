@@ -7,6 +7,7 @@
 
 #include "emission.h"
 #include "inference.h"
+#include "protocols.h"
 
 /* Changes of direction that a connection may take to show a message start. Joined late, a body in flight is
  * over after two, and sixteen leave room for one that is uploaded in pieces with interim answers. From its
@@ -94,7 +95,7 @@ static __always_inline void begin_anew(struct scratch *scratch, struct connectio
     connection->turns = 0;
     connection->unjudged = 0;
     connection->ended = 0;
-    connection->socket.is_http2 = 0;
+    connection->socket.protocol = PROTOCOL_HTTP1;
     __builtin_memset(connection->streams, 0, sizeof(connection->streams));
     count(COUNTER_REJOINED_CONNECTIONS, 1);
 }
@@ -137,8 +138,9 @@ static __always_inline void remember_excluded(void *task, __u32 fd) {
     excluded.update(&key, &present);
 }
 
-static __always_inline void become_http(struct connection *connection, __u32 direction,
-                                        enum inference inference) {
+/* Decides that a connection is captured, by a message that begins in `direction`. */
+static __always_inline void become_captured(struct connection *connection, __u32 direction, __u8 protocol,
+                                            enum inference inference) {
     int is_request = inference == INFERENCE_REQUEST || inference == INFERENCE_HTTP2_REQUEST;
     __u8 requester = is_request ? ROLE_CLIENT : ROLE_SERVER;
     __u8 answerer = is_request ? ROLE_SERVER : ROLE_CLIENT;
@@ -150,10 +152,13 @@ static __always_inline void become_http(struct connection *connection, __u32 dir
     if (connection->role == ROLE_UNKNOWN)
         connection->role = direction == EGRESS ? requester : answerer;
     if (inference == INFERENCE_HTTP2_REQUEST || inference == INFERENCE_HTTP2_RESPONSE) {
-        connection->socket.is_http2 = 1;
-        set_verdict(connection, VERDICT_HTTP2, COUNTER_CONNECTIONS_HTTP2);
+        connection->socket.protocol = PROTOCOL_HTTP2;
+        set_verdict(connection, VERDICT_FRAMES, COUNTER_CONNECTIONS_HTTP2);
+    } else if (protocol == PROTOCOL_HTTP1) {
+        set_verdict(connection, VERDICT_TURNS, COUNTER_CONNECTIONS_HTTP);
     } else {
-        set_verdict(connection, VERDICT_HTTP, COUNTER_CONNECTIONS_HTTP);
+        connection->socket.protocol = protocol;
+        set_verdict(connection, VERDICT_TURNS, COUNTERS + protocol);
     }
 }
 
@@ -216,7 +221,7 @@ static __always_inline int is_tls_believed(struct connection *connection, __u32 
     return minor_version <= 4 && (moved == 5 || message == 1 || message == 2);
 }
 
-/* Begins the streams of a connection that was just judged HTTP, at the message that begins in `direction`
+/* Begins the streams of a connection that was just judged, at the message that begins in `direction`
  * behind `held_length` bytes held of it. What was delivered before keeps its place in front. */
 static __always_inline void begin_messages(struct connection *connection, __u32 direction, __u32 held_length,
                                            enum inference inference) {
@@ -236,9 +241,10 @@ static __always_inline void begin_messages(struct connection *connection, __u32 
 }
 
 /* Judges an undecided connection by `window`, which holds the first bytes of a call that moved `moved`. Bytes
- * that can still become a match are held, up to HELD_BYTES in all. Afterwards the verdict is HTTP and the
- * stream's position that of the call's first byte; or the verdict is open, and the return value says whether
- * the call is delivered all the same, because a later answer may show that a request begins with it. */
+ * that can still become a match are held, up to HELD_BYTES in all. Afterwards the connection is captured and
+ * the stream's position that of the call's first byte; or the verdict is open, and the return value says
+ * whether the call is delivered all the same, because a later answer may show that a request begins with it.
+ */
 static __always_inline int judge(struct connection *connection, __u32 direction, struct window *window,
                                  __u64 moved, __u64 ktime_ns, __u32 tgid) {
     struct stream_state *stream;
@@ -270,6 +276,7 @@ static __always_inline int judge(struct connection *connection, __u32 direction,
     if (length > HELD_BYTES)
         length = HELD_BYTES;
     window->verdict = infer(low, high, length);
+    infer_beside_http(window, low, high, length);
     inference = window->verdict;
     if (inference == INFERENCE_NO_MATCH || inference == INFERENCE_POSSIBLE_REQUEST) {
         __u8 requester = ROLE_SERVER - direction; /* that of the socket, if requests pass in this direction */
@@ -307,9 +314,9 @@ static __always_inline int judge(struct connection *connection, __u32 direction,
     case INFERENCE_RESPONSE:
     case INFERENCE_HTTP2_REQUEST:
     case INFERENCE_HTTP2_RESPONSE:
-        become_http(connection, direction, inference);
+        become_captured(connection, direction, window->protocol, inference);
         begin_messages(connection, direction, held_length, inference);
-        if (connection->verdict == VERDICT_HTTP2)
+        if (connection->verdict == VERDICT_FRAMES)
             begin_frames(connection, direction, held_length,
                          window->frames == 0 && inference == INFERENCE_HTTP2_REQUEST);
         return 0;
@@ -328,7 +335,7 @@ static __always_inline int judge(struct connection *connection, __u32 direction,
         if (connection->unjudged)
             disown_unjudged(connection);
         if (connection->turns >= MAX_UNDECIDED_TURNS) {
-            set_verdict(connection, VERDICT_NOT_HTTP, COUNTER_CONNECTIONS_NOT_HTTP);
+            set_verdict(connection, VERDICT_UNKNOWN, COUNTER_CONNECTIONS_NOT_HTTP);
             return 0;
         }
         if (inference == INFERENCE_POSSIBLE_REQUEST) {

@@ -64,7 +64,7 @@ static __always_inline void walk_frames(struct window *window, struct movement *
 /* Whether frames have to be looked for: in the direction that did not decide, of a connection that was joined
  * late, or after they were lost. */
 static __always_inline int seeks_frames(struct connection *connection, struct stream_state *stream) {
-    return connection->verdict == VERDICT_HTTP2 && !stream->framed;
+    return connection->verdict == VERDICT_FRAMES && !stream->framed;
 }
 
 /* Follows frames from the beginning of a call on, if the walk over it convinces. */

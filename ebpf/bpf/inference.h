@@ -243,10 +243,11 @@ struct window {
     __u64 frame[2];        /* the bytes at `at` */
     volatile __u64 length; /* of `first` */
     volatile __u64 at;
-    volatile __u64 frames;  /* before `at` */
-    volatile __u64 sender;  /* enum inference, as far as they told it */
-    volatile __u64 verdict; /* enum inference, of the first bytes */
-    volatile __u64 is_kept; /* whether the call is delivered although nothing is decided */
+    volatile __u64 frames;   /* before `at` */
+    volatile __u64 sender;   /* enum inference, as far as they told it */
+    volatile __u64 verdict;  /* enum inference, of the first bytes */
+    volatile __u64 protocol; /* enum protocol, where that is neither HTTP nor open */
+    volatile __u64 is_kept;  /* whether the call is delivered although nothing is decided */
 };
 
 /* Goes past the frame at `at` of a call of `moved` bytes. Returns whether there may be another. */

@@ -18,9 +18,10 @@ static __always_inline int awaits_answer(struct connection *connection, __u32 di
            !connection->session;
 }
 
-/* Captures a movement on a connection that is judged HTTP, or may turn out to be. */
-static __always_inline int capture_http(void *context, struct scratch *scratch, struct connection *connection,
-                                        struct movement *movement, __u32 budget, __u32 tgid, __u64 ktime_ns) {
+/* Captures a movement on a connection that is judged, or may turn out to speak HTTP. */
+static __always_inline int capture_turns(void *context, struct scratch *scratch,
+                                         struct connection *connection, struct movement *movement,
+                                         __u32 budget, __u32 tgid, __u64 ktime_ns) {
     if (!connection->opened)
         open_connection(scratch, connection, movement->direction & 1, ktime_ns, tgid);
     capture_movement(context, scratch, connection, movement, budget, ktime_ns, tgid);
@@ -82,7 +83,7 @@ static __always_inline void capture_or_judge(void *context, struct scratch *scra
             return;
         if (budget > UNJUDGED_BUDGET)
             budget = UNJUDGED_BUDGET;
-    } else if (connection->verdict >= VERDICT_NOT_HTTP) {
+    } else if (is_left_alone(connection->verdict)) {
         return;
     } else if (!is_wanted(policy, connection)) { /* its role was not known before */
         pass_by(connection, movement);
@@ -91,7 +92,7 @@ static __always_inline void capture_or_judge(void *context, struct scratch *scra
     if (follows_frames(connection, movement))
         capture_frames(context, scratch, connection, movement, budget, ktime_ns, tgid);
     else
-        capture_http(context, scratch, connection, movement, budget, tgid, ktime_ns);
+        capture_turns(context, scratch, connection, movement, budget, tgid, ktime_ns);
 }
 
 /* The scratch that this thread works in, in a program that was tail-called. */

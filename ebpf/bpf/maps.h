@@ -50,8 +50,8 @@ struct excluded_key {
 };
 BPF_TABLE("lru_hash", struct excluded_key, __u8, excluded, MAX_EXCLUDED);
 
-/* enum counter → count. Written by all programs, read by the agent. */
-BPF_PERCPU_ARRAY(counters, __u64, COUNTERS);
+/* enum counter, or COUNTERS + enum protocol → count. Written by all programs, read by the agent. */
+BPF_PERCPU_ARRAY(counters, __u64, COUNTERS + MAX_PROTOCOLS);
 
 /* Connections numbered so far, per CPU. One slot for sys_exit and one for inet_sock_set_state, which may
  * interrupt it. */

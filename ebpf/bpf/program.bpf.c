@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * Every entry point of the kernel side: read this file to know all that is hooked. ebpf/compiler.py attaches
- * on_X to the raw tracepoint X. The rest is in the headers, in the order in which they include each other:
- * records, maps, sockets, emission, inference, connections, transfer, frames, policies, judging, processes,
- * tls_sessions, calls, tls_calls.
+ * Every entry point of the kernel side: read this file to know all that is hooked. ebpf/compiler_child.py
+ * attaches on_X to the raw tracepoint X. The rest is in the headers, in the order in which they include each
+ * other: records, maps, sockets, emission, inference, protocols, connections, transfer, frames, policies,
+ * judging, processes, tls_sessions, calls, tls_calls.
  */
 #include "calls.h"
 #include "tls_calls.h"

@@ -84,17 +84,34 @@ enum tls_library { TLS_NONE = 0, TLS_OPENSSL = 1, TLS_GNUTLS = 2, TLS_GO = 3 };
 /* FAMILY_UNKNOWN: of a TLS session of which nothing tells yet which socket carries it */
 enum socket_family { FAMILY_UNKNOWN = 0, FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
 
-/* What the first bytes of a connection's turns said of it. Decided once; everything but HTTP/1 and HTTP/2
- * costs one lookup afterwards. */
+/* What is spoken on a connection that is captured, from the first captured byte on. */
+/* PROTOCOL: a number. */
+enum protocol {
+    PROTOCOL_HTTP1 = 0,
+    PROTOCOL_HTTP2 = 1,
+};
+
+#define MAX_PROTOCOLS 16 /* numbers that fit: each has a counter */
+
+/* What becomes of a connection, by the first bytes of its turns. Decided once; what is left alone costs one
+ * lookup afterwards. */
 enum verdict {
     VERDICT_UNDECIDED = 0,
-    VERDICT_HTTP = 1,
-    VERDICT_HTTP2 = 2,
-    VERDICT_NOT_HTTP = 3, /* from here on nothing is captured */
-    VERDICT_TLS = 4,
+    VERDICT_TURNS = 1,    /* captured: both ends speak in turns, each with a budget */
+    VERDICT_FRAMES = 2,   /* captured: HTTP/2, whose frames are followed */
+    VERDICT_UNKNOWN = 3,  /* left alone, as all that follow: no protocol that is known */
+    VERDICT_TLS = 4,      /* its plaintext may be captured as a connection of its own */
     VERDICT_EXCLUDED = 5, /* the agent's own connection, seen from its other end */
     VERDICT_PORT = 6,     /* neither port is one of those asked for */
 };
+
+static __always_inline int is_captured(__u8 verdict) {
+    return verdict == VERDICT_TURNS || verdict == VERDICT_FRAMES;
+}
+
+static __always_inline int is_left_alone(__u8 verdict) {
+    return verdict != VERDICT_UNDECIDED && !is_captured(verdict);
+}
 
 /* Index into the map of tail programs. */
 enum continuation {
@@ -105,7 +122,8 @@ enum continuation {
     CONTINUATIONS,     /* how many there are */
 };
 
-/* Index into the per-CPU counters. Bytes where the name says so, else occurrences. */
+/* Index into the per-CPU counters. Bytes where the name says so, else occurrences. Behind the last one each
+ * protocol beside HTTP has a count of its connections, by its number. */
 enum counter {
     COUNTER_RING_FULL_RECORDS,
     COUNTER_RING_FULL_BYTES,
@@ -134,7 +152,7 @@ struct socket_facts {
     __u16 family; /* enum socket_family; an IPv4-mapped IPv6 socket is FAMILY_IPV4 */
     __u16 local_port;
     __u16 remote_port;
-    __u8 is_http2;          /* judged to speak HTTP/2 from the first captured byte on */
+    __u8 protocol;          /* enum protocol, once the connection is judged */
     __u8 tls;               /* enum tls_library: these are the addresses of the socket that carries it */
     __u8 local_address[16]; /* network order; IPv4 fills the first four */
     __u8 remote_address[16];

@@ -187,7 +187,7 @@ static __always_inline void hand_over(void *context, struct scratch *scratch, st
     struct unjudged_call *unjudged = &scratch->unjudged;
 
     session->inside[call->direction & 1] = 0;
-    if (!entry || entry->verdict >= VERDICT_NOT_HTTP)
+    if (!entry || is_left_alone(entry->verdict))
         return;
     if (session->missed) {
         session->missed = 0;

@@ -17,7 +17,7 @@ static __always_inline int may_carry_session(struct connection *connection) {
         return 0;
     return connection->verdict == VERDICT_TLS ||
            (connection->joined_late &&
-            (connection->verdict == VERDICT_UNDECIDED || connection->verdict == VERDICT_NOT_HTTP));
+            (connection->verdict == VERDICT_UNDECIDED || connection->verdict == VERDICT_UNKNOWN));
 #else
     return 0;
 #endif
@@ -77,11 +77,11 @@ static __always_inline __u64 next_session_id(void) {
 /* The addresses of a session are those of the socket that carries it. */
 static __always_inline void adopt_socket(struct connection *entry, struct connection *carrier) {
     __u64 cookie = entry->socket.cookie;
-    __u8 is_http2 = entry->socket.is_http2, tls = entry->socket.tls;
+    __u8 protocol = entry->socket.protocol, tls = entry->socket.tls;
 
     entry->socket = carrier->socket;
     entry->socket.cookie = cookie;
-    entry->socket.is_http2 = is_http2;
+    entry->socket.protocol = protocol;
     entry->socket.tls = tls;
     if (entry->role == ROLE_UNKNOWN)
         entry->role = carrier->role;

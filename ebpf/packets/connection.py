@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent, SocketInfo
+from ebpf.events import Direction, EventKind, Missing, Protocol, Role, SocketEvent, SocketInfo
 from ebpf.inference import JUDGED_BYTES, Inference, infer, infer_frames, infer_settings
 from ebpf.packets.layers import Endpoint
 from ebpf.packets.limits import PacketLimits
@@ -280,8 +280,9 @@ class PacketConnection:
     def _open(self, index: int, inference: Inference) -> None:
         if self._client is None:
             self._client = index if inference in _REQUESTS else 1 - index
-        is_http2 = inference in _HTTP2
-        self._counts["connections_http2" if is_http2 else "connections_http"] += 1
+        # PROTOCOL: which one a sure inference means, and the count of its connections.
+        protocol = Protocol.HTTP2 if inference in _HTTP2 else Protocol.HTTP1
+        self._counts["connections_http2" if protocol is Protocol.HTTP2 else "connections_http"] += 1
         pending = self._pending
         other = 1 - index
         if self._unjudged != index:
@@ -293,7 +294,7 @@ class PacketConnection:
             self._origins[other] = self._first_position(other)
             # The request is among what can't be had any more, if this is an answer.
             self._joined_late = self._unknown[other] and inference in _RESPONSES
-        self._socket = self._describe_socket(is_http2=is_http2)
+        self._socket = self._describe_socket(protocol)
         self._emit(EventKind.OPENED, self._client, self._origins[self._client], 0, b"", pending[0][1].unix_ns)
         self._pending = []
         for which, piece in pending:
@@ -303,12 +304,12 @@ class PacketConnection:
                 self._tell(which, piece)
         self._forget_first()
 
-    def _describe_socket(self, *, is_http2: bool) -> SocketInfo:
+    def _describe_socket(self, protocol: Protocol) -> SocketInfo:
         assert self._client is not None
         client, server = self._endpoints[self._client], self._endpoints[1 - self._client]
         (family, remote), (_, local) = _textual(client.address), _textual(server.address)
         return SocketInfo(
-            family, local, server.port, remote, client.port, 0, 0, self._connection_id, is_http2
+            family, local, server.port, remote, client.port, 0, 0, self._connection_id, protocol
         )
 
     def _tell(self, index: int, piece: Piece) -> None:
@@ -345,7 +346,7 @@ class PacketConnection:
                 missing,
                 Role.SERVER,
                 self._joined_late,
-                self._socket or self._describe_socket(is_http2=False),
+                self._socket or self._describe_socket(Protocol.HTTP1),
             )
         )
 

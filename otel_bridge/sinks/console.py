@@ -101,6 +101,7 @@ class ConsoleSink:
         time = datetime.fromtimestamp(span.start_unix_ns / 1e9).strftime("%H:%M:%S.%f")[:-3]
         arrow = "←" if span.kind is SpanKind.SERVER else "→"
         endpoints = _cell(" → ".join(_endpoints(span)), _ENDPOINTS_WIDTH)
+        # PROTOCOL: what stands in the columns, which are HTTP's.
         method = _cell(str(attributes.get("http.request.method_original", _method(span))), _METHOD_WIDTH)
         target = _cell(_target(span), _TARGET_WIDTH)
         status = _shown(span, "http.response.status_code", "---")

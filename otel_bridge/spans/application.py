@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from otel_bridge.redaction.redactor import Redactor
 from otel_bridge.span import AttributeValue
-from parsers.exchange import (
+from parsers.http_exchange import (
     Application,
     GraphQlOperation,
     GraphQlRequest,

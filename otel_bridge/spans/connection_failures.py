@@ -22,7 +22,8 @@ from h2.errors import ErrorCodes
 
 from ebpf.events import Direction, Role
 from otel_bridge.span import AttributeValue
-from parsers.exchange import HttpExchange, Incomplete, StreamReset
+from parsers.exchange import Incomplete
+from parsers.http_exchange import HttpExchange, StreamReset
 
 _CODE_NAMES: Final = {int(code): code.name for code in ErrorCodes}
 """By code, as h2 has them (RFC 9113 §7)."""

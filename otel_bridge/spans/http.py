@@ -1,59 +1,44 @@
-"""An HTTP exchange becomes a span: name, kind, times, status, attributes.
+"""What a span says of an HTTP exchange: name, status, URL, peers, bodies, headers.
 
-Owns what a span says, by the semantic conventions for HTTP spans (v1.44) and, for bodies, their unreleased
-head. It must not read clocks, make ids, or know how spans travel. Where a header points (trace, client) is
-read here or in `trace_context`; where a message went to is in `addresses`; what must not leave is in
-`redaction`.
+Owns the attributes, by the semantic conventions for HTTP spans (v1.44) and, for bodies, their unreleased
+head. It must not build the span: ids, times, limits and what every span has are in `builder`. Where a
+header points (trace, client) is read here or in `trace_context`; where a message went to is in `addresses`;
+what must not leave is in `redaction`.
 
-Contract: pure. Everything in a span is redacted. Attributes come in order of worth (what the conventions
-name, then bodies, then headers), so that a bound cuts the least of them, and what it cut is counted.
+Contract: pure. Everything in a description is redacted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from ebpf.events import Role
 from otel_bridge.clock import ClockOffset
 from otel_bridge.redaction.redactor import Redactor
 from otel_bridge.redaction.secret_shapes import REDACTED
-from otel_bridge.span import AttributeValue, Resource, Span, SpanKind
+from otel_bridge.span import AttributeValue, SpanKind
 from otel_bridge.spans.addresses import (
     HostPort,
     format_authority,
     forwarded_client,
     forwarded_scheme,
-    network_attributes,
     parse_authority,
 )
 from otel_bridge.spans.application import add_application_attributes
 from otel_bridge.spans.connection_failures import find_failure, reset_attributes
-from otel_bridge.spans.message_text import FieldReader, Fields, decode_value, read_content
+from otel_bridge.spans.description import SpanDescription
+from otel_bridge.spans.message_text import Fields, decode_value, read_content
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.prologue import add_prologue_attributes, tunnel_end
-from otel_bridge.spans.request_target import RequestTarget, TargetReader
+from otel_bridge.spans.request_target import RequestTarget
 from otel_bridge.spans.routes import infer_route
-from otel_bridge.spans.rpc import CallDescription, CallReader
+from otel_bridge.spans.rpc import CallDescription
 from otel_bridge.spans.span_events import (
-    DEFAULT_MAX_EVENT_ATTRIBUTES,
-    DEFAULT_MAX_EVENTS,
-    EventOptions,
     SessionEvents,
     add_websocket_attributes,
     build_websocket_events,
 )
-from otel_bridge.spans.trace_context import SAMPLED, IdGenerator, read_trace_context
-from otel_bridge.spans.trust import DEFAULT_TRUSTED_PROXIES, ProxyClaim, TrustedPeers
-from parsers.exchange import Body, GrpcCall, HttpExchange, HttpResponse, Incomplete, WebSocketSession
-
-KNOWN_METHODS = frozenset(
-    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
-)
-"""RFC 9110, RFC 5789 and QUERY: what the conventions call known unless
-OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS says other."""
-
-DEFAULT_MAX_ATTRIBUTES = 128
-"""The specification's default of OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT; many backends keep no more."""
+from otel_bridge.spans.trace_context import read_trace_context
+from otel_bridge.spans.trust import ProxyClaim
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Body, GrpcCall, HttpExchange, HttpResponse, WebSocketSession
 
 _ERROR_FROM_STATUS = {SpanKind.SERVER: 500, SpanKind.CLIENT: 400}
 
@@ -61,98 +46,28 @@ _ERROR_FROM_STATUS = {SpanKind.SERVER: 500, SpanKind.CLIENT: 400}
 _MAX_INT64 = 2**63 - 1
 
 _NO_FIELDS: Fields = {}
-_NOTHING: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpanOptions:
-    """What goes into spans."""
-
-    capture_headers: bool = True
-    capture_bodies: bool = True
-    max_attributes: int = DEFAULT_MAX_ATTRIBUTES
-    max_value_length: int | None = None
-    """Characters (bytes of a bytes value) of one attribute value; None for no limit, as the specification's
-    default."""
-    max_events: int = DEFAULT_MAX_EVENTS
-    max_event_attributes: int = DEFAULT_MAX_EVENT_ATTRIBUTES
-    known_methods: frozenset[str] = KNOWN_METHODS
-    redaction: bool = True
-    redacted_names: tuple[str, ...] = ()
-    """Names of headers, parameters, fields and members that are credentials besides those known by
-    themselves."""
-    trusted_proxies: tuple[str, ...] = DEFAULT_TRUSTED_PROXIES
-    """Addresses and networks of peers that are trusted to name the client that they act for."""
-    redactor: Redactor | None = field(init=False, default=None, compare=False)
-    request_fields: FieldReader = field(init=False, compare=False, repr=False)
-    response_fields: FieldReader = field(init=False, compare=False, repr=False)
-    targets: TargetReader = field(init=False, compare=False, repr=False)
-    events: EventOptions = field(init=False, compare=False, repr=False)
-    calls: CallReader = field(init=False, compare=False, repr=False)
-    trusted_peers: TrustedPeers = field(init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        redactor = Redactor(self.redacted_names) if self.redaction else None
-        events = EventOptions(
-            self.capture_bodies, self.max_events, self.max_event_attributes, self.max_value_length
-        )
-        for name, value in (
-            ("redactor", redactor),
-            ("request_fields", FieldReader("http.request.header.", redactor)),
-            ("response_fields", FieldReader("http.response.header.", redactor)),
-            ("targets", TargetReader(redactor)),
-            ("events", events),
-            ("calls", CallReader(redactor)),
-            ("trusted_peers", TrustedPeers(self.trusted_proxies)),
-        ):
-            object.__setattr__(self, name, value)
-
-
-def known_methods_from_environment(environ: Mapping[str, str]) -> frozenset[str]:
-    """Return the methods of OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS, else the default ones."""
-    listed = environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "")
-    return frozenset(method for part in listed.split(",") if (method := part.strip())) or KNOWN_METHODS
-
-
-@dataclass(slots=True)
-class SpanCounters:
-    """What happened while spans were built, over all of them; the caller owns it."""
-
-    built: int = 0
-    redacted_values: int = 0
-    malformed_trace_context: int = 0
-    dropped_attributes: int = 0
-
-
-def build_span(
-    exchange: HttpExchange,
-    resource: Resource,
-    clock: ClockOffset,
-    ids: IdGenerator,
-    options: SpanOptions,
-    counters: SpanCounters | None = None,
-    *,
-    peer: Mapping[str, str] = _NOTHING,
-) -> Span:
-    """Return the span of an exchange.
-
-    `counters`, when given, take part in what happened on the way. `peer` are attributes below
-    `wirespan.peer.`: who the other end is known to be.
-    """
+def describe_http(
+    exchange: HttpExchange, kind: SpanKind, clock: ClockOffset, options: SpanOptions
+) -> SpanDescription:
+    """Return what is particular to the span of an HTTP exchange."""
     request, response = exchange.request, exchange.response
-    kind = SpanKind.SERVER if exchange.role is Role.SERVER else SpanKind.CLIENT
     attributes: dict[str, AttributeValue] = {}
     fields, request_headers, redacted = _NO_FIELDS, _NO_FIELDS, 0
     response_fields, response_headers = _NO_FIELDS, _NO_FIELDS
     target = None
+    dropped = 0
     if request is not None:
         fields, request_headers, redacted = options.request_fields.read(request.headers)
+        dropped = request.dropped_headers
         if request.target is not None:
             target, count = options.targets.read(request.method or b"", request.target)
             redacted += count
     if response is not None:
         response_fields, response_headers, count = options.response_fields.read(response.headers)
         redacted += count
+        dropped += response.dropped_headers
 
     name = _add_outline(attributes, exchange, options.known_methods)
     prologue = exchange.prologue
@@ -167,15 +82,13 @@ def build_span(
     if kind is SpanKind.SERVER and (route := _route(attributes, response)) is not None:
         attributes["http.route"] = route
         name = f"{name} {route}"
-    attributes.update(network_attributes(exchange.socket))
-    if peer:
-        attributes.update(peer)
-    attributes["network.protocol.name"] = "http"
+
+    facts: dict[str, AttributeValue] = {"network.protocol.name": "http"}
     version = request.version if request is not None else response.version if response is not None else ""
     if version:
-        attributes["network.protocol.version"] = version
-    redacted += add_application_attributes(attributes, exchange, options.redactor)
-    anomalies = exchange.anomalies
+        facts["network.protocol.version"] = version
+    redacted += add_application_attributes(facts, exchange, options.redactor)
+    anomalies: tuple[str, ...] = ()
     call: CallDescription | None = None
     if isinstance(exchange.application, GrpcCall):
         call = options.calls.read(
@@ -186,25 +99,24 @@ def build_span(
             capture_bodies=options.capture_bodies,
         )
         name = call.name
-        attributes.update(call.attributes)
+        facts.update(call.attributes)
         if call.error is not None:
-            attributes["error.type"] = call.error
+            facts["error.type"] = call.error
             is_error = True
-        anomalies += exchange.application.anomalies
+        anomalies = exchange.application.anomalies
         redacted += call.redacted
 
-    session = exchange.application if isinstance(exchange.application, WebSocketSession) else None
     messages: SessionEvents | None = None
-    if session is not None:
-        redacted += add_websocket_attributes(attributes, session, options.redactor)
-        messages = build_websocket_events(session, clock, options.redactor, options.events)
+    if isinstance(exchange.application, WebSocketSession):
+        redacted += add_websocket_attributes(facts, exchange.application, options.redactor)
+        messages = build_websocket_events(exchange.application, clock, options.redactor, options.events)
         redacted += messages.redacted
     contents: dict[str, AttributeValue] = {}
     for side, message, its_fields in (("request", request, fields), ("response", response, response_fields)):
         if message is None:
             continue
         body = message.body
-        redacted += _add_body_facts(attributes, side, body, message.wire_size, options.redactor)
+        redacted += _add_body_facts(facts, side, body, message.wire_size, options.redactor)
         if call is not None and side in call.withheld:
             contents[f"http.{side}.body.content"] = REDACTED
             redacted += 1
@@ -215,67 +127,28 @@ def build_span(
             )
             contents[f"http.{side}.body.content"] = content
             redacted += count
-    if exchange.incomplete is not None:
-        attributes["wirespan.incomplete"] = exchange.incomplete.value
-    if exchange.reset is not None:
-        attributes.update(reset_attributes(exchange.reset))
-    if exchange.socket.tls is not None:
-        attributes["wirespan.tls"] = exchange.socket.tls
+    surroundings: dict[str, AttributeValue] | None = None
     if prologue is not None:
+        surroundings = {}
         redacted += add_prologue_attributes(
-            attributes, prologue, claim, options.redactor, is_server=kind is SpanKind.SERVER
+            surroundings, prologue, claim, options.redactor, is_server=kind is SpanKind.SERVER
         )
-    if anomalies:
-        attributes["wirespan.anomalies"] = anomalies
-    if redacted:
-        attributes["wirespan.redacted"] = redacted
-    attributes.update(contents)
-    if call is not None:
-        attributes.update(call.contents)
-        attributes.update(call.metadata)
-    if options.capture_headers:
-        attributes.update(request_headers)
-        attributes.update(response_headers)
-
-    dropped = _limit(attributes, options)
-    dropped += (request.dropped_headers if request else 0) + (response.dropped_headers if response else 0)
-    reading = read_trace_context(fields)
-    if counters is not None:
-        counters.built += 1
-        counters.redacted_values += redacted
-        counters.malformed_trace_context += reading.malformed
-        counters.dropped_attributes += dropped
-    context = reading.context
-    start, end = _times(exchange)
-    if session is not None:
-        end = max(end, session.end_ktime_ns)
-    return Span(
-        trace_id=ids.trace_id() if context is None else context.trace_id,
-        span_id=ids.span_id(),
-        parent_span_id=None if context is None else context.span_id,
-        trace_state="" if context is None else context.state,
-        trace_flags=SAMPLED if context is None else context.flags,
-        name=name,
-        kind=kind,
-        start_unix_ns=clock.unix_ns(start),
-        end_unix_ns=clock.unix_ns(end),
-        is_error=is_error,
-        resource=resource,
-        attributes=attributes,
-        dropped_attributes_count=dropped,
-        events=None if messages is None else messages.events or None,
-        dropped_events_count=0 if messages is None else messages.dropped,
+    headers = (request_headers, response_headers) if options.capture_headers else ()
+    return SpanDescription(
+        name,
+        attributes,
+        facts,
+        (contents, *headers) if call is None else (contents, call.contents, call.metadata, *headers),
+        is_error,
+        None if exchange.reset is None else reset_attributes(exchange.reset),
+        surroundings,
+        anomalies,
+        redacted,
+        dropped,
+        read_trace_context(fields),
+        None if messages is None else messages.events or None,
+        0 if messages is None else messages.dropped,
     )
-
-
-def _times(exchange: HttpExchange) -> tuple[int, int]:
-    """Return first byte of the request and last byte of the response, as far as they were seen."""
-    request, response = exchange.request, exchange.response
-    if request is None:
-        assert response is not None
-        return response.start_ktime_ns, max(response.start_ktime_ns, response.end_ktime_ns)
-    end = response.end_ktime_ns if response is not None else request.end_ktime_ns
-    return request.start_ktime_ns, max(request.start_ktime_ns, end)
 
 
 def _add_outline(
@@ -440,19 +313,3 @@ def _add_body_facts(
     fact = "coding" if body.coding.is_applied else "coding_mismatch"
     attributes[f"wirespan.{side}.body.{fact}"] = names
     return count
-
-
-def _limit(attributes: dict[str, AttributeValue], options: SpanOptions) -> int:
-    """Cut the attributes to their number and values to their length; return how many were dropped."""
-    dropped = len(attributes) - options.max_attributes
-    if dropped > 0:
-        for name in list(attributes)[options.max_attributes :]:
-            del attributes[name]
-    longest = options.max_value_length
-    if longest is not None:
-        for name, value in attributes.items():
-            if isinstance(value, str | bytes):
-                attributes[name] = value[:longest]
-            elif isinstance(value, tuple):
-                attributes[name] = tuple([item[:longest] for item in value])
-    return max(dropped, 0)

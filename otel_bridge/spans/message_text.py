@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 from otel_bridge.redaction.redactor import Redactor
-from parsers.exchange import Body, Headers
+from parsers.http_exchange import Body, Headers
 
 MAX_FIELDS_REMEMBERED = 4096
 """Fields (name and value) kept by one reader; a full memory starts afresh. With the next bound 3 MiB."""

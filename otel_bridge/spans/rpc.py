@@ -33,7 +33,8 @@ from otel_bridge.redaction.redactor import Redactor
 from otel_bridge.redaction.secret_shapes import REDACTED
 from otel_bridge.span import AttributeValue, SpanKind
 from otel_bridge.spans.message_text import FieldReader, Fields, decode_text
-from parsers.exchange import (
+from parsers.grpc.protobuf_text import ProtobufText
+from parsers.http_exchange import (
     GrpcCall,
     GrpcMessage,
     HeaderList,
@@ -44,7 +45,6 @@ from parsers.exchange import (
     MessageFlow,
     Truncation,
 )
-from parsers.grpc.protobuf_text import ProtobufText
 
 STATUS_NAMES: Final = (
     "OK",

@@ -33,7 +33,7 @@ from otel_bridge.clock import ClockOffset
 from otel_bridge.redaction.redactor import Redactor
 from otel_bridge.span import AttributeValue, SpanEvent
 from otel_bridge.spans.message_text import decode_value, read_content
-from parsers.exchange import Body, MessageFlow, WebSocketMessage, WebSocketSession
+from parsers.http_exchange import Body, MessageFlow, WebSocketMessage, WebSocketSession
 
 DEFAULT_MAX_EVENTS = 128
 """The specification's default of OTEL_SPAN_EVENT_COUNT_LIMIT."""

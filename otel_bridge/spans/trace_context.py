@@ -95,7 +95,7 @@ class ContextReading:
     malformed: int
 
 
-_NOTHING = ContextReading(context=None, malformed=0)
+NO_CONTEXT = ContextReading(context=None, malformed=0)
 
 
 def read_trace_context(headers: Mapping[str, Sequence[str]]) -> ContextReading:
@@ -113,7 +113,7 @@ def read_trace_context(headers: Mapping[str, Sequence[str]]) -> ContextReading:
             return ContextReading(TraceContext(trace_id, span_id, flags, state), state_malformed)
         malformed += 1
     if "b3" not in headers and "x-b3-traceid" not in headers:
-        return ContextReading(None, malformed) if malformed else _NOTHING
+        return ContextReading(None, malformed) if malformed else NO_CONTEXT
     context, b3_malformed = _read_b3(headers)
     return ContextReading(context, malformed + b3_malformed)
 

@@ -13,18 +13,18 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from ebpf.events import Missing
-from parsers.exchange import (
+from parsers.exchange import Incomplete
+from parsers.grpc.reader import GrpcReader
+from parsers.http_exchange import (
     GrpcCall,
     GrpcMessage,
     Headers,
     HttpRequest,
     HttpResponse,
-    Incomplete,
     MessageFlow,
     Truncation,
     missing_of,
 )
-from parsers.grpc.reader import GrpcReader
 from parsers.limits import ParserLimits
 
 MAX_STATUS = 16

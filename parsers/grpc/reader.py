@@ -21,8 +21,8 @@ from typing import Final
 
 from ebpf.events import Missing
 from parsers.content import build_body
-from parsers.exchange import GrpcMessage, Headers, MessageFlow, Truncation, truncation_of
 from parsers.grpc.web import Base64Decoder, parse_trailers
+from parsers.http_exchange import GrpcMessage, Headers, MessageFlow, Truncation, truncation_of
 from parsers.limits import ParserLimits
 
 _PREFIX: Final = Struct(">BI")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from binascii import Error, a2b_base64
 
-from parsers.exchange import HeaderList, Headers
 from parsers.http1.field_lines import is_token
+from parsers.http_exchange import HeaderList, Headers
 
 _RUN = re.compile(rb"[^=]+=*|=+")
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import Final
 
 from ebpf.events import Direction, EventKind, Role, SocketEvent
-from parsers.exchange import HttpExchange, HttpRequest
+from parsers.exchange import Exchange
 from parsers.http1.conversation import Http1Conversation
 from parsers.http1.message import Message
 from parsers.http1.outcome import BETWEEN, IN_LENGTH, Outcome
+from parsers.http_exchange import HttpRequest
 from parsers.stream import NOTHING_MISSING, Piece
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
@@ -31,7 +32,7 @@ class Http1Connection(Http1Conversation):
 
     __slots__ = ()
 
-    def feed(self, event: SocketEvent) -> list[HttpExchange]:
+    def feed(self, event: SocketEvent) -> list[Exchange]:
         """Take an event; return the exchanges that it completes."""
         direction = event.direction
         if direction is self._expected and event.kind is _DATA and self.streams[direction].follow(event):

@@ -18,7 +18,7 @@ from typing import Final
 
 from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
 from parsers.connection import Connection, begins_late
-from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http1.certainty import Certainty
 from parsers.http1.direct import DirectReader
 from parsers.http1.disputes import ENDS_DIFFERENTLY
@@ -33,6 +33,7 @@ from parsers.http1.tail_end import TailEnds
 from parsers.http1.unanswered import Ends, explain_unanswered
 from parsers.http1.undecided import UndecidedSides
 from parsers.http1.unsolicited import UNSOLICITED_STATUSES, may_be_unsolicited
+from parsers.http_exchange import HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 from parsers.protocol_switch import choose_successor
@@ -163,7 +164,7 @@ class Http1Conversation(Connection):
         self._responses.abort(Incomplete.STOPPED)
         self._stalled_since_ktime_ns = None
 
-    def _take_out(self) -> list[HttpExchange]:
+    def _take_out(self) -> list[Exchange]:
         return self._pairing.take_out()
 
     def _note_prologue(self, prologue: Prologue) -> None:
@@ -431,7 +432,9 @@ class Http1Conversation(Connection):
             requests.insert(0, Piece(preface, 0, NOTHING_MISSING, self.last_ktime_ns, 0, True))
         responses = self._responses.take_unread()
         unread = (responses, requests) if self.role is _CLIENT else (requests, responses)
-        self.successor = choose_successor(self, self._limits, self._counts, handshake, unread)
+        self.successor = choose_successor(
+            self, self._limits, self._counts, handshake, unread, http1=type(self)
+        )
         is_over = self.successor is None or isinstance(self.successor, TunnelConnection)
         if is_over and handshake is not None:
             pairing.emit(handshake)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from parsers.exchange import Headers
+from parsers.http_exchange import Headers
 
 READ_DIFFERENTLY: Final = frozenset(
     (

@@ -24,7 +24,6 @@ from typing import TypeAlias
 
 import h11
 
-from parsers.exchange import HeaderList, Headers
 from parsers.http1.disputes import (
     COMMON_METHODS,
     find_disputes,
@@ -41,6 +40,7 @@ from parsers.http1.field_lines import (
     read_field_line,
     remembered_lines,
 )
+from parsers.http_exchange import HeaderList, Headers
 
 # The methods that are used most stand first: alternatives are tried in turn.
 _METHODS = b"|".join(

@@ -10,9 +10,10 @@ from typing import Generic, TypeVar
 
 from ebpf.events import Missing
 from parsers.content import build_body
-from parsers.exchange import HttpRequest, HttpResponse, Incomplete, Truncation, truncation_of
+from parsers.exchange import Incomplete
 from parsers.http1.framing import split_codings
 from parsers.http1.head import Fields
+from parsers.http_exchange import HttpRequest, HttpResponse, Truncation, truncation_of
 from parsers.limits import ParserLimits
 
 RecordT = TypeVar("RecordT", bound=HttpRequest | HttpResponse)

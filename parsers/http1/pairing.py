@@ -42,12 +42,13 @@ from typing import Final
 from ebpf.events import Role, SocketEvent
 from parsers.connection import Connection
 from parsers.counters import INCOMPLETE_COUNTER
-from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http1.certainty import Certainty
 from parsers.http1.message import Message
 from parsers.http1.probation import Probation
 from parsers.http1.turn import Turn, close_turn
 from parsers.http1.unanswered import RequestCalls
+from parsers.http_exchange import HttpExchange, HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 
@@ -111,7 +112,7 @@ class Pairing:
         self._quiet_is_unproven = False
         """Silence has ended the doubt, and no response since shows that none was lost in it."""
         self._turns_alone = 0
-        self._out: list[HttpExchange] = []
+        self._out: list[Exchange] = []
         self.prologue: Prologue | None = None
         """Set from outside: what stood in front of HTTP on the connection."""
         self.role = Role.UNKNOWN
@@ -159,7 +160,7 @@ class Pairing:
         """Whether the client has shown that it sends one request at a time."""
         return self._turns_alone >= PROVEN_TURNS
 
-    def take_out(self) -> list[HttpExchange]:
+    def take_out(self) -> list[Exchange]:
         """Return the exchanges emitted since the last call."""
         out = self._out
         probation = self._probation
@@ -185,7 +186,11 @@ class Pairing:
 
     def take_handshake(self) -> HttpExchange | None:
         """Take back the exchange that switched the protocol, if that is what was emitted last."""
-        return self._out.pop() if self._out and self._out[-1].upgraded else None
+        last = self._out[-1] if self._out else None
+        if isinstance(last, HttpExchange) and last.upgraded:
+            del self._out[-1]
+            return last
+        return None
 
     def emit(self, exchange: HttpExchange) -> None:
         """Emit an exchange that was taken back."""
@@ -475,10 +480,10 @@ class Pairing:
             first.tgid,
             None if request is None else request.record,
             None if response is None else response.record,
-            incomplete,
-            anomalies,
             response is not None and response.tunnel,
             answered=answered,
+            incomplete=incomplete,
+            anomalies=anomalies,
         )
         if self.prologue is not None:
             exchange.prologue = self.prologue

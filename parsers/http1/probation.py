@@ -10,7 +10,7 @@ once, flagged when the order turned out to be doubtful.
 
 from __future__ import annotations
 
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Exchange, Incomplete
 
 TURNS = 8
 """Requests, each sent when nothing was open, after which a client is believed to send one at a time: one that
@@ -25,7 +25,7 @@ class Probation:
     __slots__ = ("_held", "_turns")
 
     def __init__(self) -> None:
-        self._held: list[HttpExchange] = []
+        self._held: list[Exchange] = []
         self._turns = 0
 
     @property
@@ -33,14 +33,9 @@ class Probation:
         """Whether there is something to come out."""
         return bool(self._held)
 
-    def held_bytes(self, coming: list[HttpExchange]) -> int:
+    def held_bytes(self, coming: list[Exchange]) -> int:
         """Return the bytes of the bodies that are held, those that come included."""
-        return sum(
-            len(message.body.content)
-            for exchange in (*self._held, *coming)
-            for message in (exchange.request, exchange.response)
-            if message is not None
-        )
+        return sum(exchange.held_bytes for exchange in (*self._held, *coming))
 
     @property
     def is_passed(self) -> bool:
@@ -51,7 +46,7 @@ class Probation:
         """Note a request that was sent when nothing was open."""
         self._turns += 1
 
-    def hold(self, exchanges: list[HttpExchange]) -> list[HttpExchange]:
+    def hold(self, exchanges: list[Exchange]) -> list[Exchange]:
         """Hold what was paired; return what need not be: it is flagged, and nothing before it is held."""
         passing = 0
         while not self._held and passing < len(exchanges) and exchanges[passing].incomplete is not None:
@@ -59,7 +54,7 @@ class Probation:
         self._held += exchanges[passing:]
         return exchanges[:passing]
 
-    def release(self) -> list[HttpExchange]:
+    def release(self) -> list[Exchange]:
         """Return what was held."""
         held, self._held = self._held, []
         return held

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Generic
 
-from parsers.exchange import HttpRequest, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http1.beginnings import Search, may_be_method, may_begin_message
 from parsers.http1.bodies import BODIES, BROKEN, WHOLE, Body, LengthBody
 from parsers.http1.chunked import add_once
@@ -34,6 +34,7 @@ from parsers.http1.outcome import (
 )
 from parsers.http1.reading_context import ReadingContext
 from parsers.http1.sides import Opened, Side
+from parsers.http_exchange import HttpRequest
 from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING, Piece
 

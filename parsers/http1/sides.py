@@ -11,7 +11,6 @@ import re
 from abc import ABC, abstractmethod
 from typing import ClassVar, Final, Generic, TypeAlias
 
-from parsers.exchange import Body, HttpRequest, HttpResponse
 from parsers.http1.field_lines import is_token
 from parsers.http1.framing import Framing, decide_request_framing, decide_response_framing
 from parsers.http1.head import (
@@ -28,6 +27,7 @@ from parsers.http1.head import (
 )
 from parsers.http1.message import RecordT
 from parsers.http1.outcome import Outcome
+from parsers.http_exchange import Body, HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 
 _NO_BODY: Final = Framing.NO_BODY

@@ -24,10 +24,10 @@ allow. What passes later belongs to nothing.
 from __future__ import annotations
 
 from parsers.connection import NEVER_NS
-from parsers.exchange import HttpRequest, HttpResponse
 from parsers.http1.outcome import IN_TAIL
 from parsers.http1.pairing import Pairing
 from parsers.http1.tail import TailReader
+from parsers.http_exchange import HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 
 

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsers.exchange import HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http1.disputes import READ_DIFFERENTLY
 from parsers.http1.message import Message
+from parsers.http_exchange import HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 
 

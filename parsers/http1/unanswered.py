@@ -26,9 +26,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsers.exchange import HttpRequest, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http1.message import Message
 from parsers.http1.turn import Turn
+from parsers.http_exchange import HttpRequest
 
 
 @dataclass(slots=True)

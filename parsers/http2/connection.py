@@ -13,9 +13,10 @@ from typing import Final
 
 from ebpf.events import Direction, EventKind, Role, SocketEvent
 from parsers.connection import Connection
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.session import Http2Session
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 from parsers.stream import NOTHING_MISSING, Piece
@@ -72,7 +73,7 @@ class Http2Connection(Connection):
         """As for every connection, and when a stream has waited long enough."""
         return min(super().due_ktime_ns, self._session.table.due_ktime_ns)
 
-    def feed(self, event: SocketEvent) -> list[HttpExchange]:
+    def feed(self, event: SocketEvent) -> list[Exchange]:
         """Take an event; return the exchanges that it completes."""
         direction = event.direction
         if (
@@ -109,7 +110,7 @@ class Http2Connection(Connection):
                 pieces.clear()
                 self._add(direction, unread)
 
-    def _take_out(self) -> list[HttpExchange]:
+    def _take_out(self) -> list[Exchange]:
         return self._builder.take_out()
 
     def _note_prologue(self, prologue: Prologue) -> None:

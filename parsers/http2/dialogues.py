@@ -9,9 +9,10 @@ from typing import Final
 
 from ebpf.events import Direction, Role
 from parsers.content_listener import Dialogue
-from parsers.exchange import HttpRequest, HttpResponse, Incomplete, WebSocketSession
+from parsers.exchange import Incomplete
 from parsers.grpc.call import GrpcDialogue, is_grpc
 from parsers.http2.fields import FieldBlock
+from parsers.http_exchange import HttpRequest, HttpResponse, WebSocketSession
 from parsers.limits import ParserLimits
 from parsers.websocket.dialogue import WebSocketDialogue, opens_websocket
 from parsers.websocket.reader import WebSocketReader

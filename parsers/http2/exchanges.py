@@ -14,9 +14,10 @@ from typing import Final
 
 from ebpf.events import Direction, Role, SocketInfo
 from parsers.counters import INCOMPLETE_COUNTER
-from parsers.exchange import Body, HttpExchange, Incomplete
+from parsers.exchange import Exchange, Incomplete
 from parsers.http2.dialogues import may_be_tapped, open_dialogue
 from parsers.http2.stream import Http2Stream, StreamHalf, build_request, build_response
+from parsers.http_exchange import Body, HttpExchange
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 
@@ -38,11 +39,11 @@ class ExchangeBuilder:
         self._socket = socket
         self._limits = limits
         self._counts = counts
-        self._out: list[HttpExchange] = []
+        self._out: list[Exchange] = []
         self.prologue: Prologue | None = None
         """Set from outside: what stood in front of HTTP on the connection."""
 
-    def take_out(self) -> list[HttpExchange]:
+    def take_out(self) -> list[Exchange]:
         """Return the exchanges made since the last call."""
         out = self._out
         if not out:
@@ -136,14 +137,14 @@ class ExchangeBuilder:
                 first.tgid,
                 request_record,
                 response_record,
-                incomplete,
-                _list_anomalies(stream, request, response),
                 stream.tunnel,
                 None if stream.dialogue is None else stream.dialogue.build(request_record, response_record),
                 stream.stream_id % 2 == 0,
                 self.prologue,
                 _is_answered(stream, response),
                 stream.reset if incomplete is _RESET else None,
+                incomplete=incomplete,
+                anomalies=_list_anomalies(stream, request, response),
             )
         )
 

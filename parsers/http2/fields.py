@@ -20,8 +20,8 @@ from typing import Final
 from h2.utilities import CONNECTION_HEADERS
 from hpack.table import HeaderTable
 
-from parsers.exchange import HeaderList
 from parsers.http1.field_lines import RECURRING_FIELDS
+from parsers.http_exchange import HeaderList
 from parsers.limits import ParserLimits
 
 Field = tuple[bytes, bytes]

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Final
 
 from ebpf.events import Direction, Missing
-from parsers.exchange import Incomplete, StreamReset
+from parsers.exchange import Incomplete
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.fields import FieldBlock
 from parsers.http2.frames import CANCEL, LARGEST_FRAME_SIZE, NO_ERROR
@@ -27,6 +27,7 @@ from parsers.http2.reader import FrameReader
 from parsers.http2.sink import Origin
 from parsers.http2.stream import StreamHalf
 from parsers.http2.streams import StreamTable
+from parsers.http_exchange import StreamReset
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
 

@@ -16,18 +16,18 @@ from ebpf.events import Direction, Missing
 from parsers.content import build_body
 from parsers.content_codings import split_content_codings
 from parsers.content_listener import ContentListener, Dialogue
-from parsers.exchange import (
+from parsers.exchange import Incomplete
+from parsers.http2.fields import FieldBlock
+from parsers.http_exchange import (
     Body,
     HttpExchange,
     HttpRequest,
     HttpResponse,
-    Incomplete,
     StreamReset,
     Truncation,
     missing_of,
     truncation_of,
 )
-from parsers.http2.fields import FieldBlock
 from parsers.limits import ParserLimits
 
 _VERSION: Final = "2"

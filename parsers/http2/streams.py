@@ -14,11 +14,12 @@ from typing import Final
 
 from ebpf.events import Direction
 from parsers.connection import NEVER_NS
-from parsers.exchange import HttpExchange, Incomplete, StreamReset
+from parsers.exchange import Incomplete
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.reader import FrameReader
 from parsers.http2.sink import Origin
 from parsers.http2.stream import Http2Stream, StreamHalf
+from parsers.http_exchange import HttpExchange, StreamReset
 from parsers.limits import ParserLimits
 from parsers.stream import NOTHING_MISSING
 

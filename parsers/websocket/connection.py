@@ -13,7 +13,8 @@ from __future__ import annotations
 from ebpf.events import Direction, Role
 from parsers.connection import Connection
 from parsers.counters import INCOMPLETE_COUNTER
-from parsers.exchange import HttpExchange, HttpResponse, Incomplete
+from parsers.exchange import Exchange, Incomplete
+from parsers.http_exchange import HttpExchange, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 from parsers.stream import Piece
@@ -40,7 +41,7 @@ class WebSocketConnection(Connection):
         self._handshake = handshake
         self._handshake_bytes = _count_bytes(handshake)
         self._dialogue = WebSocketDialogue(response, handshake.role, limits, counts)
-        self._out: list[HttpExchange] = []
+        self._out: list[Exchange] = []
         self._speaker = Direction.EGRESS
         self._one_way_bytes = 0
         for direction in (Direction.INGRESS, Direction.EGRESS):
@@ -81,7 +82,7 @@ class WebSocketConnection(Connection):
             self._emit(self._dialogue.failure)
             self.ignore()
 
-    def _take_out(self) -> list[HttpExchange]:
+    def _take_out(self) -> list[Exchange]:
         out, self._out = self._out, []
         return out
 

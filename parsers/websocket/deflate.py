@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from parsers.content import BOMB_RATIO
-from parsers.exchange import Headers, Truncation
+from parsers.http_exchange import Headers, Truncation
 
 _EXTENSIONS: Final = b"sec-websocket-extensions"
 PERMESSAGE_DEFLATE: Final = "permessage-deflate"

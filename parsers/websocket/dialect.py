@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from ebpf.events import Direction, Role
-from parsers.exchange import GraphQlRequest, JsonRpcBatch, WebSocketMessage, WebSocketSession
 from parsers.graphql import count_session_errors, parse_graphql_json
+from parsers.http_exchange import GraphQlRequest, JsonRpcBatch, WebSocketMessage, WebSocketSession
 from parsers.json_rpc import parse_json_rpc
 from parsers.json_text import JsonReading, read_json
 from parsers.limits import ParserLimits

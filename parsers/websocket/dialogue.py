@@ -10,7 +10,8 @@ and says what was seen until then.
 from __future__ import annotations
 
 from ebpf.events import Direction, Role
-from parsers.exchange import HttpRequest, HttpResponse, Incomplete, WebSocketSession
+from parsers.exchange import Incomplete
+from parsers.http_exchange import HttpRequest, HttpResponse, WebSocketSession
 from parsers.limits import ParserLimits
 from parsers.websocket.deflate import PERMESSAGE_DEFLATE, MessageInflater, Negotiated, read_extensions
 from parsers.websocket.log import MessageLog

@@ -14,7 +14,7 @@ from typing import Final
 
 from ebpf.events import Direction
 from parsers.content import cut_on_boundary
-from parsers.exchange import WebSocketMessage
+from parsers.http_exchange import WebSocketMessage
 from parsers.limits import ParserLimits
 from parsers.websocket.frames import TEXT
 

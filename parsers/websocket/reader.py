@@ -21,7 +21,8 @@ from enum import Enum
 from typing import Final
 
 from ebpf.events import Direction, Missing
-from parsers.exchange import Incomplete, MessageFlow, Truncation, WebSocketMessage, truncation_of
+from parsers.exchange import Incomplete
+from parsers.http_exchange import MessageFlow, Truncation, WebSocketMessage, truncation_of
 from parsers.limits import ParserLimits
 from parsers.websocket.deflate import MessageInflater
 from parsers.websocket.frames import (

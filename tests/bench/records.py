@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-from ebpf.events import ClockSample, Direction, EventKind, ProcessFacts, SocketEvent
+from ebpf.events import ClockSample, Direction, EventKind, ProcessFacts, Protocol, SocketEvent
 from ebpf.layout import CHUNK_BYTES, SOCKET_FACTS, SOCKET_RECORD
 from ebpf.recording import RecordingWriter
 from tests.bench.wire import Call
@@ -21,12 +21,12 @@ SERVER = ProcessFacts(0, 100, CLOCK.unix_ns, "/usr/bin/shop", ("shop", "serve"),
 
 
 def tell(
-    calls: Iterable[Call], *, connection_id: int, start_ktime_ns: int, is_http2: bool
+    calls: Iterable[Call], *, connection_id: int, start_ktime_ns: int, protocol: Protocol
 ) -> list[SocketEvent]:
     """Return what the kernel side says of one connection, from its opening to its close."""
     talk = Conversation(connection_id, opened=False, start_ktime_ns=start_ktime_ns, tgid=SERVER.tgid)
     talk.socket = dataclasses.replace(
-        talk.socket, remote_port=32_768 + connection_id % 28_000, is_http2=is_http2
+        talk.socket, remote_port=32_768 + connection_id % 28_000, protocol=protocol
     )
     talk.add(EventKind.OPENED, Direction.INGRESS)
     for call in calls:
@@ -49,7 +49,7 @@ def encode_record(event: SocketEvent) -> bytes:
         socket.AF_INET,
         info.local_port,
         info.remote_port,
-        info.is_http2,
+        info.protocol,
         0,
         *addresses,
     )

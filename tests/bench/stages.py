@@ -22,9 +22,10 @@ from otel_bridge.clock import ClockOffset
 from otel_bridge.otlp.encoding import RequestEncoder, encode_span
 from otel_bridge.redaction.redactor import Redactor
 from otel_bridge.span import Resource
-from otel_bridge.spans.http import SpanCounters, SpanOptions, build_span
+from otel_bridge.spans.builder import SpanCounters, build_span
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import RandomIdGenerator
-from parsers.exchange import HttpExchange
+from parsers.exchange import Exchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.bench.records import CLOCK
@@ -83,7 +84,7 @@ class Stages:
             is_last = False
             while not is_last:
                 began = now()
-                exchanges: list[HttpExchange] = []
+                exchanges: list[Exchange] = []
                 for event in coming:
                     assert isinstance(event, SocketEvent)
                     exchanges += tracker.feed(event)
@@ -96,7 +97,7 @@ class Stages:
                 self._export(exchanges, times)
         return times
 
-    def _export(self, exchanges: list[HttpExchange], times: StageTimes) -> None:
+    def _export(self, exchanges: list[Exchange], times: StageTimes) -> None:
         now = time.process_time_ns
         resource, clock, ids, options = self._resource, self._clock, self._ids, self._options
         counters = self.counters

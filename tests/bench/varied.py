@@ -26,6 +26,7 @@ from pathlib import Path
 
 from agent.cli import main as wirespan
 from agent.session import GC_THRESHOLD
+from ebpf.events import Protocol
 from tests.bench import naive_stack
 from tests.bench.naive_stack import NaiveStack
 from tests.bench.records import encode_record, tell, write_recording
@@ -77,11 +78,11 @@ def _join_http1(exchanges: Sequence[tuple[list[Call], list[Call]]], number: int)
         (b"".join(call.data for call in request), b"".join(call.data for call in response))
         for request, response in exchanges
     ]
-    records = _encode_records(calls, number, is_http2=False)
+    records = _encode_records(calls, number, protocol=Protocol.HTTP1)
     return Slice(len(exchanges), records, lambda naive: naive.run_http1(messages))
 
 
-def _encode_records(connections: Sequence[Sequence[Call]], number: int, *, is_http2: bool) -> list[bytes]:
+def _encode_records(connections: Sequence[Sequence[Call]], number: int, *, protocol: Protocol) -> list[bytes]:
     """Return the records of connections that speak at the same time."""
     events = []
     for index, calls in enumerate(connections):
@@ -89,7 +90,7 @@ def _encode_records(connections: Sequence[Sequence[Call]], number: int, *, is_ht
             calls,
             connection_id=number * CONNECTIONS_PER_SLICE + index + 1,
             start_ktime_ns=(number + 1) * _SLICE_NS + index * _CONNECTION_NS,
-            is_http2=is_http2,
+            protocol=protocol,
         )
     return [encode_record(event) for event in sorted(events, key=lambda event: event.ktime_ns)]
 
@@ -107,7 +108,7 @@ def _make_http2(traffic: Traffic, chance: random.Random, number: int) -> Slice:
         write_http2(exchanges[each::CONNECTIONS_PER_SLICE], chance) for each in range(CONNECTIONS_PER_SLICE)
     ]
     heard = [[(call.from_client, call.data) for call in calls] for calls in connections]
-    records = _encode_records(connections, number, is_http2=True)
+    records = _encode_records(connections, number, protocol=Protocol.HTTP2)
     return Slice(len(exchanges), records, lambda naive: naive.run_http2(heard))
 
 

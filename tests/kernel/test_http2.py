@@ -13,7 +13,7 @@ import pytest
 from hpack import Encoder
 from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, SettingsFrame, WindowUpdateFrame
 
-from ebpf.events import Direction, EventKind, Missing, Role
+from ebpf.events import Direction, EventKind, Missing, Protocol, Role
 from tests.kernel.conftest import PREFACE, REQUEST, Tap, connect_pair, inode_of, receive_exactly
 from tests.kernel.test_calls import RECEIVERS, SENDERS
 
@@ -49,7 +49,7 @@ def pass_on(sender: socket.socket, receiver: socket.socket, content: bytes) -> N
 def opened(tap: Tap, endpoint: socket.socket) -> tuple[Role, bool, bool]:
     """Return what OPENED says: role, joined late, HTTP/2."""
     (event,) = tap.of(inode_of(endpoint), EventKind.OPENED)
-    return event.role, event.joined_late, event.socket.is_http2
+    return event.role, event.joined_late, event.socket.protocol == Protocol.HTTP2
 
 
 def test_the_preface_opens_a_connection(tap: Tap, pair: Pair) -> None:
@@ -61,7 +61,7 @@ def test_the_preface_opens_a_connection(tap: Tap, pair: Pair) -> None:
         (server, Role.SERVER, Direction.INGRESS),
     ):
         assert opened(tap, endpoint) == (role, False, True)
-        assert all(event.socket.is_http2 for event in tap.of(inode_of(endpoint)))
+        assert all(event.socket.protocol == Protocol.HTTP2 for event in tap.of(inode_of(endpoint)))
         assert tap.stream(inode_of(endpoint), asked) == PREFACE + SETTINGS + ASKED
         assert tap.stream(inode_of(endpoint), Direction(1 - asked)) == SETTINGS + ACKNOWLEDGED + ANSWERED
     assert (tap.lost("connections_http2"), tap.lost("connections_http")) == (2, 0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ebpf.events import Direction, EventKind, Missing, Policy, ProcessPolicy
+from ebpf.events import Direction, EventKind, Missing, Policy, ProcessPolicy, Protocol
 from tests.kernel.conftest import BOTH, PREFACE, Tap, inode_of
 from tests.kernel.test_http2 import (
     ANSWERED,
@@ -96,7 +96,11 @@ def test_a_connection_that_went_unwatched_is_captured_from_the_next_head(
     pass_on(server, client, ANSWERED)
     for endpoint, asked in ((client, Direction.EGRESS), (server, Direction.INGRESS)):
         first, second = tap.of(inode_of(endpoint), EventKind.OPENED)
-        assert (first.joined_late, second.joined_late, second.socket.is_http2) == (False, True, True)
+        assert (first.joined_late, second.joined_late, second.socket.protocol) == (
+            False,
+            True,
+            Protocol.HTTP2,
+        )
         assert first.role == second.role
         assert first.connection_id != second.connection_id
         of_second = [

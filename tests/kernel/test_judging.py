@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ebpf.events import Direction, EventKind, Missing, Role
+from ebpf.events import Direction, EventKind, Missing, Protocol, Role
 from tests.kernel.conftest import Tap, connect_pair, inode_of, receive_exactly
 
 pytestmark = pytest.mark.kernel
@@ -152,7 +152,7 @@ def test_a_proxy_header_stands_before_http2(tap: Tap, pair: Pair, header: bytes)
     assert tap.stream(inode, Direction.INGRESS) == header + preface + ping
     assert tap.stream(inode, Direction.EGRESS) == settings
     (opened,) = tap.of(inode, EventKind.OPENED)
-    assert opened.socket.is_http2
+    assert opened.socket.protocol == Protocol.HTTP2
 
 
 @pytest.mark.parametrize("header", [PROXY_1, PROXY_2], ids=["1", "2"])

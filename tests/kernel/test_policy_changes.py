@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from ebpf.events import Direction, EventKind, Missing, Policy, ProcessPolicy, Role, SocketEvent
-from parsers.exchange import HttpExchange
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.kernel.conftest import BOTH, REQUEST, Tap, connect_pair, inode_of, receive_exactly

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from ebpf import layout
 from ebpf.compiler_child import CONTINUATIONS
-from ebpf.events import Direction, EventKind, Missing, Policy, Role
+from ebpf.events import Direction, EventKind, Missing, Policy, Protocol, Role
+from ebpf.protocols import MAX_PROTOCOLS
 
 RunC = Callable[..., list[str]]
 
@@ -15,7 +16,7 @@ STRUCTS = {
     ),
     "socket_facts": (
         (
-            "cookie inode network_namespace family local_port remote_port is_http2 tls local_address "
+            "cookie inode network_namespace family local_port remote_port protocol tls local_address "
             "remote_address"
         ),
         layout.SOCKET_FACTS,
@@ -97,6 +98,8 @@ def test_every_number_that_both_sides_use_is_equal(run_c: RunC) -> None:
         **{f"MISSING_{cause.name}": cause for cause in Missing},
         **{f"POLICY_{policy.name}": policy for policy in Policy},
         "POLICY_IGNORE": Policy.IGNORE,
+        "MAX_PROTOCOLS": MAX_PROTOCOLS,
+        **{f"PROTOCOL_{protocol.name}": protocol for protocol in Protocol},
         **{f"COUNTER_{counter.name}": counter for counter in layout.Counter},
         "COUNTERS": len(layout.Counter),
         **{name.upper(): index for index, name in enumerate(CONTINUATIONS)},

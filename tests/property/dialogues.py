@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 
 from ebpf.events import EventKind, Missing, SocketEvent
-from parsers.exchange import HttpExchange, HttpRequest, HttpResponse
+from parsers.http_exchange import HttpExchange, HttpRequest, HttpResponse
 from tests.builders import NOTHING_MISSING, Conversation
 
 

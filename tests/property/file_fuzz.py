@@ -48,7 +48,7 @@ from otel_bridge.resources import ResourceBuilder
 from otel_bridge.sinks.console import ConsoleSink
 from otel_bridge.sinks.spans_file import spans_to_json_line
 from otel_bridge.span import Span
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import RandomIdGenerator
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker

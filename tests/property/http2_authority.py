@@ -16,7 +16,7 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from hypothesis import strategies as st
 
-from parsers.exchange import Headers
+from parsers.http_exchange import Headers
 from tests.unit.parsers.http2_peers import Dialogue, build_request
 
 MAX_STREAMS = 12

@@ -12,7 +12,8 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from parsers.exchange import Headers, HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Headers, HttpExchange, HttpRequest, HttpResponse
 from tests.unit.parsers.http2_peers import Dialogue, build_request
 
 USERS = [b"alice", b"bob", b"carol"]

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ebpf.events import EventKind, SocketEvent
-from parsers.exchange import HttpExchange, HttpRequest, HttpResponse
+from parsers.http_exchange import HttpExchange, HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import SECOND_NS

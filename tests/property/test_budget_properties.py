@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import Role, SocketEvent
-from parsers.exchange import HttpExchange, HttpRequest, HttpResponse
+from parsers.http_exchange import HttpExchange, HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import SECOND_NS, Conversation, run_events

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import EventKind, Missing, Role, SocketEvent
-from parsers.exchange import HttpExchange
 from parsers.http1.connection import Http1Connection
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.tracker import QUIET_NS, ConnectionTracker
 from tests.builders import SECOND_NS, Conversation

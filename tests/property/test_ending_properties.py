@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import Role
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Incomplete
+from parsers.http_exchange import HttpExchange
 from tests.builders import Conversation
 
 BODY = b"a body of some length"

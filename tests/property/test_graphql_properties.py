@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from parsers.application import recognise
 from parsers.counters import new_counters
-from parsers.exchange import GraphQlRequest, JsonRpcBatch, Truncation
 from parsers.graphql_document import choose_operation, parse_document
+from parsers.http_exchange import GraphQlRequest, JsonRpcBatch, Truncation
 from parsers.json_text import CutText, read_json
 from parsers.limits import ParserLimits
 from tests.unit.otel_bridge.exchanges import body, exchange, request, response

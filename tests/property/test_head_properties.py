@@ -4,7 +4,7 @@ import h11
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http1.head import (
     RequestHead,
     ResponseHead,
@@ -13,6 +13,7 @@ from parsers.http1.head import (
     parse_request_head,
     parse_response_head,
 )
+from parsers.http_exchange import HttpExchange
 from tests.builders import Conversation, describe, run_events, split_bytes
 from tests.servers.shapes import Shape, generate_shapes
 from tests.unit.parsers.transcripts import read_transcripts

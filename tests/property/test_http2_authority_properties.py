@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebpf.events import Direction, Role
-from parsers.exchange import Headers, HttpExchange, Incomplete
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Headers, HttpExchange
 from tests.property.http2_authority import CONVERSATIONS, Truth, conversations, converse
 from tests.property.http2_authority import Conversation as Agreed
 from tests.property.http2_dialogues import cut

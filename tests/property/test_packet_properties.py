@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ebpf.events import EventKind, SocketEvent
 from ebpf.input_stream import InputError
 from ebpf.packets.limits import PacketLimits
-from parsers.exchange import HttpExchange
+from parsers.http_exchange import HttpExchange
 from tests.builders import Conversation, describe, run_events
 from tests.packets import (
     ACK,

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ebpf.events import EventKind, Role, SocketEvent
-from parsers.exchange import HttpExchange
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import Conversation, describe, run_events

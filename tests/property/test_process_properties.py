@@ -19,7 +19,7 @@ from agent.selection_rules import CaptureDirection, SelectionRules
 from agent.stop import StopRequest
 from ebpf.events import CaptureEvent, SocketEvent
 from otel_bridge.resources import ResourceBuilder
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import RandomIdGenerator
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import Direction, Missing, Role, SocketEvent
-from parsers.exchange import HttpExchange, WebSocketMessage, WebSocketSession
+from parsers.http_exchange import HttpExchange, WebSocketMessage, WebSocketSession
 from tests.builders import Conversation, run_events
 from tests.websocket_peers import UPGRADE, Peers, accept
 

@@ -22,7 +22,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Incomplete
+from parsers.http_exchange import HttpExchange
 from tests.builders import Conversation
 from tests.servers.readings import FOLLOWER, FOLLOWER_TARGET, Read, Verdict, normalize_target
 

@@ -15,9 +15,9 @@ from agent.selection_rules import SelectionRules
 from agent.workloads.workload import CaptureDecision, Workload
 from ebpf.events import ClockSample, Policy, ProcessFacts, Role, SocketInfo
 from otel_bridge.resources import ResourceBuilder
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import RandomIdGenerator
-from parsers.exchange import Body, HttpExchange, HttpRequest, HttpResponse
+from parsers.http_exchange import Body, HttpExchange, HttpRequest, HttpResponse
 from tests.stand_ins import CollectingSink, PoliciesInMemory, ToldDiscovery
 
 CONTAINER = "c" * 64

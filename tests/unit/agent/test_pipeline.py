@@ -31,7 +31,7 @@ from ebpf.events import (
     SocketInfo,
 )
 from otel_bridge.span import Resource, SpanKind
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import RandomIdGenerator
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker

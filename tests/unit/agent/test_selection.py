@@ -29,7 +29,7 @@ from ebpf.events import (
     SocketInfo,
 )
 from otel_bridge.span import Resource
-from parsers.exchange import Body, HttpExchange, HttpRequest
+from parsers.http_exchange import Body, HttpExchange, HttpRequest
 from tests.stand_ins import PoliciesInMemory, ToldDiscovery
 
 BOTH = Policy.CAPTURE_INGRESS | Policy.CAPTURE_EGRESS

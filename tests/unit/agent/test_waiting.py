@@ -6,7 +6,7 @@ from agent.attribution import Attribution
 from agent.decisions import CaptureState
 from agent.waiting import WaitingExchanges
 from ebpf.events import Role, SocketInfo
-from parsers.exchange import Body, HttpExchange, HttpRequest
+from parsers.http_exchange import Body, HttpExchange, HttpRequest
 
 SOCKET = SocketInfo("ipv4", "127.0.0.1", 80, "127.0.0.1", 4000, 1, 2, 3)
 

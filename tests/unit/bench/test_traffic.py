@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ebpf.events import SocketEvent
+from ebpf.events import Protocol, SocketEvent
 from ebpf.input_stream import InputStream
 from ebpf.layout import CHUNK_BYTES, RecordDecoder
 from ebpf.recording import RecordedCapture
 from otel_bridge.otlp.attribute_memory import MAX_ATTRIBUTES_REMEMBERED
-from parsers.exchange import HttpExchange
+from parsers.http_exchange import HttpExchange
 from tests.bench.records import SERVER, encode_record, tell, write_recording
 from tests.bench.traffic import Exchange, Traffic
 from tests.bench.varied import EXCHANGES_PER_SLICE, SLICES
@@ -80,7 +80,12 @@ def field_values(exchange: Exchange, name: str) -> list[str]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_agent_reads_every_exchange_as_it_was_made(kind: str, seed: int) -> None:
     exchanges, calls = speak(kind, seed, 80)
-    events = tell(calls, connection_id=1, start_ktime_ns=1, is_http2=kind == "http2")
+    events = tell(
+        calls,
+        connection_id=1,
+        start_ktime_ns=1,
+        protocol=Protocol.HTTP2 if kind == "http2" else Protocol.HTTP1,
+    )
     read = Counter(describe_read(exchange) for exchange in run_events(events))
     assert read == Counter(map(describe_made, exchanges))
 
@@ -130,7 +135,12 @@ def test_no_round_finds_its_own_traffic_in_the_memory_of_attributes(kind: str) -
 def test_a_record_decodes_to_the_event_that_it_was_made_of(kind: str) -> None:
     _, calls = speak(kind, 3, 40)
     calls.append(Call(from_client=True, data=bytes(3 * CHUNK_BYTES + 1)))
-    events = tell(calls, connection_id=4, start_ktime_ns=1, is_http2=kind == "http2")
+    events = tell(
+        calls,
+        connection_id=4,
+        start_ktime_ns=1,
+        protocol=Protocol.HTTP2 if kind == "http2" else Protocol.HTTP1,
+    )
     decoder = RecordDecoder()
     assert [decoder.decode(encode_record(event)) for event in events] == events
     assert max(len(event.payload) for event in events) == CHUNK_BYTES
@@ -138,7 +148,7 @@ def test_a_record_decodes_to_the_event_that_it_was_made_of(kind: str) -> None:
 
 def test_a_recording_holds_the_same_payload_and_names_the_process(tmp_path: Path) -> None:
     _, calls = speak("http1", 3, 40)
-    events = tell(calls, connection_id=1, start_ktime_ns=1, is_http2=False)
+    events = tell(calls, connection_id=1, start_ktime_ns=1, protocol=Protocol.HTTP1)
     path = tmp_path / "traffic.wirespan"
     write_recording(path, [encode_record(event) for event in events])
     source = RecordedCapture(InputStream.open(path))

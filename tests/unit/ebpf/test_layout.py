@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,16 @@ from ebpf.events import (
     SocketEvent,
     TlsHello,
 )
-from ebpf.layout import Counter, LayoutError, RecordDecoder, decode_counters, record_tgid, uncaptured_tail
+from ebpf.layout import (
+    Counter,
+    LayoutError,
+    RecordDecoder,
+    counters_by_name,
+    decode_counter,
+    record_tgid,
+    uncaptured_tail,
+)
+from ebpf.protocols import JudgedProtocol
 from tests.unit.ebpf.tls.client_hellos import build_client_hello
 
 
@@ -240,5 +250,10 @@ def test_an_uncaptured_tail_is_reported_per_direction() -> None:
 
 
 def test_counters_are_summed_over_processors() -> None:
-    slots = {counter: (3).to_bytes(8, "little") + (4).to_bytes(8, "little") for counter in Counter}
-    assert decode_counters(slots) == {counter.name.lower(): 7 for counter in Counter}
+    assert decode_counter((3).to_bytes(8, "little") + (4).to_bytes(8, "little")) == 7
+    assert counters_by_name([]) == {counter.name.lower(): counter for counter in Counter}
+
+
+def test_a_protocol_beside_http_has_a_counter_behind_the_others() -> None:
+    toy = JudgedProtocol("toy", 5, Path("toy.h"))
+    assert counters_by_name([toy])["connections_toy"] == len(Counter) + 5

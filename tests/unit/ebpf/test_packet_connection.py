@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ebpf.events import Direction, EventKind, Role
+from ebpf.events import Direction, EventKind, Protocol, Role
 from parsers.exchange import Incomplete
 from tests.builders import SECOND_NS, run_events
 from tests.packets import ACK, FIN, Talk, socket_events
@@ -109,7 +109,7 @@ def test_what_a_connection_speaks_is_told_by_its_first_bytes(
     events = [event for event in told(speak(*turns).segments) if event.kind is not EventKind.UNJUDGED]
     assert bool(events) == ("connections_http" in verdict)
     assert b"".join(e.payload for e in events) == (b"".join(data for _, data in turns) if events else b"")
-    assert all(event.socket.is_http2 == verdict.endswith("2") for event in events)
+    assert all((event.socket.protocol == Protocol.HTTP2) == verdict.endswith("2") for event in events)
 
 
 def test_what_a_connection_carries_that_is_no_http_is_counted() -> None:
@@ -162,7 +162,7 @@ def test_http2_joined_late_begins_with_a_head_that_tells_who_speaks() -> None:
     talk = speak(*turns, (0, head), late=True)
     events = told(talk.segments)
     assert [event.payload for event in events] == [b"", head]
-    assert all(event.socket.is_http2 and event.joined_late for event in events)
+    assert all(event.socket.protocol == Protocol.HTTP2 and event.joined_late for event in events)
     assert events[0].socket.local_port == 80
     answer = b"\0\0\1\1\4\0\0\0\3\x88"
     assert told(speak((1, answer), late=True).segments)[0].socket.local_port == 80

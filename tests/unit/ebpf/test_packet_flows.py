@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ebpf.events import Direction, EventKind, Role
+from ebpf.events import Direction, EventKind, Protocol, Role
 from ebpf.packets.limits import PacketLimits
 from tests.builders import SECOND_NS, describe, run_events
 from tests.packets import ACK, CLIENT, RST, SERVER, SYN, Segment, Talk, link_packet, run_packets
@@ -25,7 +25,7 @@ def test_a_conversation_is_told_once_as_its_server_saw_it() -> None:
     info = opened.socket
     assert (info.family, info.local_address, info.local_port) == ("ipv4", *SERVER)
     assert (info.remote_address, info.remote_port) == CLIENT
-    assert (info.network_namespace, info.inode, info.cookie, info.is_http2) == (0, 0, 1, False)
+    assert (info.network_namespace, info.inode, info.cookie, info.protocol) == (0, 0, 1, Protocol.HTTP1)
     assert described(talk.segments) == WHOLE
     assert counted(talk.segments) == {"connections_http": 1}
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from ebpf.events import Direction, EventKind, Missing
-from parsers.exchange import HttpExchange
+from parsers.http_exchange import HttpExchange
 from tests.builders import run_events
 from tests.packets import Talk
 from tests.unit.ebpf.talks import GET, OK, counted, told

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ebpf.btf import BtfError, KernelTypes
+from ebpf.events import Protocol
 from ebpf.program import (
     _MEMBERS,
     _MEMBERS_BY_MACHINE,
@@ -14,6 +15,7 @@ from ebpf.program import (
     program_text,
     splice,
 )
+from ebpf.protocols import JUDGED_PROTOCOLS, MAX_PROTOCOLS, JudgedProtocol
 from tests.unit.ebpf.test_btf import example
 
 
@@ -46,6 +48,21 @@ def test_the_whole_program_is_one_text_with_every_header() -> None:
     assert not re.search(r'^#include "', text, re.MULTILINE)
     for header in SOURCE_DIRECTORY.glob("*.h"):
         assert f'#line 1 "{header.name}"' in text
+
+
+def test_a_protocol_beside_http_is_a_row_of_the_table_and_the_text_of_its_function(tmp_path: Path) -> None:
+    source = tmp_path / "infer_toy.h"
+    source.write_text("int toy;\n")
+    text = program_text([JudgedProtocol("toy", 7, source)])
+    assert "#define JUDGED_PROTOCOLS(X) X(7, infer_toy)\n" in text
+    assert text.endswith('#line 1 "infer_toy.h"\nint toy;')
+
+
+def test_numbers_of_protocols_fit_and_are_used_once() -> None:
+    numbers = [int(protocol) for protocol in Protocol]
+    judged = [protocol.number for protocol in JUDGED_PROTOCOLS]
+    assert sorted([*judged, Protocol.HTTP1, Protocol.HTTP2]) == sorted(numbers)
+    assert max(numbers) < MAX_PROTOCOLS
 
 
 def test_every_offset_the_program_reads_is_provided() -> None:

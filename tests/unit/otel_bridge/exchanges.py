@@ -7,8 +7,9 @@ from itertools import count
 from ebpf.events import ClockSample, Role, SocketInfo
 from otel_bridge.clock import ClockOffset
 from otel_bridge.span import Resource, Span, SpanKind
-from otel_bridge.spans.http import SpanCounters, SpanOptions, build_span
-from parsers.exchange import Body, Headers, HttpExchange, HttpRequest, HttpResponse, Truncation
+from otel_bridge.spans.builder import SpanCounters, build_span
+from otel_bridge.spans.options import SpanOptions
+from parsers.http_exchange import Body, Headers, HttpExchange, HttpRequest, HttpResponse, Truncation
 
 SERVER_SOCKET = SocketInfo("ipv4", "10.0.0.2", 8080, "10.0.0.1", 50123, 4026531840, 77, 1)
 CLIENT_SOCKET = SocketInfo("ipv4", "10.0.0.1", 50123, "10.0.0.2", 8080, 4026531840, 78, 2)

@@ -17,10 +17,11 @@ from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, Settings
 
 from ebpf.events import EventKind, Missing, Role, SocketEvent
 from parsers.counters import new_counters
-from parsers.exchange import Headers, HttpExchange, HttpRequest, HttpResponse, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http2.connection import Http2Connection
 from parsers.http2.frames import PREFACE
 from parsers.http2.search import PROVING_RECORDS
+from parsers.http_exchange import Headers, HttpExchange, HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
 from tests.builders import Conversation, describe
 

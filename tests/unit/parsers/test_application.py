@@ -9,14 +9,14 @@ import pytest
 
 from parsers.application import recognise
 from parsers.counters import new_counters
-from parsers.exchange import (
+from parsers.exchange import Incomplete
+from parsers.http_exchange import (
     Body,
     GraphQlOperation,
     GraphQlRequest,
     GrpcCall,
     Headers,
     HttpExchange,
-    Incomplete,
     JsonRpcBatch,
     JsonRpcCall,
     MessageFlow,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parsers.content import MAX_CODING_NAME, build_body, cut_on_boundary
-from parsers.exchange import Body, DeclaredCoding, Truncation
+from parsers.http_exchange import Body, DeclaredCoding, Truncation
 
 LIMIT = 10_000
 TEXT = b"".join(b"line %d of a text that compresses well\n" % number for number in range(100))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from parsers.content import build_body
 from parsers.content_codings import MAX_AWS_CHUNK_LINE, NO_CODINGS, split_content_codings
-from parsers.exchange import Body, DeclaredCoding, Truncation
+from parsers.http_exchange import Body, DeclaredCoding, Truncation
 
 CONTENT = b'{"name": "kettle", "note": "a text of some length"}'
 SIGNED = b";chunk-signature=" + b"ad" * 32

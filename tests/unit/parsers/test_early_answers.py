@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Role
-from parsers.exchange import HttpExchange, Incomplete, Truncation
+from parsers.exchange import Incomplete
+from parsers.http_exchange import HttpExchange, Truncation
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import SECOND_NS, Conversation, describe, run_events, split_bytes

@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from parsers.application import recognise
 from parsers.counters import new_counters
-from parsers.exchange import (
-    Body,
-    DeclaredCoding,
-    GraphQlRequest,
-    HttpExchange,
-    Incomplete,
-    JsonRpcBatch,
-    Truncation,
-)
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Body, DeclaredCoding, GraphQlRequest, HttpExchange, JsonRpcBatch, Truncation
 from parsers.limits import ParserLimits
 from tests.builders import Conversation
 from tests.unit.otel_bridge.exchanges import body, exchange, request, response

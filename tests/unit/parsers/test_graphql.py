@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 import pytest
 
 from parsers.counters import new_counters
-from parsers.exchange import GraphQlOperation, GraphQlRequest
 from parsers.graphql import count_errors, parse_graphql_json, parse_graphql_parameters, parse_graphql_text
+from parsers.http_exchange import GraphQlOperation, GraphQlRequest
 from parsers.json_text import CutText, JsonReading
 from parsers.limits import ParserLimits
 

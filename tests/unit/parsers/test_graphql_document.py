@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from parsers.exchange import GraphQlOperation
 from parsers.graphql_document import GraphQlDocument, choose_operation, parse_document
+from parsers.http_exchange import GraphQlOperation
 
 LIMIT = 16_384
 FOO = GraphQlOperation("Foo", "query")

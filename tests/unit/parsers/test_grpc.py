@@ -9,7 +9,8 @@ import pytest
 from ebpf.events import Missing
 from parsers.content import build_body
 from parsers.counters import new_counters
-from parsers.exchange import (
+from parsers.grpc.call import GrpcDialogue, is_grpc, open_reader
+from parsers.http_exchange import (
     Body,
     DeclaredCoding,
     GrpcCall,
@@ -19,7 +20,6 @@ from parsers.exchange import (
     MessageFlow,
     Truncation,
 )
-from parsers.grpc.call import GrpcDialogue, is_grpc, open_reader
 from parsers.limits import ParserLimits
 
 GRPC: Headers = [(b"content-type", b"application/grpc")]

@@ -9,8 +9,8 @@ import pytest
 
 from ebpf.events import Missing
 from parsers.counters import new_counters
-from parsers.exchange import GrpcMessage, MessageFlow, Truncation
 from parsers.grpc.reader import GrpcReader
+from parsers.http_exchange import GrpcMessage, MessageFlow, Truncation
 from parsers.limits import ParserLimits
 
 NOTHING = Missing(0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Missing, Role
-from parsers.exchange import HttpExchange
 from parsers.http1.beginnings import match_request_line, match_status_line
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import NOTHING_MISSING, Conversation

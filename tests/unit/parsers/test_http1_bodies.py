@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Missing
-from parsers.exchange import Body as Content
-from parsers.exchange import HttpRequest, Truncation
 from parsers.http1.bodies import BROKEN, OPEN, WHOLE, Body, BodyUntilEnd, ChunkedBody, LengthBody
 from parsers.http1.head import Fields
 from parsers.http1.message import Message
+from parsers.http_exchange import Body as Content
+from parsers.http_exchange import HttpRequest, Truncation
 from parsers.limits import ParserLimits
 from parsers.stream import Piece
 

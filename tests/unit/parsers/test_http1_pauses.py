@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Missing, Role, SocketEvent
-from parsers.exchange import HttpExchange
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import MILLISECOND_NS, SECOND_NS, Conversation

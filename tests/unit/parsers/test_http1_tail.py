@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Missing, Role
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http1.chunked import ends_like_chunked_body
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ASK_AGAIN_NS, QUIET_NS, ConnectionTracker
 from tests.builders import MILLISECOND_NS, SECOND_NS, Conversation, describe

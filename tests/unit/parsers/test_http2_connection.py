@@ -15,12 +15,9 @@ from hyperframe.frame import (
 
 from ebpf.events import Role
 from parsers.counters import new_counters
-from parsers.exchange import (
-    DeclaredCoding,
-    Incomplete,
-    Truncation,
-)
+from parsers.exchange import Incomplete
 from parsers.http2.connection import Http2Connection
+from parsers.http_exchange import DeclaredCoding, Truncation
 from parsers.limits import ParserLimits
 from tests.builders import MILLISECOND_NS, SECOND_NS, describe, split_bytes
 from tests.unit.parsers.http2_peers import (

@@ -8,15 +8,9 @@ import pytest
 from h2.errors import ErrorCodes
 from hyperframe.frame import DataFrame
 
-from ebpf.events import Missing, Role, SocketEvent
-from parsers.exchange import (
-    GrpcCall,
-    Headers,
-    HttpExchange,
-    Incomplete,
-    MessageFlow,
-    Truncation,
-)
+from ebpf.events import Missing, Protocol, Role, SocketEvent
+from parsers.exchange import Incomplete
+from parsers.http_exchange import GrpcCall, Headers, HttpExchange, MessageFlow, Truncation
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.builders import SECOND_NS, split_bytes
@@ -306,7 +300,7 @@ def test_when_the_place_is_lost_nothing_more_is_counted() -> None:
 def join_late() -> Frames:
     """Return a connection that the kernel side knows to speak HTTP/2, but not who opened it."""
     frames = Frames(late=True, kernel_role=Role.UNKNOWN)
-    frames.talk.socket = replace(frames.talk.socket, is_http2=True)
+    frames.talk.socket = replace(frames.talk.socket, protocol=Protocol.HTTP2)
     frames.talk.events.clear()
     return frames
 

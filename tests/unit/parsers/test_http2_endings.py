@@ -13,11 +13,9 @@ from hyperframe.frame import (
 
 from ebpf.events import Role
 from parsers.counters import new_counters
-from parsers.exchange import (
-    Incomplete,
-    Truncation,
-)
+from parsers.exchange import Incomplete
 from parsers.http2.connection import Http2Connection
+from parsers.http_exchange import Truncation
 from parsers.limits import ParserLimits
 from tests.builders import describe
 from tests.unit.parsers.http2_peers import (

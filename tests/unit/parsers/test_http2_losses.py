@@ -13,7 +13,8 @@ from hyperframe.frame import (
 )
 
 from ebpf.events import Missing
-from parsers.exchange import Incomplete, Truncation
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Truncation
 from tests.builders import describe
 from tests.unit.parsers.http2_peers import (
     Frames,

@@ -7,10 +7,8 @@ from hyperframe.frame import (
     SettingsFrame,
 )
 
-from parsers.exchange import (
-    Headers,
-    Incomplete,
-)
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Headers
 from parsers.limits import ParserLimits
 from tests.builders import Conversation, describe
 from tests.unit.parsers.http2_peers import (

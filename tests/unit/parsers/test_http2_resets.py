@@ -8,8 +8,9 @@ from hyperframe.frame import DataFrame, GoAwayFrame, RstStreamFrame
 
 from ebpf.events import Direction, EventKind, Role
 from parsers.counters import new_counters
-from parsers.exchange import HttpExchange, Incomplete, StreamReset
+from parsers.exchange import Incomplete
 from parsers.http2.connection import Http2Connection
+from parsers.http_exchange import HttpExchange, StreamReset
 from parsers.limits import ParserLimits
 from tests.builders import Conversation
 from tests.unit.parsers.http2_peers import Frames

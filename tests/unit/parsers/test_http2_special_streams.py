@@ -11,17 +11,17 @@ from hyperframe.frame import (
 
 from ebpf.events import EventKind, Missing, Role
 from parsers.counters import new_counters
-from parsers.exchange import (
+from parsers.exchange import Incomplete
+from parsers.http2.connection import Http2Connection
+from parsers.http_exchange import (
     Body,
     GrpcCall,
     HttpExchange,
     HttpRequest,
     HttpResponse,
-    Incomplete,
     Truncation,
     WebSocketSession,
 )
-from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
 from tests.builders import Conversation, describe
 from tests.unit.parsers.http2_peers import (
@@ -164,7 +164,9 @@ def build_handshake(talk: Conversation, incomplete: Incomplete | None = None) ->
     nothing = Body(0, b"", None)
     request = HttpRequest(b"GET", b"/", "1.1", [(b"upgrade", b"h2c")], nothing, 1, 2)
     response = HttpResponse(101, b"Switching Protocols", "1.1", [], nothing, 3, 4)
-    return HttpExchange(1, talk.socket, Role.SERVER, 77, request, response, incomplete, upgraded=True)
+    return HttpExchange(
+        1, talk.socket, Role.SERVER, 77, request, response, upgraded=True, incomplete=incomplete
+    )
 
 
 @pytest.mark.parametrize("incomplete", [None, Incomplete.JOINED_LATE])

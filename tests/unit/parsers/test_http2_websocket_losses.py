@@ -7,7 +7,8 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import DataFrame, RstStreamFrame
 
 from ebpf.events import EventKind, Missing
-from parsers.exchange import Incomplete, Truncation
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Truncation
 from tests.builders import describe
 from tests.unit.parsers.http2_peers import OK, Frames, ended, head
 from tests.unit.parsers.test_http2_dialogues import Seen, only

@@ -8,7 +8,8 @@ from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame
 
 from ebpf.events import Direction, Missing, Role
-from parsers.exchange import Headers, HttpExchange, Incomplete, MessageFlow, Truncation, WebSocketSession
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Headers, HttpExchange, MessageFlow, Truncation, WebSocketSession
 from parsers.limits import ParserLimits
 from tests.builders import SECOND_NS, describe, split_bytes
 from tests.unit.otel_bridge.exchanges import CLOCK, span_of

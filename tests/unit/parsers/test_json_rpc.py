@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from parsers.counters import new_counters
-from parsers.exchange import JsonRpcBatch, JsonRpcCall
+from parsers.http_exchange import JsonRpcBatch, JsonRpcCall
 from parsers.json_rpc import parse_json_rpc
 from parsers.json_text import CutText, JsonReading
 from parsers.limits import ParserLimits

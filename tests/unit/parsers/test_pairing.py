@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Missing, Role
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http1.pairing import PROVEN_TURNS
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from tests.builders import NOTHING_MISSING, SECOND_NS, Conversation
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from ebpf.events import Missing, Role, SocketEvent
-from parsers.exchange import HttpExchange
+from ebpf.events import Missing, Protocol, Role, SocketEvent
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.prologue import Prologue
 from parsers.proxy_protocol import (
@@ -311,7 +311,7 @@ def play_http2(
 ) -> Conversation:
     """Return what a socket shows of an HTTP/2 connection that begins with a header."""
     talk = Conversation(role=role, kernel_role=kernel_role)
-    talk.socket.is_http2 = known
+    talk.socket.protocol = Protocol.HTTP2 if known else Protocol.HTTP1
     talk.request(data)
     for is_client, call in dialogue.calls:
         (talk.request if is_client else talk.response)(call)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Incomplete
+from parsers.http_exchange import HttpExchange
 from tests.builders import Conversation, run_events, split_bytes
 from tests.servers.corpus import Case, read_corpus
 from tests.servers.judgement import CLASSES, SAME, find_fault, show

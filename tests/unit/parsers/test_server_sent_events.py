@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Missing, Role
-from parsers.exchange import Incomplete, Truncation
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Truncation
 from parsers.limits import ParserLimits
 from parsers.tracker import QUIET_NS, ConnectionTracker
 from tests.builders import SECOND_NS, Conversation

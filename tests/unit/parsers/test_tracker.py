@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ebpf.events import Missing, Role, SocketEvent
 from parsers.counters import COUNTERS, INCOMPLETE_COUNTER
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http1.connection import Http1Connection
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
+from parsers.protocols import PROTOCOLS
 from parsers.tracker import ASK_AGAIN_NS, QUIET_NS, ConnectionTracker
 from tests.builders import SECOND_NS, Conversation, describe
 
@@ -54,6 +58,18 @@ def test_an_end_or_close_of_an_unknown_connection_is_nothing() -> None:
     talk.close()
     assert feed(tracker, talk) == []
     assert tracker.connection_count == 0
+
+
+def test_events_of_a_protocol_without_a_reader_are_counted_and_left_alone() -> None:
+    tracker = ConnectionTracker(ParserLimits())
+    talk = Conversation()
+    talk.socket.protocol = max(row.number for row in PROTOCOLS) + 1
+    talk.request(GET)
+    talk.response(OK)
+    assert feed(tracker, talk) == []
+    assert (tracker.connection_count, tracker.buffered_bytes) == (0, 0)
+    assert tracker.counters()["unread_protocol_events"] == 3
+    assert tracker.counters()["connections"] == 0
 
 
 def test_an_idle_connection_is_finished() -> None:
@@ -264,14 +280,12 @@ def test_a_bug_in_one_connection_leaves_the_others_alone(
     assert tracker.connection_count == 0
 
 
-def test_a_bug_in_what_recognises_content_costs_what_it_would_have_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_bug_in_what_recognises_content_costs_what_it_would_have_told() -> None:
     def fail(exchange: HttpExchange, *_: object) -> None:
         raise ZeroDivisionError("a bug for the test")
 
-    monkeypatch.setattr("parsers.tracker.recognise", fail)
-    tracker = ConnectionTracker(ParserLimits())
+    protocols = [dataclasses.replace(row, recognise=fail) for row in PROTOCOLS]
+    tracker = ConnectionTracker(ParserLimits(), protocols)
     talk = Conversation()
     for _ in range(2):
         talk.request(GET)

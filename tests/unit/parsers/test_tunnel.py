@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Missing, Role
-from parsers.exchange import HttpExchange, Incomplete
+from parsers.exchange import Incomplete
 from parsers.http2.frames import PREFACE
+from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
 from parsers.prologue import Tunnel
 from parsers.tracker import ConnectionTracker

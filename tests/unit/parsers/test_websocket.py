@@ -4,7 +4,8 @@ import pytest
 
 from ebpf.events import Direction, Role
 from parsers.counters import new_counters
-from parsers.exchange import Body, Headers, HttpRequest, HttpResponse, Incomplete, MessageFlow, Truncation
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Body, Headers, HttpRequest, HttpResponse, MessageFlow, Truncation
 from parsers.limits import ParserLimits
 from parsers.websocket.dialogue import WebSocketDialogue, opens_websocket
 from tests.unit.parsers.test_websocket_deflate import Deflater

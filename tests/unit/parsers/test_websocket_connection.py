@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from ebpf.events import Direction, EventKind, Missing, Role
-from parsers.exchange import HttpExchange, Incomplete, MessageFlow, Truncation, WebSocketSession
+from parsers.exchange import Incomplete
+from parsers.http_exchange import HttpExchange, MessageFlow, Truncation, WebSocketSession
 from parsers.limits import ParserLimits
 from parsers.tracker import QUIET_NS, ConnectionTracker
 from tests.builders import SECOND_NS, Conversation, describe, run_events, split_bytes

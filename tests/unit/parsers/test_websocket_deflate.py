@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from parsers.exchange import Truncation
+from parsers.http_exchange import Truncation
 from parsers.websocket.deflate import Compression, MessageInflater, Negotiated, read_extensions
 
 BOTH = Compression()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf.events import Role
-from parsers.exchange import (
+from parsers.http_exchange import (
     GraphQlOperation,
     GraphQlRequest,
     HttpExchange,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from ebpf.events import Missing
-from parsers.exchange import Incomplete, Truncation
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Truncation
 from parsers.limits import ParserLimits
 from tests.builders import NOTHING_MISSING
 from tests.unit.parsers.test_websocket_reader import BUDGET, RING_FULL, Listener

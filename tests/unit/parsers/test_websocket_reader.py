@@ -6,7 +6,8 @@ import pytest
 
 from ebpf.events import Direction, Missing
 from parsers.counters import new_counters
-from parsers.exchange import Incomplete, Truncation
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Truncation
 from parsers.limits import ParserLimits
 from parsers.websocket.deflate import Compression, MessageInflater
 from parsers.websocket.log import MessageLog

@@ -266,7 +266,7 @@ def test_mutual_tls(protocol: str, certificates: Certificates) -> None:
     [
         ("sinks.console", "grpc requests opentelemetry google"),
         ("sinks.spans_file", "grpc requests opentelemetry google"),
-        ("spans.http", "grpc requests opentelemetry google"),
+        ("spans.builder", "grpc requests opentelemetry google"),
         ("delivery.otlp_sink", "grpc requests"),
         ("sdk.components, otel_bridge.sdk.environment, otel_bridge.sdk.id_generator", "opentelemetry"),
         ("delivery.http_transport", "grpc"),

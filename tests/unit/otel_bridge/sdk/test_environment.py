@@ -21,7 +21,7 @@ from otel_bridge.sdk.environment import (
     read_host_attributes,
     read_span_limits,
 )
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from tests.installed_distribution import install_distribution
 
 ROOT = Path(__file__).parents[4]

@@ -9,7 +9,8 @@ import pytest
 from ebpf.events import Role
 from otel_bridge.sinks.console import MAX_BODY_CHARACTERS, ConsoleSink, printable
 from otel_bridge.span import AttributeValue, Span
-from parsers.exchange import Incomplete, Truncation
+from parsers.exchange import Incomplete
+from parsers.http_exchange import Truncation
 from tests.unit.otel_bridge.exchanges import body, exchange, request, response, span, span_of
 
 

@@ -5,8 +5,8 @@ import pytest
 from otel_bridge.redaction.redactor import Redactor
 from otel_bridge.span import AttributeValue
 from otel_bridge.spans.application import add_application_attributes
-from otel_bridge.spans.http import SpanOptions
-from parsers.exchange import (
+from otel_bridge.spans.options import SpanOptions
+from parsers.http_exchange import (
     Application,
     GraphQlOperation,
     GraphQlRequest,

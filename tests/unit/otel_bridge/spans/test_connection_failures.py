@@ -6,7 +6,8 @@ import pytest
 from h2.errors import ErrorCodes
 
 from ebpf.events import Direction, Role
-from parsers.exchange import Incomplete, StreamReset
+from parsers.exchange import Incomplete
+from parsers.http_exchange import StreamReset
 from tests.unit.otel_bridge.exchanges import exchange, request, response, span_of
 
 ROLES = pytest.mark.parametrize("role", [Role.SERVER, Role.CLIENT])

@@ -4,13 +4,10 @@ import pytest
 
 from ebpf.events import Role, SocketInfo
 from otel_bridge.span import AttributeValue, SpanKind
-from otel_bridge.spans.http import (
-    KNOWN_METHODS,
-    SpanCounters,
-    SpanOptions,
-    known_methods_from_environment,
-)
-from parsers.exchange import DeclaredCoding, HttpExchange, HttpResponse, Incomplete, Truncation
+from otel_bridge.spans.builder import SpanCounters
+from otel_bridge.spans.options import KNOWN_METHODS, SpanOptions, known_methods_from_environment
+from parsers.exchange import Incomplete
+from parsers.http_exchange import DeclaredCoding, HttpExchange, HttpResponse, Truncation
 from tests.unit.otel_bridge.exchanges import (
     BOOT_UNIX_NS,
     RESOURCE,

@@ -11,7 +11,7 @@ from otel_bridge.spans.message_text import (
     MAX_REMEMBERED_FIELD_LENGTH,
     FieldReader,
 )
-from parsers.exchange import Headers
+from parsers.http_exchange import Headers
 
 RULES = Redactor(("badge",))
 

@@ -8,8 +8,8 @@ import pytest
 
 from ebpf.events import Role, SocketInfo
 from otel_bridge.span import AttributeValue
-from otel_bridge.spans.http import SpanOptions
-from parsers.exchange import Headers
+from otel_bridge.spans.options import SpanOptions
+from parsers.http_exchange import Headers
 from parsers.prologue import Prologue, Tunnel
 from parsers.proxy_protocol import ProxyHeader
 from tests.unit.otel_bridge.exchanges import CLIENT_SOCKET, SERVER_SOCKET, exchange, request, span_of

@@ -6,17 +6,10 @@ import pytest
 from ebpf.events import Role
 from otel_bridge.otlp.protobuf_wire import encode_field, encode_varint, length_delimited_tag
 from otel_bridge.span import AttributeValue, Span
-from otel_bridge.spans.http import SpanOptions
+from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.rpc import MAX_METHOD_LENGTH, STATUS_NAMES
-from parsers.exchange import (
-    GrpcCall,
-    GrpcMessage,
-    Headers,
-    HttpExchange,
-    Incomplete,
-    MessageFlow,
-    Truncation,
-)
+from parsers.exchange import Incomplete
+from parsers.http_exchange import GrpcCall, GrpcMessage, Headers, HttpExchange, MessageFlow, Truncation
 from tests.unit.otel_bridge.exchanges import body, exchange, request, response, span_of
 
 GRPC = (b"content-type", b"application/grpc")

@@ -7,15 +7,10 @@ import pytest
 
 from ebpf.events import Direction, Role
 from otel_bridge.span import Span
-from otel_bridge.spans.http import SpanCounters, SpanOptions
-from parsers.exchange import (
-    HttpExchange,
-    Incomplete,
-    MessageFlow,
-    Truncation,
-    WebSocketMessage,
-    WebSocketSession,
-)
+from otel_bridge.spans.builder import SpanCounters
+from otel_bridge.spans.options import SpanOptions
+from parsers.exchange import Incomplete
+from parsers.http_exchange import HttpExchange, MessageFlow, Truncation, WebSocketMessage, WebSocketSession
 from tests.unit.otel_bridge.exchanges import BOOT_UNIX_NS, exchange, request, response, span_of
 from tests.unit.otel_bridge.sinks.test_console import printed
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from otel_bridge.spans.http import SpanCounters, SpanOptions
-from parsers.exchange import HttpRequest
+from otel_bridge.spans.builder import SpanCounters
+from otel_bridge.spans.options import SpanOptions
+from parsers.http_exchange import HttpRequest
 from tests.unit.otel_bridge.exchanges import body, exchange, request, response, span_of
 
 
