@@ -75,9 +75,7 @@ class Export:
             if endpoints is not None:
                 self._pass_of_endpoint(spans, exchange, endpoints)
                 continue
-            message = exchange.request or exchange.response
-            assert message is not None, "an exchange has a request or a response"
-            tgid, start_ktime_ns = exchange.tgid, message.start_ktime_ns
+            start_ktime_ns, tgid, _ = exchange.origin
             if (
                 attribution is None
                 or tgid != attribution.tgid

@@ -135,7 +135,7 @@ class Pipeline:
             if event.ktime_ns > latest:
                 latest = event.ktime_ns
             if isinstance(event, SocketEvent):
-                if event.tgid not in seen_tgids:
+                if event.origin.tgid not in seen_tgids:
                     process_feed.sight(event)
                 if event.provisional and process_feed.refuses(event):
                     continue

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 
 class EventKind(IntEnum):
@@ -132,17 +132,31 @@ class SocketInfo:
             setattr(self, field.name, getattr(known, field.name))
 
 
+class Origin(NamedTuple):
+    """The call that moved bytes: when it returned, and which thread of which process made it.
+
+    A part that is unknown is None. Both ids are, where the kernel acted by itself (TCP close) and in a packet
+    capture; the thread alone is in recordings of formats 1 and 2.
+    """
+
+    ktime_ns: int
+    """CLOCK_MONOTONIC, nanoseconds."""
+    tgid: int | None = None
+    """Process (thread group)."""
+    tid: int | None = None
+    """Thread, by its id in the initial PID namespace."""
+
+
 @dataclass(slots=True)
 class SocketEvent:
     """One step of one connection."""
 
     kind: EventKind
     ktime_ns: int
-    """CLOCK_MONOTONIC when the call returned, nanoseconds."""
+    """That of `origin`. It stands here too, as in every event, because it is read many times for each."""
     connection_id: int
     """Unique within one capture; never reused, also when the kernel reuses the socket."""
-    tgid: int
-    """Process (thread group) that made the call; 0 when the kernel acted by itself (TCP close)."""
+    origin: Origin
     direction: Direction
     position: int
     length: int

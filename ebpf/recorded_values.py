@@ -32,7 +32,7 @@ READING_NS = 1_000_000
 LATEST_POSITION = 1 << 62
 """Bytes of one direction: at 100 GB/s, a year and a half. Sizes made of it fit in an attribute."""
 MAX_TGID = 1 << 22
-"""Process ids of Linux end there (PID_MAX_LIMIT)."""
+"""Ids of processes and threads of Linux end there (PID_MAX_LIMIT)."""
 MAX_COUNT = (1 << 63) - 1
 """Largest count that is believed."""
 MAX_VERSION_CHARACTERS = 64
@@ -55,10 +55,17 @@ def check_event(event: CaptureEvent) -> None:
             raise DamagedValueError(f"a record holds {size} of {event.length} bytes")
         if size > CHUNK_BYTES:
             raise DamagedValueError(f"a record holds {size} bytes")
-    if isinstance(event, ClockSample):
-        return
-    if event.tgid > MAX_TGID:
-        raise DamagedValueError(f"a record is of the process {event.tgid}")
+        _, tgid, tid = event.origin
+        _check_tgid(tgid or 0)
+        if tid is not None and tid > MAX_TGID:
+            raise DamagedValueError(f"a record is of the thread {tid}")
+    elif not isinstance(event, ClockSample):
+        _check_tgid(event.tgid)
+
+
+def _check_tgid(tgid: int) -> None:
+    if tgid > MAX_TGID:
+        raise DamagedValueError(f"a record is of the process {tgid}")
 
 
 def read_clock(ktime_ns: int, unix_ns: int) -> ClockSample:

@@ -24,7 +24,7 @@ from ebpf.capture_formats import RECORDING_MAGIC
 from ebpf.clocks import read_clocks
 from ebpf.events import CaptureEvent, ClockSample, ProcessFacts, SocketEvent
 from ebpf.input_stream import InputError, InputStream, StreamedItems
-from ebpf.layout import COOKIE_SLICE, LayoutError, RecordDecoder, is_socket_record
+from ebpf.layout import COOKIE_SLICE, LayoutError, RecordDecoder, add_tid, is_socket_record
 from ebpf.recorded_values import (
     DamagedValueError,
     check_event,
@@ -34,11 +34,12 @@ from ebpf.recorded_values import (
     read_preamble,
 )
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when an older reader would misread what is written; readers refuse newer versions.
 
-Format 1 is read as well: it has no records of forks, and zeros where an exec record has the length of its
-cgroups."""
+Formats 1 and 2 are read as well: their socket records name no thread (`layout.add_tid`). Format 1 has no
+records of forks, and zeros where an exec record has the length of its cgroups."""
+_FIRST_FORMAT_WITH_TID = 3
 MAX_FRAME_BYTES = 1 << 20
 """Far above any record (8.3 KB) or process description; a larger length is damage, not data."""
 
@@ -152,6 +153,8 @@ class RecordedCapture:
         self._losses: dict[str, int] = {}
         self._passed_over = 0
         self._decoder = RecordDecoder()
+        self._names_threads = True
+        """Whether the records are in today's layout."""
         self._events: StreamedItems[CaptureEvent] = StreamedItems(stream, self._read_events(), is_stopped)
         self._exhausted = False
 
@@ -228,7 +231,7 @@ class RecordedCapture:
         """Return the event of a frame, None for one that is not an event."""
         try:
             if frame_type == _FrameType.RECORD:
-                event = self._decoder.decode(content)
+                event = self._decoder.decode(content if self._names_threads else add_tid(content))
                 check_event(event)
                 return event
             if frame_type == _FrameType.CLOCK:
@@ -257,6 +260,7 @@ class RecordedCapture:
                 f"{self._stream.name} was made by a newer wirespan ({preamble.get('wirespan')}, format "
                 f"{version}). Replay it with that version."
             )
+        self._names_threads = isinstance(version, int) and version >= _FIRST_FORMAT_WITH_TID
         self.preamble = preamble
 
     def _read_frames(self) -> Iterator[tuple[int, bytes] | None]:

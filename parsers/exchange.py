@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
-from ebpf.events import Direction, Missing, Role, SocketInfo
+from ebpf.events import Direction, Missing, Origin, Role, SocketInfo
 from parsers.prologue import Prologue
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -334,8 +334,8 @@ class HttpExchange:
     socket: SocketInfo
     role: Role
     """This socket's part: CLIENT sent the request, SERVER received it. Never UNKNOWN: the messages tell."""
-    tgid: int
-    """Process that moved the request's first byte, or the response's when there is no request."""
+    origin: Origin
+    """The call that moved the request's first byte, or the response's when there is no request."""
     request: HttpRequest | None
     response: HttpResponse | None
     incomplete: Incomplete | None = None

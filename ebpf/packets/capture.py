@@ -5,9 +5,9 @@ Owns the reading of the capture from start to end. It must not know formats (`fi
 
 Contract: a capture is seen from nowhere in particular, so one conversation in it is delivered once, as the
 socket of its server saw it: requests are INGRESS, every role is SERVER. That is what a live capture of the
-server's host with `--direction ingress` reports it, process and socket numbers aside, which no packet
-carries: tgid, inode and network namespace are 0. Times are those of the packets; the monotonic clock of the
-events is Unix time. What the capture lacks comes out as gaps, never as a guess.
+server's host with `--direction ingress` reports, process and socket numbers aside, which no packet carries:
+tgid and tid are None, inode and network namespace are 0. Times are those of the packets; the monotonic clock
+of the events is Unix time. What the capture lacks comes out as gaps, never as a guess.
 
 While a pipe is quiet no time passes: a pause of its writer says nothing of the network.
 """

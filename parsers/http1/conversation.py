@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
+from ebpf.events import Direction, EventKind, Missing, Origin, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import HttpExchange, HttpRequest, HttpResponse, Incomplete
 from parsers.http1.certainty import Certainty
@@ -428,7 +428,9 @@ class Http1Conversation(Connection):
         handshake = pairing.take_handshake()
         requests = self._requests.take_unread()
         if preface:
-            requests.insert(0, Piece(preface, 0, NOTHING_MISSING, self.last_ktime_ns, 0, True))
+            requests.insert(
+                0, Piece(preface, 0, NOTHING_MISSING, self.last_ktime_ns, Origin(self.last_ktime_ns), True)
+            )
         responses = self._responses.take_unread()
         unread = (responses, requests) if self.role is _CLIENT else (requests, responses)
         self.successor = choose_successor(self, self._limits, self._counts, handshake, unread)

@@ -472,7 +472,7 @@ class Pairing:
             self._connection_id,
             self._socket,
             self.role,
-            first.tgid,
+            first.origin,
             None if request is None else request.record,
             None if response is None else response.record,
             incomplete,

@@ -84,7 +84,7 @@ class Http2Connection(Connection):
         ):
             return super().feed(event)
         self._session.readers[direction].read(
-            Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)
+            Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.origin, True)
         )
         self.last_ktime_ns = event.ktime_ns
         self._take_stock()

@@ -133,7 +133,7 @@ class ExchangeBuilder:
                 self._connection_id,
                 self._socket,
                 Role.CLIENT if requests is Direction.EGRESS else Role.SERVER,
-                first.tgid,
+                first.origin,
                 request_record,
                 response_record,
                 incomplete,

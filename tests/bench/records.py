@@ -58,13 +58,14 @@ def encode_record(event: SocketEvent) -> bytes:
         event.direction,
         event.role,
         0,
-        event.tgid,
+        event.origin.tgid or 0,
         event.ktime_ns,
         event.connection_id,
         event.position,
         event.length,
         event.missing,
         len(event.payload),
+        event.origin.tid or 0,
     )
     return fields + facts + event.payload
 

@@ -67,7 +67,9 @@ def test_a_clock_that_knows_no_time_begins_at_the_epoch() -> None:
 
 def test_the_largest_values_pass() -> None:
     read_clock(LATEST_KTIME_NS - 1, LATEST_UNIX_NS - 1)
-    check_event(event(ktime_ns=LATEST_KTIME_NS - 1, position=LATEST_POSITION - 10, tgid=MAX_TGID))
+    check_event(
+        event(ktime_ns=LATEST_KTIME_NS - 1, position=LATEST_POSITION - 10, tgid=MAX_TGID, tid=MAX_TGID)
+    )
     check_event(event(kind=2, length=0))  # the path of a Unix socket is none of its stream
 
 
@@ -82,6 +84,8 @@ def test_the_largest_values_pass() -> None:
         ({"kind": 3, "length": 0}, "a record holds 10 of 0 bytes"),
         ({"tgid": MAX_TGID + 1}, "a record is of the process"),
         ({"tgid": 2**32 - 1}, "a record is of the process"),
+        ({"tid": MAX_TGID + 1}, "a record is of the thread"),
+        ({"tid": 2**32 - 1}, "a record is of the thread"),
     ],
 )
 def test_a_record_with_a_value_out_of_range_is_damaged(fields: dict[str, int], said: str) -> None:

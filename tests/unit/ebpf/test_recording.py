@@ -18,6 +18,8 @@ from ebpf.capture_formats import CaptureFormat, find_format
 from ebpf.events import (
     CaptureEvent,
     ClockSample,
+    Missing,
+    Origin,
     ProcessExecuted,
     ProcessExited,
     ProcessFacts,
@@ -27,7 +29,7 @@ from ebpf.events import (
 from ebpf.input_stream import InputError, InputStream
 from ebpf.layout import FORK_RECORD, PROCESS_RECORD
 from ebpf.recording import FORMAT_VERSION, RecordedCapture, RecordingWriter
-from tests.unit.ebpf.test_layout import record
+from tests.unit.ebpf.test_layout import record, without_tid
 
 FACTS = ProcessFacts(10, 321, 1_700_000_000_000_000_000, "/usr/bin/python3", ("python3", "app.py"), "shop")
 EXIT = PROCESS_RECORD.pack(6, 0, 321, 99, 0, 0)
@@ -158,7 +160,7 @@ def test_a_foreign_file_is_refused(path: Path, content: bytes, message: str) -> 
         read(path)
 
 
-def test_a_recording_of_the_former_format_is_read(path: Path) -> None:
+def test_a_recording_of_the_first_format_is_read(path: Path) -> None:
     # as format 1 had them: three zeros behind the kind of a process record, and fewer facts
     executed = struct.pack("<B3xIQII", 5, 77, 1_000, 9, 5) + b"/bin/echo" + b"echo\0"
     facts = {**dataclasses.asdict(FACTS)}
@@ -169,7 +171,7 @@ def test_a_recording_of_the_former_format_is_read(path: Path) -> None:
         (4, json.dumps(facts).encode()),
         (2, executed),
         (2, struct.pack("<B3xIQII", 6, 77, 2_000, 0, 0)),
-        (2, record()),
+        (2, without_tid(record(), missing=3)),
     ]
     content = b"".join(struct.pack("<BI", kind, len(frame)) + frame for kind, frame in frames)
     path.write_bytes(MAGIC + content)
@@ -181,6 +183,7 @@ def test_a_recording_of_the_former_format_is_read(path: Path) -> None:
         ProcessExited(2_000, 77),
     ]
     assert isinstance(events[4], SocketEvent)
+    assert (events[4].origin, events[4].missing) == (Origin(123_456, 321), Missing(3))
     assert (len(events), source.damage) == (5, None)
 
 

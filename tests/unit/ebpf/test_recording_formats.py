@@ -26,6 +26,6 @@ def test_a_recording_of_format_2_gives_the_exchanges_that_it_always_gave() -> No
     assert source.preamble["format"] == 2
     assert source.damage is None
     moved = [event for event in events if isinstance(event, SocketEvent)]
-    assert {event.tgid for event in moved} == {0, 26187}
+    assert {(event.origin.tgid, event.origin.tid) for event in moved} == {(None, None), (26187, None)}
     expected = (RECORDINGS / "format2.txt").read_text().splitlines()
     assert [describe(exchange) for exchange in run_events(moved)] == expected

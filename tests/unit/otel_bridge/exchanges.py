@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from ebpf.events import ClockSample, Role, SocketInfo
+from ebpf.events import ClockSample, Origin, Role, SocketInfo
 from otel_bridge.clock import ClockOffset
 from otel_bridge.span import Resource, Span, SpanKind
 from otel_bridge.spans.http import SpanCounters, SpanOptions, build_span
@@ -83,7 +83,7 @@ def exchange(
         connection_id=1,
         socket=socket or (SERVER_SOCKET if role is Role.SERVER else CLIENT_SOCKET),
         role=role,
-        tgid=42,
+        origin=Origin(1_000, 42, 43),
         request=request() if request_ is _WHOLE else request_,  # type: ignore[arg-type] # the sentinel is gone here
         response=response() if response_ is _WHOLE else response_,  # type: ignore[arg-type] # likewise
     )
