@@ -22,7 +22,7 @@ from ebpf.events import ClockSample
 from otel_bridge.clock import ClockOffset
 from otel_bridge.span import Resource, Span, SpanSink
 from otel_bridge.spans.http import SpanCounters, SpanOptions, build_span
-from otel_bridge.spans.trace_context import IdGenerator
+from otel_bridge.spans.span_ids import IdGenerator
 from parsers.exchange import HttpExchange
 
 _NO_PEER: Mapping[str, str] = {}

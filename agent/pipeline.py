@@ -28,7 +28,7 @@ from agent.workloads.workload import Discovery
 from ebpf.events import CaptureEvent, ClockSample, EventSource, SocketEvent
 from otel_bridge.span import SpanSink
 from otel_bridge.spans.http import SpanOptions
-from otel_bridge.spans.trace_context import IdGenerator
+from otel_bridge.spans.span_ids import IdGenerator
 from parsers.exchange import HttpExchange
 from parsers.tracker import ConnectionTracker
 

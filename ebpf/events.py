@@ -269,6 +269,10 @@ CaptureEvent: TypeAlias = (
 class EventSource(Protocol):
     """A stream of capture events: a live kernel, a recording, a packet capture."""
 
+    @property
+    def capture_id(self) -> bytes:
+        """16 bytes that tell this capture from every other (`capture_ids`); b"" before the first event."""
+
     def poll(self, timeout_seconds: float) -> list[CaptureEvent]:
         """Return the events that arrived, waiting at most `timeout_seconds` for the first; [] when none did.
 

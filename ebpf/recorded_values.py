@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ebpf.capture_ids import CAPTURE_ID_BYTES
 from ebpf.events import (
     CaptureEvent,
     ClockSample,
@@ -117,6 +118,17 @@ def read_preamble(content: bytes) -> Mapping[str, str | int]:
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedValueError("the preamble holds an invalid value") from error
     return preamble
+
+
+def read_capture_id(preamble: Mapping[str, str | int]) -> bytes:
+    """Return the id of the capture that was recorded, of a format that has it. Raises DamagedValueError."""
+    try:
+        capture_id = bytes.fromhex(_text(preamble["capture"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedValueError("the preamble holds no id of the capture") from error
+    if len(capture_id) != CAPTURE_ID_BYTES:
+        raise DamagedValueError("the preamble holds no id of the capture")
+    return capture_id
 
 
 def _read_object(content: bytes, what: str) -> dict[str, Any]:

@@ -331,6 +331,9 @@ class HttpExchange:
     """
 
     connection_id: int
+    ordinal: int
+    """Number of the exchange, unique on its connection (`numbering`). Over HTTP/2 the stream id, behind the
+    exchanges that preceded HTTP/2 on the connection."""
     socket: SocketInfo
     role: Role
     """This socket's part: CLIENT sent the request, SERVER received it. Never UNKNOWN: the messages tell."""

@@ -21,6 +21,7 @@ from parsers.exchange import HttpExchange, Incomplete
 from parsers.http1.connection import Http1Connection
 from parsers.http2.connection import Http2Connection
 from parsers.limits import ParserLimits
+from parsers.numbering import RequestObserver
 from parsers.unjudged import UnjudgedEvents
 
 QUIET_NS = 100_000_000
@@ -34,8 +35,10 @@ _BUG_FRAMES = 8
 class ConnectionTracker:
     """Turns the socket events of all connections into exchanges."""
 
-    def __init__(self, limits: ParserLimits) -> None:
+    def __init__(self, limits: ParserLimits, *, request_observer: RequestObserver | None = None) -> None:
+        """Begin with no connection. `request_observer` is called when a request begins, as it says itself."""
         self._limits = limits
+        self._request_observer = request_observer
         self._counts = new_counters()
         # Least recently fed first.
         self._connections: OrderedDict[int, Connection] = OrderedDict()
@@ -70,6 +73,7 @@ class ConnectionTracker:
                 self._unjudged.hold(event)
                 return []
             connection = self._open(event)
+            connection.numbers.observer = self._request_observer
             connections[identity] = connection
             self._counts["connections"] += 1
             if kind is EventKind.OPENED and (waiting := self._unjudged.take(event)):

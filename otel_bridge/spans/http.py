@@ -42,7 +42,8 @@ from otel_bridge.spans.span_events import (
     add_websocket_attributes,
     build_websocket_events,
 )
-from otel_bridge.spans.trace_context import SAMPLED, IdGenerator, read_trace_context
+from otel_bridge.spans.span_ids import IdGenerator
+from otel_bridge.spans.trace_context import SAMPLED, read_trace_context
 from otel_bridge.spans.trust import DEFAULT_TRUSTED_PROXIES, ProxyClaim, TrustedPeers
 from parsers.exchange import Body, GrpcCall, HttpExchange, HttpResponse, Incomplete, WebSocketSession
 
@@ -246,12 +247,13 @@ def build_span(
         counters.malformed_trace_context += reading.malformed
         counters.dropped_attributes += dropped
     context = reading.context
+    trace_id, span_id = ids.generate(exchange.connection_id, exchange.ordinal)
     start, end = _times(exchange)
     if session is not None:
         end = max(end, session.end_ktime_ns)
     return Span(
-        trace_id=ids.trace_id() if context is None else context.trace_id,
-        span_id=ids.span_id(),
+        trace_id=trace_id if context is None else context.trace_id,
+        span_id=span_id,
         parent_span_id=None if context is None else context.span_id,
         trace_state="" if context is None else context.state,
         trace_flags=SAMPLED if context is None else context.flags,

@@ -95,7 +95,7 @@ class Http1Conversation(Connection):
         self._requests = DirectReader(RequestSide(limits), limits, counts, joined_late=joined_late)
         self._responses = DirectReader(self._response_side, limits, counts, joined_late=joined_late)
         self._readers: tuple[DirectReader[HttpRequest] | DirectReader[HttpResponse], ...] = ()
-        self._pairing = Pairing(origin, limits, counts, joined_late=joined_late)
+        self._pairing = Pairing(self.numbers, self.socket, limits, counts, joined_late=joined_late)
         self._pairing.prologue = self.prologue
         if isinstance(origin, SocketEvent) and origin.kind is _DATA and origin.missing & Missing.RING_FULL:
             self._pairing.doubt(Incomplete.LOST_BYTES)  # OPENED was lost as well

@@ -48,7 +48,7 @@ class Http2Connection(Connection):
         handshake: HttpExchange | None = None,
     ) -> None:
         super().__init__(origin, limits, counts)
-        self._builder = ExchangeBuilder(self.connection_id, self.socket, limits, counts)
+        self._builder = ExchangeBuilder(self.numbers, self.socket, limits, counts)
         self._builder.prologue = self.prologue
         self._session = Http2Session(self._builder, limits, counts, joined_late=joined_late)
         self._unread = (list(unread[_INGRESS]), list(unread[_EGRESS]))

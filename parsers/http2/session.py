@@ -335,4 +335,6 @@ class Http2Session:
         promise.malformed = malformed or fields.malformed or fields.failed
         stream.promise = promise
         self._counts["requests"] += 1
+        if self.table.requests is not None:
+            self.table.builder.note_request(stream, promise)
         self.table.hold(stream, fields.size)

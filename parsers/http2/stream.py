@@ -242,6 +242,8 @@ class Http2Stream:
     §8.1)."""
     held_bytes: int = 0
     dialogue: Dialogue | None = None
+    is_noted: bool = False
+    """It was noted that its request has begun."""
 
     def select(self, requests: Direction) -> tuple[StreamHalf | None, StreamHalf | None]:
         """Return request and response, with `requests` as the direction in which the client sends."""

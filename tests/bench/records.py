@@ -17,6 +17,7 @@ from tests.bench.wire import Call
 from tests.builders import Conversation
 
 CLOCK = ClockSample(0, 1_795_824_000_000_000_000)
+CAPTURE_ID = bytes(range(16))
 SERVER = ProcessFacts(0, 100, CLOCK.unix_ns, "/usr/bin/shop", ("shop", "serve"), "shop")
 
 
@@ -72,7 +73,7 @@ def encode_record(event: SocketEvent) -> bytes:
 
 def write_recording(path: Path, records: Iterable[bytes]) -> None:
     """Write a recording of the records, with what is known of their process."""
-    writer = RecordingWriter(path, version="bench")
+    writer = RecordingWriter(path, version="bench", capture_id=CAPTURE_ID)
     writer.append_facts(SERVER)
     writer.append_records(records)
     writer.close({})

@@ -82,7 +82,7 @@ class Recording:
         tls_processes: object = None,
     ):
         self._file = folder / "traffic.wsr"
-        self._writer = RecordingWriter(self._file, version="1")
+        self._writer = RecordingWriter(self._file, version="1", capture_id=bytes(16))
         processes = ProcessTable(lambda facts: Resource({"service.name": "any"}), discovery=told)  # noqa: ARG005
         selection = Selection(rules, PoliciesInMemory(), processes, discovery=told)
         source = Source(*batches)

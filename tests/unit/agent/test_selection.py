@@ -129,7 +129,7 @@ def exchange(
         start_ktime_ns=start,
         end_ktime_ns=start,
     )
-    return HttpExchange(1, socket, role, Origin(start, 7), request, None)
+    return HttpExchange(1, 0, socket, role, Origin(start, 7), request, None)
 
 
 def test_without_rules_everything_is_captured_and_nothing_decided() -> None:

@@ -22,7 +22,7 @@ def ready(attribution: Attribution) -> Attribution:
 def exchange(number: int, size: int = 1) -> HttpExchange:
     body = Body(size=size, content=b"x" * size, charset=None)
     return HttpExchange(
-        number, SOCKET, Role.SERVER, Origin(0, 1), HttpRequest(b"GET", b"/", "1.1", [], body, 0, 0), None
+        number, 0, SOCKET, Role.SERVER, Origin(0, 1), HttpRequest(b"GET", b"/", "1.1", [], body, 0, 0), None
     )
 
 

@@ -18,6 +18,7 @@ from ebpf.recorded_values import (
     MAX_TGID,
     DamagedValueError,
     check_event,
+    read_capture_id,
     read_clock,
     read_facts,
     read_losses,
@@ -204,3 +205,10 @@ def test_any_bytes_are_read_or_damaged(content: bytes) -> None:
     for read in (read_facts, read_losses, read_preamble):
         with pytest.raises(DamagedValueError):
             read(b"\x00" + content)
+
+
+def test_the_id_of_a_capture_has_16_bytes() -> None:
+    assert read_capture_id({"format": 3, "capture": "0f" * 16}) == b"\x0f" * 16
+    for damaged in ({}, *({"capture": value} for value in ("", "0f" * 15, "0f" * 17, "0g" * 16, 7, None))):
+        with pytest.raises(DamagedValueError, match="the preamble holds no id of the capture"):
+            read_capture_id(damaged)  # type: ignore[arg-type]  # what a file may hold

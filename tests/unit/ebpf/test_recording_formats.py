@@ -24,6 +24,7 @@ def read(name: str) -> tuple[RecordedCapture, list[CaptureEvent]]:
 def test_a_recording_of_format_2_gives_the_exchanges_that_it_always_gave() -> None:
     source, events = read("format2.wsr.gz")
     assert source.preamble["format"] == 2
+    assert source.capture_id.hex() == "0f85a60e6e94f7bcedbf4a8ece3df527"
     assert source.damage is None
     moved = [event for event in events if isinstance(event, SocketEvent)]
     assert {(event.origin.tgid, event.origin.tid) for event in moved} == {(None, None), (26187, None)}

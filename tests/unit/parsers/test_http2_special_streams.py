@@ -165,7 +165,7 @@ def build_handshake(talk: Conversation, incomplete: Incomplete | None = None) ->
     request = HttpRequest(b"GET", b"/", "1.1", [(b"upgrade", b"h2c")], nothing, 1, 2)
     response = HttpResponse(101, b"Switching Protocols", "1.1", [], nothing, 3, 4)
     return HttpExchange(
-        1, talk.socket, Role.SERVER, Origin(1, 77), request, response, incomplete, upgraded=True
+        1, 0, talk.socket, Role.SERVER, Origin(1, 77), request, response, incomplete, upgraded=True
     )
 
 
