@@ -97,11 +97,12 @@ class ProcessPolicy:
     """False: its TLS connections are left alone."""
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class SocketInfo:
     """The socket behind a connection; one object per connection, shared by its events and exchanges.
 
     Not changed once the family is known: of a TLS session it may become known later than its first plaintext.
+    So it has no hash: what is kept by socket is kept by the facts that matter, or by the connection.
 
     Addresses are textual; IPv4-mapped IPv6 addresses appear as IPv4. None means unknown or not applicable.
     """

@@ -201,6 +201,13 @@ def test_a_session_knows_the_name_that_was_asked_for_on_its_socket() -> None:
         RecordDecoder().decode(raw[:-1])
 
 
+def test_a_socket_is_no_key_for_it_may_change() -> None:
+    event = RecordDecoder().decode(record())
+    assert isinstance(event, SocketEvent)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(event.socket)
+
+
 def test_what_carries_a_tls_session_may_become_known_later() -> None:
     decoder = RecordDecoder()
     first = decoder.decode(record(socket_facts=facts(0, tls=1)))

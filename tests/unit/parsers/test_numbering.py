@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 import pytest
+from hyperframe.frame import ContinuationFrame, HeadersFrame, PushPromiseFrame
 
 from ebpf.events import Direction, EventKind, Origin, Role, SocketEvent
 from parsers.exchange import HttpExchange
@@ -11,7 +12,7 @@ from parsers.limits import ParserLimits
 from parsers.numbering import ExchangeNumbers, RequestBegan
 from parsers.tracker import ConnectionTracker
 from tests.builders import SECOND_NS, Conversation
-from tests.unit.parsers.http2_peers import Frames, ended
+from tests.unit.parsers.http2_peers import Frames, build_request, ended
 from tests.websocket_peers import UPGRADE, accept, frame, masked
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -129,6 +130,35 @@ def test_over_http2_the_stream_id_is_the_number(role: Role) -> None:
     told = Told(frames.talk.events)
     assert told.ordinals == [5, 1, 3]
     assert [note.ordinal for note in told.notes] == [1, 3, 5]
+
+
+def test_a_promised_request_is_noted_when_it_is_promised() -> None:
+    frames = Frames()
+    frames.ask(1)
+    promised = build_request(b"/style.css")
+    frames.server(PushPromiseFrame(1, 2, frames.responses.encode(promised), flags=["END_HEADERS"]))
+    frames.answer(1)
+    frames.answer(2)
+    told = Told(frames.talk.events)
+    assert told.ordinals == [1, 2]
+    assert told.exchanges[1].pushed
+    assert [note.ordinal for note in told.notes] == [1, 2]
+
+
+def test_over_http2_a_head_is_complete_with_its_last_frame() -> None:
+    frames = Frames()
+    block = frames.requests.encode(build_request(b"/"))
+    frames.client(HeadersFrame(1, block[:5], flags=["END_STREAM"]))
+    frames.talk.tid = 9
+    frames.client(ContinuationFrame(1, block[5:], flags=["END_HEADERS"]))
+    notes: list[RequestBegan] = []
+    feed = ConnectionTracker(ParserLimits(), request_observer=notes.append).feed
+    counts = []
+    for event in frames.talk.events:
+        assert feed(event) == []
+        counts.append(len(notes))
+    assert counts[-3:] == [0, 0, 1]
+    assert notes == [RequestBegan(1, 1, frames.talk.events[-2].origin)]
 
 
 def test_behind_an_upgrade_stream_ids_do_not_meet_the_numbers_of_http1() -> None:
