@@ -57,7 +57,7 @@ class Attributor:
         self._selection = selection if selection is not None and selection.selects else None
         self._ktime_now = ktime_now
 
-    def attribute(self, tgid: int, ktime_ns: int) -> Attribution:
+    def attribute(self, tgid: int | None, ktime_ns: int) -> Attribution:
         """Return whose an exchange is that `tgid` began at `ktime_ns`; pending until enough is known."""
         return self._attribute(self._processes.find(tgid, ktime_ns))
 

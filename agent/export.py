@@ -23,7 +23,7 @@ from otel_bridge.clock import ClockOffset
 from otel_bridge.span import Resource, Span, SpanSink
 from otel_bridge.spans.builder import KINDS, Describe, SpanCounters, build_span
 from otel_bridge.spans.options import SpanOptions
-from otel_bridge.spans.trace_context import IdGenerator
+from otel_bridge.spans.span_ids import IdGenerator
 from parsers.exchange import Exchange
 
 _NO_PEER: Mapping[str, str] = {}
@@ -82,7 +82,7 @@ class Export:
             if endpoints is not None:
                 self._pass_of_endpoint(spans, exchange, endpoints)
                 continue
-            tgid, start_ktime_ns = exchange.tgid, exchange.start_ktime_ns
+            start_ktime_ns, tgid = exchange.start_ktime_ns, exchange.origin.tgid
             if (
                 attribution is None
                 or tgid != attribution.tgid

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.config import NO_EXPORTER, OTLP_EXPORTER, Configuration
 from agent.config_sources import ConfigurationError
@@ -29,7 +29,7 @@ from otel_bridge.sdk.environment import (
 from otel_bridge.sdk.id_generator import open_id_generator
 from otel_bridge.span import SpanSink
 from otel_bridge.spans.options import SpanOptions, known_methods_from_environment
-from otel_bridge.spans.trace_context import IdGenerator, RandomIdGenerator
+from otel_bridge.spans.span_ids import CaptureIdGenerator, IdGenerator
 
 _SDK_CONSOLE = "console"
 """The SDK's exporter that writes spans to standard output, as JSON."""
@@ -117,10 +117,10 @@ def resource_builder(options: SpanOptions) -> ResourceBuilder:
         raise ConfigurationError(str(error)) from None
 
 
-def id_generator() -> IdGenerator:
+def id_generator(read_capture_id: Callable[[], bytes]) -> IdGenerator:
     """Return where span and trace ids come from. Raises ConfigurationError."""
     try:
-        return open_id_generator(RandomIdGenerator())
+        return open_id_generator(CaptureIdGenerator(read_capture_id))
     except SdkSettingError as error:
         raise ConfigurationError(str(error)) from None
 

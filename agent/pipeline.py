@@ -29,7 +29,7 @@ from ebpf.events import CaptureEvent, ClockSample, EventSource, SocketEvent
 from otel_bridge.span import SpanSink
 from otel_bridge.spans.builder import KINDS, Describe
 from otel_bridge.spans.options import SpanOptions
-from otel_bridge.spans.trace_context import IdGenerator
+from otel_bridge.spans.span_ids import IdGenerator
 from parsers.exchange import Exchange
 from parsers.tracker import ConnectionTracker
 
@@ -138,7 +138,7 @@ class Pipeline:
             if event.ktime_ns > latest:
                 latest = event.ktime_ns
             if isinstance(event, SocketEvent):
-                if event.tgid not in seen_tgids:
+                if event.origin.tgid not in seen_tgids:
                     process_feed.sight(event)
                 if event.provisional and process_feed.refuses(event):
                     continue

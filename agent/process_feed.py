@@ -81,8 +81,8 @@ class ProcessFeed:
 
     def sight(self, event: SocketEvent) -> Process | None:
         """Observe the process of a socket event at its first sight; None when this is none."""
-        tgid = event.tgid
-        if not tgid or event.kind not in _BY_PROCESS or tgid in self.seen_tgids:
+        tgid = event.origin.tgid
+        if tgid is None or event.kind not in _BY_PROCESS or tgid in self.seen_tgids:
             return None
         process = self._processes.observe(tgid, event.ktime_ns)
         if self._selection:

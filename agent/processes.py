@@ -241,11 +241,11 @@ class ProcessTable:
         self._end(event.tgid, event.ktime_ns, is_given_away=True)
         self._origins.pop(event.tgid, None)
 
-    def find(self, tgid: int, ktime_ns: int) -> Process:
+    def find(self, tgid: int | None, ktime_ns: int) -> Process:
         """Return the program that `tgid` stood for at `ktime_ns`, and observe it if nothing is known of it.
 
         An unknown program is returned for a time before all known generations, and for what the kernel did by
-        itself (tgid 0).
+        itself (no tgid).
         """
         if not tgid:
             return self._kernel

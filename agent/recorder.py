@@ -83,10 +83,10 @@ class Recorder:
                 process = self._process_feed.take(event)
                 if isinstance(event, FileMapped):
                     continue  # it says to look at a process that runs, and means nothing in a replay
-            elif event.tgid:
+            elif event.origin.tgid is not None:
                 process = self._process_feed.sight(event)
                 if process is None:
-                    process = self._processes.find(event.tgid, event.ktime_ns)
+                    process = self._processes.find(event.origin.tgid, event.ktime_ns)
             self._held.append((record, event, process))
             self._held_bytes += len(record)
 

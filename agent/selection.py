@@ -18,7 +18,7 @@ As soon as some processes are selected, an undecided process is pending: its exc
 and none is accepted before. What is known of a process, and what follows; the first line that holds counts:
 
     no rule                                        accepted; nothing is decided
-    the kernel did it by itself (tgid 0)           UNKNOWN
+    the kernel did it by itself (no tgid)          UNKNOWN
     its program and its container are known        by the rules, also when it has ended since
     it has ended, and its parent is known          by the rules, as its parent at the fork
     nothing, and it was captured by a policy that  as that policy says: an ancestor was selected, and no
@@ -231,9 +231,9 @@ class Selection:
 
     def refuses(self, event: SocketEvent) -> bool:
         """Return whether an event was captured provisionally, and by the decision would not have been."""
-        if not event.provisional or not self._rules.decides_at_exec or not event.tgid:
+        if not event.provisional or not self._rules.decides_at_exec or event.origin.tgid is None:
             return False
-        process = self._processes.find(event.tgid, event.ktime_ns)
+        process = self._processes.find(event.origin.tgid, event.ktime_ns)
         standing = self._standings.of(process)
         in_force = standing.in_force
         if (

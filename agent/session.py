@@ -36,6 +36,7 @@ from agent.tls.tls_processes import TlsProcesses
 from agent.workloads.workload import Discovery
 from ebpf.capture import LiveCapture
 from ebpf.capture_formats import CaptureFormat, find_format
+from ebpf.capture_ids import new_capture_id
 from ebpf.compilation import Compilation
 from ebpf.input_stream import InputError, InputStream
 from ebpf.packets.capture import PacketCapture
@@ -113,7 +114,7 @@ def replay_recording(configuration: Configuration, file: Path) -> None:
             source,
             ProcessTable(resources.build),
             ConnectionTracker(configuration.parser_limits()),
-            id_generator(),
+            id_generator(lambda: source.capture_id),
             options,
             sinks,
             endpoints=EndpointTable(resources.build_endpoint) if isinstance(source, PacketCapture) else None,
@@ -165,15 +166,20 @@ def record_live(configuration: Configuration, file: Path) -> None:
     require_processes(configuration.selection_rules())
     with contextlib.ExitStack() as closing:
         # The file first: it fails at once, and closes last, when the losses of the capture are known.
+        capture_id = new_capture_id()
         try:
-            writer = RecordingWriter(file, version=importlib.metadata.version("wirespan"))
+            writer = RecordingWriter(
+                file, version=importlib.metadata.version("wirespan"), capture_id=capture_id
+            )
         except OSError as error:
             raise ConfigurationError(f"can't write {file}: {error.strerror}") from None
         losses: dict[str, int] = {}
         closing.callback(lambda: writer.close(losses))
         kernel_side = Compilation(configuration.capture_options())
         closing.callback(kernel_side.abandon)
-        host = open_captured_host(configuration, span_options(configuration), stop, closing, kernel_side)
+        host = open_captured_host(
+            configuration, span_options(configuration), stop, closing, kernel_side, capture_id=capture_id
+        )
         source = host.source
         recorder = Recorder(source, writer, host.processes, host.selection, host.tls_processes)
         announce_ready(configuration.agent.log_format)
@@ -207,18 +213,20 @@ def open_captured_host(
     stop: StopRequest,
     closing: contextlib.ExitStack,
     kernel_side: Compilation,
+    *,
+    capture_id: bytes | None = None,
 ) -> CapturedHost:
     """Attach to the kernel and select the processes that run; command lines are redacted as spans are.
 
-    `kernel_side` was begun with the capture options of the same configuration. Raises CaptureUnavailable,
-    ConfigurationError.
+    `kernel_side` was begun with the capture options of the same configuration. `capture_id` is given where
+    something else bears it too. Raises CaptureUnavailable, ConfigurationError.
     """
     # Imported and opened while the kernel side is compiled, which is waited for below.
     inspector = load_inspector() if configuration.tls.enabled else None
     discovery = open_discovery(configuration)
     if discovery is not None:
         closing.callback(discovery.close)
-    source = LiveCapture(kernel_side)
+    source = LiveCapture(kernel_side, capture_id=capture_id)
     closing.callback(source.close)
     processes = ProcessTable(
         resource_builder(options).build,
@@ -293,7 +301,7 @@ def live_pipeline(
         host.source,
         host.processes,
         ConnectionTracker(configuration.parser_limits()),
-        id_generator(),
+        id_generator(lambda: host.source.capture_id),
         options,
         sinks,
         selection=host.selection,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from ebpf import uprobes
 from ebpf.bpf_syscalls import Map, possible_processors
+from ebpf.capture_ids import new_capture_id
 from ebpf.clocks import read_clocks
 from ebpf.compilation import Compilation
 from ebpf.compiler_child import PROBE
@@ -48,8 +49,12 @@ class LiveCapture:
     thread-safe, but policies may be set from another thread than the one that polls.
     """
 
-    def __init__(self, kernel_side: Compilation) -> None:
-        """Wait until the kernel side is attached; its options are those of the capture."""
+    def __init__(self, kernel_side: Compilation, *, capture_id: bytes | None = None) -> None:
+        """Wait until the kernel side is attached; its options are those of the capture.
+
+        `capture_id` is drawn unless it is given.
+        """
+        self.capture_id = capture_id or new_capture_id()
         options = kernel_side.options
         descriptors = kernel_side.finish()
         self.tls_obstacle = kernel_side.tls_obstacle

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
 class EventKind(IntEnum):
@@ -108,11 +108,12 @@ class ProcessPolicy:
     """False: its TLS connections are left alone."""
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class SocketInfo:
     """The socket behind a connection; one object per connection, shared by its events and exchanges.
 
     Not changed once the family is known: of a TLS session it may become known later than its first plaintext.
+    So it has no hash: what is kept by socket is kept by the facts that matter, or by the connection.
 
     Addresses are textual; IPv4-mapped IPv6 addresses appear as IPv4. None means unknown or not applicable.
     """
@@ -144,17 +145,31 @@ class SocketInfo:
             setattr(self, field.name, getattr(known, field.name))
 
 
+class Origin(NamedTuple):
+    """The call that moved bytes: when it returned, and which thread of which process made it.
+
+    A part that is unknown is None. Both ids are, where the kernel acted by itself (TCP close) and in a packet
+    capture; the thread alone is in recordings of formats 1 and 2.
+    """
+
+    ktime_ns: int
+    """CLOCK_MONOTONIC, nanoseconds."""
+    tgid: int | None = None
+    """Process (thread group)."""
+    tid: int | None = None
+    """Thread, by its id in the initial PID namespace."""
+
+
 @dataclass(slots=True)
 class SocketEvent:
     """One step of one connection."""
 
     kind: EventKind
     ktime_ns: int
-    """CLOCK_MONOTONIC when the call returned, nanoseconds."""
+    """That of `origin`. It stands here too, as in every event, because it is read many times for each."""
     connection_id: int
     """Unique within one capture; never reused, also when the kernel reuses the socket."""
-    tgid: int
-    """Process (thread group) that made the call; 0 when the kernel acted by itself (TCP close)."""
+    origin: Origin
     direction: Direction
     position: int
     length: int
@@ -266,6 +281,10 @@ CaptureEvent: TypeAlias = (
 
 class EventSource(typing.Protocol):
     """A stream of capture events: a live kernel, a recording, a packet capture."""
+
+    @property
+    def capture_id(self) -> bytes:
+        """16 bytes that tell this capture from every other (`capture_ids`); b"" before the first event."""
 
     def poll(self, timeout_seconds: float) -> list[CaptureEvent]:
         """Return the events that arrived, waiting at most `timeout_seconds` for the first; [] when none did.

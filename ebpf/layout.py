@@ -20,6 +20,7 @@ from ebpf.events import (
     EventKind,
     FileMapped,
     Missing,
+    Origin,
     ProcessExecuted,
     ProcessExited,
     ProcessForked,
@@ -38,9 +39,9 @@ MAX_SERVER_NAMES = 4_096
 MAX_CACHED_SOCKETS = 32_768
 """SocketInfo objects kept for sharing: as many as the kernel side has connections."""
 
-SOCKET_RECORD = struct.Struct("<BBBBIQQQQII")
-"""kind, direction, role, flags, tgid, ktime_ns, connection_id, position, length, missing,
-payload_length."""
+SOCKET_RECORD = struct.Struct("<BBBBIQQQQHHI")
+"""kind, direction, role, flags, tgid, ktime_ns, connection_id, position, length, missing, payload_length,
+tid."""
 SOCKET_FACTS = struct.Struct("<QIIHHHBB16s16s")
 """cookie, inode, network_namespace, family, local_port, remote_port, protocol, tls, local_address,
 remote_address."""
@@ -56,9 +57,9 @@ PROCESS_POLICY = struct.Struct("<QIHBB")
 """since_ktime_ns, turn_budget, port_set, flags, finishing."""
 PORT_OF_SET = struct.Struct("<HH")
 """set, port."""
-STREAM_STATE = struct.Struct("<QQQQQIIIIHHIII16s")
-"""position, reported, lost_end, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_tgid, framed,
-header_length, keep_left, skip_left, kept, held."""
+STREAM_STATE = struct.Struct("<QQQQQIHHQHHIII16s")
+"""position, reported, lost_end, lost_ktime_ns, held_ktime_ns, spent, missing, held_length, held_thread,
+framed, header_length, keep_left, skip_left, kept, held."""
 CONNECTION = struct.Struct(f"<QQ10B6xQ{2 * STREAM_STATE.size}s{SOCKET_FACTS.size}s")
 """id, seen_ktime_ns, verdict, role, joined_late, opened, closed, turn, turns, ended, missed, unjudged,
 session, streams, socket."""
@@ -79,6 +80,13 @@ UNJUDGED."""
 _DIRECTIONS = tuple(Direction)
 _ROLES = tuple(Role)
 _MISSING = tuple(Missing(bits) for bits in range(64))
+# As Origin(...) makes one, in two thirds of the time.
+_new_tuple = tuple.__new__
+
+_COUNTS_WITHOUT_TID = struct.Struct("<II")
+"""missing and payload_length of a socket record without tid, in place of these two and tid."""
+_COUNTS = struct.Struct("<HHI")
+_COUNTS_SLICE = slice(SOCKET_RECORD.size - _COUNTS.size, SOCKET_RECORD.size)
 
 COOKIE_SLICE = slice(SOCKET_RECORD.size, SOCKET_RECORD.size + 8)
 """Where a socket record holds the cookie, a kernel address."""
@@ -130,6 +138,20 @@ def is_socket_record(record: bytes) -> bool:
 def record_tgid(record: bytes) -> int:
     """Return the process of any record, 0 when the kernel acted by itself."""
     return int.from_bytes(record[4:8], "little")
+
+
+def add_tid(record: bytes) -> bytes:
+    """Return a record of recording formats 1 and 2, whose socket records name no thread, in today's layout.
+
+    Raises LayoutError.
+    """
+    if not record or not is_socket_record(record):
+        return record
+    try:
+        counts = _COUNTS.pack(*_COUNTS_WITHOUT_TID.unpack(record[_COUNTS_SLICE]), 0)
+    except struct.error as error:
+        raise LayoutError("not a socket record") from error
+    return record[: _COUNTS_SLICE.start] + counts + record[_COUNTS_SLICE.stop :]
 
 
 def _decode_socket(facts: bytes, offset: int) -> SocketInfo:
@@ -234,6 +256,7 @@ class RecordDecoder:
                 length,
                 missing,
                 payload_length,
+                tid,
             ) = SOCKET_RECORD.unpack_from(record)
             payload = record[_HEADER_BYTES : _HEADER_BYTES + payload_length]
             if len(payload) != payload_length:
@@ -249,7 +272,7 @@ class RecordDecoder:
                 _KINDS[kind | flags & RECORD_UNJUDGED],
                 ktime_ns,
                 connection_id,
-                tgid,
+                _new_tuple(Origin, (ktime_ns, tgid or None, tid or None)),
                 _DIRECTIONS[direction],
                 position,
                 length,
@@ -317,7 +340,7 @@ def uncaptured_tail(connection: bytes, connection_id: int) -> list[SocketEvent]:
                     EventKind.DATA,
                     lost_ktime_ns,
                     connection_id,
-                    0,
+                    Origin(lost_ktime_ns),
                     direction,
                     reported,
                     lost_end - reported,

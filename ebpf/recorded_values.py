@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ebpf.capture_ids import CAPTURE_ID_BYTES
 from ebpf.events import (
     CaptureEvent,
     ClockSample,
@@ -32,7 +33,7 @@ READING_NS = 1_000_000
 LATEST_POSITION = 1 << 62
 """Bytes of one direction: at 100 GB/s, a year and a half. Sizes made of it fit in an attribute."""
 MAX_TGID = 1 << 22
-"""Process ids of Linux end there (PID_MAX_LIMIT)."""
+"""Ids of processes and threads of Linux end there (PID_MAX_LIMIT)."""
 MAX_COUNT = (1 << 63) - 1
 """Largest count that is believed."""
 MAX_VERSION_CHARACTERS = 64
@@ -55,10 +56,17 @@ def check_event(event: CaptureEvent) -> None:
             raise DamagedValueError(f"a record holds {size} of {event.length} bytes")
         if size > CHUNK_BYTES:
             raise DamagedValueError(f"a record holds {size} bytes")
-    if isinstance(event, ClockSample):
-        return
-    if event.tgid > MAX_TGID:
-        raise DamagedValueError(f"a record is of the process {event.tgid}")
+        _, tgid, tid = event.origin
+        _check_tgid(tgid or 0)
+        if tid is not None and tid > MAX_TGID:
+            raise DamagedValueError(f"a record is of the thread {tid}")
+    elif not isinstance(event, ClockSample):
+        _check_tgid(event.tgid)
+
+
+def _check_tgid(tgid: int) -> None:
+    if tgid > MAX_TGID:
+        raise DamagedValueError(f"a record is of the process {tgid}")
 
 
 def read_clock(ktime_ns: int, unix_ns: int) -> ClockSample:
@@ -110,6 +118,17 @@ def read_preamble(content: bytes) -> Mapping[str, str | int]:
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedValueError("the preamble holds an invalid value") from error
     return preamble
+
+
+def read_capture_id(preamble: Mapping[str, str | int]) -> bytes:
+    """Return the id of the capture that was recorded, of a format that has it. Raises DamagedValueError."""
+    try:
+        capture_id = bytes.fromhex(_text(preamble["capture"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedValueError("the preamble holds no id of the capture") from error
+    if len(capture_id) != CAPTURE_ID_BYTES:
+        raise DamagedValueError("the preamble holds no id of the capture")
+    return capture_id
 
 
 def _read_object(content: bytes, what: str) -> dict[str, Any]:

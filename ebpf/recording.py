@@ -5,8 +5,9 @@ so that a capture made on one host can be replayed, tested and profiled on any o
 record; `layout` does.
 
 Format: the magic, then frames: one byte of type, four of length (little-endian), the content. The first frame
-is a JSON preamble, the second a clock sample, the last one the loss counters. Kernel records stay as they
-are, except that kernel addresses are blanked: a recording is made to be handed on.
+is a JSON preamble, which holds the capture's id, the second a clock sample, the last one the loss counters.
+Kernel records stay as they are, except that kernel addresses are blanked: a recording is made to be handed
+on.
 """
 
 from __future__ import annotations
@@ -21,24 +22,30 @@ from enum import IntEnum
 from pathlib import Path
 
 from ebpf.capture_formats import RECORDING_MAGIC
+from ebpf.capture_ids import derive_capture_id
 from ebpf.clocks import read_clocks
 from ebpf.events import CaptureEvent, ClockSample, ProcessFacts, SocketEvent
 from ebpf.input_stream import InputError, InputStream, StreamedItems
-from ebpf.layout import COOKIE_SLICE, LayoutError, RecordDecoder, is_socket_record
+from ebpf.layout import COOKIE_SLICE, LayoutError, RecordDecoder, add_tid, is_socket_record
 from ebpf.recorded_values import (
     DamagedValueError,
     check_event,
+    read_capture_id,
     read_clock,
     read_facts,
     read_losses,
     read_preamble,
 )
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when an older reader would misread what is written; readers refuse newer versions.
 
-Format 1 is read as well: it has no records of forks, and zeros where an exec record has the length of its
-cgroups."""
+Formats 1 and 2 are read as well: their preamble holds no id of the capture, and their socket records name no
+thread (`layout.add_tid`). Format 1 has no records of forks, and zeros where an exec record has the length of
+its cgroups."""
+
+_FIRST_FORMAT_WITH_ORIGINS = 3
+"""From this one on it holds the id of its capture, and the threads in its records."""
 MAX_FRAME_BYTES = 1 << 20
 """Far above any record (8.3 KB) or process description; a larger length is damage, not data."""
 
@@ -69,7 +76,7 @@ class RecordingWriter:
     Raises OSError when the file can't be written. What is written is on disk only after `close`.
     """
 
-    def __init__(self, path: Path, *, version: str) -> None:
+    def __init__(self, path: Path, *, version: str, capture_id: bytes) -> None:
         clock = read_clocks()
         # a recording holds credentials of whoever was captured: nobody else may read it
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -82,6 +89,7 @@ class RecordingWriter:
             "kernel": platform.release(),
             "machine": platform.machine(),
             "start_unix_ns": clock.unix_ns,
+            "capture": capture_id.hex(),
         }
         self._file.write(RECORDING_MAGIC + _frame(_FrameType.PREAMBLE, json.dumps(preamble).encode()))
         self.append_clock(clock)
@@ -141,6 +149,8 @@ class RecordedCapture:
         """
         self.preamble: Mapping[str, str | int] = {}
         """Host, kernel, machine, version of wirespan and start; {} before the first event."""
+        self.capture_id = b""
+        """As the recording has it; of formats 1 and 2 by their preamble and first reading of the clocks."""
         self.damage: str | None = None
         """What is wrong with the recording, as the rest of a sentence; None as far as it is whole."""
         self.is_cut = False
@@ -152,6 +162,9 @@ class RecordedCapture:
         self._losses: dict[str, int] = {}
         self._passed_over = 0
         self._decoder = RecordDecoder()
+        self._preamble_content = b""
+        self._names_threads = True
+        """Whether the records are in today's layout."""
         self._events: StreamedItems[CaptureEvent] = StreamedItems(stream, self._read_events(), is_stopped)
         self._exhausted = False
 
@@ -228,11 +241,13 @@ class RecordedCapture:
         """Return the event of a frame, None for one that is not an event."""
         try:
             if frame_type == _FrameType.RECORD:
-                event = self._decoder.decode(content)
+                event = self._decoder.decode(content if self._names_threads else add_tid(content))
                 check_event(event)
                 return event
             if frame_type == _FrameType.CLOCK:
-                return read_clock(*_CLOCK.unpack(content))
+                clock = read_clock(*_CLOCK.unpack(content))
+                self.capture_id = self.capture_id or derive_capture_id(self._preamble_content, content)
+                return clock
             if frame_type == _FrameType.FACTS:
                 return read_facts(content)
             if frame_type == _FrameType.LOSSES:
@@ -257,6 +272,10 @@ class RecordedCapture:
                 f"{self._stream.name} was made by a newer wirespan ({preamble.get('wirespan')}, format "
                 f"{version}). Replay it with that version."
             )
+        self._names_threads = isinstance(version, int) and version >= _FIRST_FORMAT_WITH_ORIGINS
+        if self._names_threads:
+            self.capture_id = read_capture_id(preamble)
+        self._preamble_content = content
         self.preamble = preamble
 
     def _read_frames(self) -> Iterator[tuple[int, bytes] | None]:

@@ -18,6 +18,7 @@ from typing import Final
 from ebpf.events import Direction, EventKind, Role, SocketEvent, SocketInfo
 from parsers.exchange import Exchange, Incomplete
 from parsers.limits import ParserLimits
+from parsers.numbering import ExchangeNumbers
 from parsers.prologue import Prologue, add_headers
 from parsers.proxy_protocol import HeaderReader, may_begin_header
 from parsers.stream import ByteStream, Piece
@@ -61,6 +62,7 @@ class Connection(ABC):
         "is_ignored",
         "last_ktime_ns",
         "needs_attention",
+        "numbers",
         "prologue",
         "role",
         "socket",
@@ -90,6 +92,8 @@ class Connection(ABC):
         self.successor: Connection | None = None
         """What takes over from here, since the protocol changed."""
         self.socket: SocketInfo = origin.socket
+        self.numbers: ExchangeNumbers
+        """Shared with what takes over."""
         self.streams: tuple[ByteStream, ByteStream]
         """By direction."""
         self.role = _UNKNOWN
@@ -106,6 +110,7 @@ class Connection(ABC):
         """The direction that it reads."""
         if isinstance(origin, Connection):
             self.role = origin.role
+            self.numbers = origin.numbers
             self.streams = origin.streams
             self.last_ktime_ns = origin.last_ktime_ns
             self.closed_ktime_ns = origin.closed_ktime_ns
@@ -117,6 +122,7 @@ class Connection(ABC):
         else:
             is_late = origin.kind is _DATA and origin.position > 0
             begins_at = None if is_late else 0
+            self.numbers = ExchangeNumbers(origin)
             self.streams = (ByteStream(limits, counts, begins_at), ByteStream(limits, counts, begins_at))
             self.last_ktime_ns = origin.ktime_ns
             self._may_have_header = not (is_late or origin.joined_late)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ebpf.events import Role, SocketInfo
+from ebpf.events import Origin, Role, SocketInfo
 
 
 class Incomplete(StrEnum):
@@ -51,11 +51,14 @@ class Exchange(ABC):
     """
 
     connection_id: int
+    ordinal: int
+    """Number of the exchange, unique on its connection (`numbering`). Over HTTP/2 the stream id, behind the
+    exchanges that preceded HTTP/2 on the connection."""
     socket: SocketInfo
     role: Role
     """This socket's part: CLIENT sent the request, SERVER received it. Never UNKNOWN: the messages tell."""
-    tgid: int
-    """Process that moved the first byte of the exchange."""
+    origin: Origin
+    """The call that moved the first byte of the exchange: of the request, where one was seen."""
     incomplete: Incomplete | None = field(default=None, kw_only=True)
     """None only when request and answer are whole and surely belong together."""
     anomalies: tuple[str, ...] = field(default=(), kw_only=True)

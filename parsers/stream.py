@@ -21,7 +21,7 @@ from __future__ import annotations
 from bisect import insort
 from typing import NamedTuple
 
-from ebpf.events import Missing, SocketEvent
+from ebpf.events import Missing, Origin, SocketEvent
 from parsers.limits import ParserLimits
 
 NOTHING_MISSING = Missing(0)
@@ -34,11 +34,16 @@ class Piece(NamedTuple):
     gap: int
     missing: Missing
     ktime_ns: int
-    """When it passed; for a gap found by a jump, the last time known before it."""
-    tgid: int
+    """When it passed; for a gap found by a jump, the last time known before it. That of `origin`, and here
+    too because it is read several times for each piece."""
+    origin: Origin
     starts_record: bool
     """`data` begins where a socket call's bytes, or a captured chunk of them, began."""
     ends: bool = False
+
+
+NO_PIECE = Piece(b"", 0, NOTHING_MISSING, 0, Origin(0), False)
+"""In place of a piece where there is none."""
 
 
 class ByteStream:
@@ -95,20 +100,20 @@ class ByteStream:
         """Take a DATA event; return the pieces that are now in order."""
         payload = event.payload
         if self.follow(event):
-            return [Piece(payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)]
+            return [Piece(payload, 0, NOTHING_MISSING, event.ktime_ns, event.origin, True)]
         length = event.length
         gap = length - len(payload)
         if gap < 0:
             payload = payload[:length]
             gap = 0
         piece = Piece(
-            payload, gap, event.missing if gap else NOTHING_MISSING, event.ktime_ns, event.tgid, True
+            payload, gap, event.missing if gap else NOTHING_MISSING, event.ktime_ns, event.origin, True
         )
         return self._place(event.position, length, piece, event.missing)
 
     def end(self, event: SocketEvent) -> list[Piece]:
         """Take an ENDED event: the direction is over at its position."""
-        piece = Piece(b"", 0, NOTHING_MISSING, event.ktime_ns, event.tgid, False, True)
+        piece = Piece(b"", 0, NOTHING_MISSING, event.ktime_ns, event.origin, False, True)
         return self._place(event.position, 0, piece, NOTHING_MISSING)
 
     def expire(self, ktime_ns: int) -> list[Piece]:
@@ -182,7 +187,8 @@ class ByteStream:
         if gap > 0:
             self._count_gap(gap)
             self._next = position
-            pieces.append(Piece(b"", gap, missing, self._last_ktime_ns, first.tgid, False))
+            origin = first.origin._replace(ktime_ns=self._last_ktime_ns)
+            pieces.append(Piece(b"", gap, missing, self._last_ktime_ns, origin, False))
         self._release(pieces)
         return pieces
 

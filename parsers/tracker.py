@@ -19,6 +19,7 @@ from parsers.connection import NEVER_NS, Connection
 from parsers.counters import new_counters
 from parsers.exchange import Exchange, Incomplete
 from parsers.limits import ParserLimits
+from parsers.numbering import RequestObserver
 from parsers.protocols import PROTOCOLS, ProtocolRow
 from parsers.unjudged import UnjudgedEvents
 
@@ -33,8 +34,16 @@ _BUG_FRAMES = 8
 class ConnectionTracker:
     """Turns the socket events of all connections into exchanges; `protocols` are those that are read."""
 
-    def __init__(self, limits: ParserLimits, protocols: Sequence[ProtocolRow] = PROTOCOLS) -> None:
+    def __init__(
+        self,
+        limits: ParserLimits,
+        protocols: Sequence[ProtocolRow] = PROTOCOLS,
+        *,
+        request_observer: RequestObserver | None = None,
+    ) -> None:
+        """Begin with no connection. `request_observer` is called when a request begins, as it says itself."""
         self._limits = limits
+        self._request_observer = request_observer
         self._open_by_number = {row.number: row.open for row in protocols}
         self._recognise_by_kind = {row.kind: row.recognise for row in protocols if row.recognise}
         self._counts = new_counters()
@@ -75,6 +84,7 @@ class ConnectionTracker:
                 self._counts["unread_protocol_events"] += 1
                 return []
             connection = open_connection(event, self._limits, self._counts)
+            connection.numbers.observer = self._request_observer
             connections[identity] = connection
             self._counts["connections"] += 1
             if kind is EventKind.OPENED and (waiting := self._unjudged.take(event)):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent, SocketInfo
+from ebpf.events import Direction, EventKind, Missing, Origin, Role, SocketEvent, SocketInfo
 from parsers.http_exchange import Body, HttpExchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
@@ -40,6 +40,7 @@ class Conversation:
         opened: bool = True,
         start_ktime_ns: int = SECOND_NS,
         tgid: int = 100,
+        tid: int = 101,
     ) -> None:
         self.connection_id = connection_id
         self.kernel_role = role if kernel_role is None else kernel_role
@@ -47,6 +48,7 @@ class Conversation:
         self.socket = build_socket(connection_id + 6)
         self.ktime_ns = start_ktime_ns
         self.tgid = tgid
+        self.tid = tid
         self.requests = Direction.EGRESS if role is Role.CLIENT else Direction.INGRESS
         self.responses = Direction.INGRESS if role is Role.CLIENT else Direction.EGRESS
         self.positions = {Direction.INGRESS: 0, Direction.EGRESS: 0}
@@ -69,7 +71,7 @@ class Conversation:
             kind,
             self.ktime_ns,
             self.connection_id,
-            self.tgid,
+            Origin(self.ktime_ns, self.tgid, self.tid),
             direction,
             self.positions[direction],
             len(payload) if length is None else length,
@@ -153,7 +155,7 @@ def split_bytes(event: SocketEvent) -> list[SocketEvent]:
             event.kind,
             event.ktime_ns,
             event.connection_id,
-            event.tgid,
+            event.origin,
             event.direction,
             event.position + offset,
             1,

@@ -33,11 +33,11 @@ enum tcp_state {
 
 /* A read returned 0. On a Unix socket that is the only sign that the other end is over. */
 static __always_inline void end_ingress(struct scratch *scratch, struct connection *connection,
-                                        __u64 ktime_ns, __u32 tgid) {
+                                        __u64 ktime_ns, __u64 thread) {
     void *peer = NULL, *peer_socket = NULL;
     __u64 key;
 
-    deliver_ended(&scratch->record, connection, INGRESS, ktime_ns, tgid);
+    deliver_ended(&scratch->record, connection, INGRESS, ktime_ns, thread);
     if (connection->socket.family != FAMILY_UNIX)
         return;
     READ_KERNEL(peer, connection->socket.cookie, unix_sock, peer);
@@ -47,7 +47,7 @@ static __always_inline void end_ingress(struct scratch *scratch, struct connecti
     struct connection *other = connections.lookup(&key);
     if (!other || other->socket.family != FAMILY_UNIX)
         return;
-    deliver_ended(&scratch->record, other, EGRESS, ktime_ns, 0);
+    deliver_ended(&scratch->record, other, EGRESS, ktime_ns, KERNEL_ITSELF);
     READ_KERNEL(peer_socket, peer, sock, sk_socket);
     if (!peer_socket)
         deliver_closed(&scratch->record, other, ktime_ns);
@@ -69,7 +69,7 @@ static __always_inline void meet_unix_socket(void *task, __u32 fd, __u8 role) {
 }
 
 /* shutdown on TCP shows as a change of state; on a Unix socket only here. */
-static __always_inline void shut_unix_socket(void *task, __u32 fd, __u32 how, __u32 tgid) {
+static __always_inline void shut_unix_socket(void *task, __u32 fd, __u32 how, __u64 thread) {
     struct descriptor descriptor = resolve_descriptor(task, fd);
     struct connection *connection;
     __u32 zero = 0;
@@ -83,14 +83,14 @@ static __always_inline void shut_unix_socket(void *task, __u32 fd, __u32 how, __
     if (!connection || connection->socket.family != FAMILY_UNIX)
         return;
     if (how != SHUTDOWN_WRITE)
-        deliver_ended(&scratch->record, connection, INGRESS, ktime_ns, tgid);
+        deliver_ended(&scratch->record, connection, INGRESS, ktime_ns, thread);
     if (how != SHUTDOWN_READ)
-        deliver_ended(&scratch->record, connection, EGRESS, ktime_ns, tgid);
+        deliver_ended(&scratch->record, connection, EGRESS, ktime_ns, thread);
 }
 
 /* Bytes were moved, or a read found the end of the stream. */
 static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, struct movement *movement,
-                                           __u32 tgid, struct process_policy *policy) {
+                                           __u64 thread, struct process_policy *policy) {
     struct descriptor descriptor = resolve_descriptor(task, fd);
     struct connection *connection;
     struct unjudged_call *call;
@@ -120,15 +120,15 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
         connection->seen_ktime_ns = ktime_ns;
         scratch->record.flags = provisional_flag(policy);
         if (movement->bytes == 0) {
-            end_ingress(scratch, connection, ktime_ns, tgid);
+            end_ingress(scratch, connection, ktime_ns, thread);
             return 0;
         }
-        return capture_turns(ctx, scratch, connection, movement, turn_budget(policy), tgid, ktime_ns);
+        return capture_turns(ctx, scratch, connection, movement, turn_budget(policy), thread, ktime_ns);
     }
     scratch = scratches.lookup(&zero);
     if (!scratch || movement->bytes == 0)
         return 0;
-    scratch->owner = bpf_get_current_pid_tgid();
+    scratch->owner = thread;
     call = &scratch->unjudged;
     call->sk = (__u64)descriptor.sk;
     call->address = movement->address;
@@ -137,7 +137,7 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
     call->direction = movement->direction;
     call->form = movement->form;
     call->inode = descriptor.inode;
-    call->tgid = tgid;
+    call->thread = thread;
     call->policy = *policy;
     continuations.call(ctx, connection && is_left_alone(connection->verdict) &&
                                     !awaits_answer(connection, movement->direction)
@@ -169,7 +169,7 @@ static __always_inline int handle_unjudged(void *ctx) {
         connection = make_connection((struct connection *)scratch->payload, descriptor.sk, descriptor.inode,
                                      ROLE_UNKNOWN, 1, NUMBERED_BY_CALL);
     if (connection && movement.bytes > 0) {
-        capture_or_judge(ctx, scratch, connection, &movement, &call->policy, call->tgid);
+        capture_or_judge(ctx, scratch, connection, &movement, &call->policy, call->thread);
         if (may_carry_session(connection))
             continuations.call(ctx, CONTINUE_TLS);
     }
@@ -181,7 +181,8 @@ static __always_inline int handle_unjudged(void *ctx) {
 static __always_inline int handle_life(void *pt_regs, __s64 result) {
     struct registers registers = read_registers(pt_regs);
     void *task = current_task();
-    __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    __u64 thread = bpf_get_current_pid_tgid();
+    __u32 tgid = thread >> 32;
     struct process_policy policy;
     __u32 pair[2] = {0, 0};
     __u32 fd = registers.first;
@@ -203,7 +204,7 @@ static __always_inline int handle_life(void *pt_regs, __s64 result) {
         return 0;
 #endif
     case __NR_shutdown:
-        shut_unix_socket(task, fd, registers.second, tgid);
+        shut_unix_socket(task, fd, registers.second, thread);
         return 0;
     case __NR_connect:
         role = ROLE_CLIENT;
@@ -226,7 +227,7 @@ static __always_inline int handle_life(void *pt_regs, __s64 result) {
 static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
     struct movement movement = {.direction = EGRESS, .form = FORM_BUFFER, .bytes = result};
     struct registers registers;
-    __u64 flags = 0;
+    __u64 flags = 0, thread;
     struct process_policy policy;
     __u32 fd, tgid;
     void *task;
@@ -294,7 +295,8 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
     if (result < 0 || (result == 0 && movement.direction == EGRESS))
         return 0;
 
-    tgid = bpf_get_current_pid_tgid() >> 32;
+    thread = bpf_get_current_pid_tgid();
+    tgid = thread >> 32;
     if (tgid == AGENT_TGID)
         return 0;
     policy = policy_of(tgid);
@@ -319,7 +321,7 @@ static __always_inline int handle_call(void *ctx, void *pt_regs, __s64 result) {
         else
             movement.direction = INGRESS;
     }
-    return handle_movement(ctx, task, fd, &movement, tgid, &policy);
+    return handle_movement(ctx, task, fd, &movement, thread, &policy);
 }
 
 /* sys_exit goes on here while a call has buffers left, and again until the kernel's bound on tail calls. */
@@ -375,9 +377,9 @@ static __always_inline int handle_tcp_state(void *sk, int old, int new) {
     if (new == TCP_STATE_CLOSE)
         deliver_closed(&record, connection, bpf_ktime_get_ns());
     else if (session && session->opened && !session->closed)
-        deliver_ended(&record, session, EGRESS, bpf_ktime_get_ns(), 0);
+        deliver_ended(&record, session, EGRESS, bpf_ktime_get_ns(), KERNEL_ITSELF);
     else if (connection->opened && is_end_known(connection))
-        deliver_ended(&record, connection, EGRESS, bpf_ktime_get_ns(), 0);
+        deliver_ended(&record, connection, EGRESS, bpf_ktime_get_ns(), KERNEL_ITSELF);
     return 0;
 }
 

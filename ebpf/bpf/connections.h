@@ -246,7 +246,7 @@ static __always_inline void begin_messages(struct connection *connection, __u32 
  * whether the call is delivered all the same, because a later answer may show that a request begins with it.
  */
 static __always_inline int judge(struct connection *connection, __u32 direction, struct window *window,
-                                 __u64 moved, __u64 ktime_ns, __u32 tgid) {
+                                 __u64 moved, __u64 ktime_ns, __u64 thread) {
     struct stream_state *stream;
     __u64 *held;
     __u32 held_length;
@@ -305,7 +305,7 @@ static __always_inline int judge(struct connection *connection, __u32 direction,
         held[1] = high;
         if (held_length == 0) {
             stream->held_ktime_ns = ktime_ns;
-            stream->held_tgid = tgid;
+            stream->held_thread = thread;
         }
         stream->held_length = held_length + moved;
         stream->position = stream->held_length;
@@ -361,21 +361,21 @@ static __always_inline void deliver_held(struct scratch *scratch, struct connect
         return;
     __builtin_memcpy(scratch->payload, stream->held, HELD_BYTES);
     deliver_data(&scratch->record, connection, direction, 0, held_length, held_length, 0,
-                 stream->held_ktime_ns, stream->held_tgid);
+                 stream->held_ktime_ns, stream->held_thread);
     stream->held_length = 0;
 }
 
 /* Delivers what comes before the bytes of a call on a connection that is not opened: OPENED once it is
  * judged, and what was held of both directions. */
 static __always_inline void open_connection(struct scratch *scratch, struct connection *connection,
-                                            __u32 direction, __u64 ktime_ns, __u32 tgid) {
+                                            __u32 direction, __u64 ktime_ns, __u64 thread) {
     __u32 path_length = 0;
 
     if (connection->verdict == VERDICT_UNDECIDED) {
         deliver_held(scratch, connection, direction);
         return;
     }
-    begin_record(&scratch->record, connection, RECORD_OPENED, direction, ktime_ns, tgid);
+    begin_record(&scratch->record, connection, RECORD_OPENED, direction, ktime_ns, thread);
     scratch->record.position = 0;
     if (connection->socket.family == FAMILY_UNIX)
         path_length = read_unix_path(scratch->payload, (void *)connection->socket.cookie);

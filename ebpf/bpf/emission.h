@@ -8,6 +8,8 @@
 
 #include "sockets.h"
 
+#define KERNEL_ITSELF 0 /* in place of a thread: no call caused it */
+
 /* The agent drains on a timer; it is woken only when the ring is half full, because a wake-up per record
  * costs the traced programs a third of their throughput. -1 is the map declared first. */
 static __always_inline __u64 ring_wakeup(void) {
@@ -32,16 +34,17 @@ static __always_inline int deliver(void *record, __u64 size) {
 }
 
 /* Fills in everything but the payload. RECORD_PROVISIONAL stays as the entry point set it for the whole call.
- */
+ * `thread` is what bpf_get_current_pid_tgid said of the call, KERNEL_ITSELF when there was none. */
 static __always_inline void begin_record(struct socket_record *record, struct connection *connection,
-                                         __u8 kind, __u8 direction, __u64 ktime_ns, __u32 tgid) {
+                                         __u8 kind, __u8 direction, __u64 ktime_ns, __u64 thread) {
     record->kind = kind;
     record->direction = direction;
     record->role = connection->role;
     record->flags = (record->flags & RECORD_PROVISIONAL) |
                     (connection->joined_late ? RECORD_JOINED_LATE : 0) |
                     (connection->verdict == VERDICT_UNDECIDED ? RECORD_UNJUDGED : 0);
-    record->tgid = tgid;
+    record->tgid = thread >> 32;
+    record->tid = thread;
     record->ktime_ns = ktime_ns;
     record->connection_id = connection->id;
     record->position = connection->streams[direction & 1].position;
@@ -62,10 +65,10 @@ static __always_inline void note_uncaptured(struct stream_state *stream, __u64 e
  * behind it. */
 static __always_inline void deliver_data(struct socket_record *record, struct connection *connection,
                                          __u32 direction, __u64 position, __u64 length, __u32 payload_length,
-                                         __u32 missing, __u64 ktime_ns, __u32 tgid) {
+                                         __u32 missing, __u64 ktime_ns, __u64 thread) {
     struct stream_state *stream = &connection->streams[direction & 1];
 
-    begin_record(record, connection, RECORD_DATA, direction, ktime_ns, tgid);
+    begin_record(record, connection, RECORD_DATA, direction, ktime_ns, thread);
     record->position = position;
     record->length = length;
     record->missing = stream->missing | missing;
@@ -89,17 +92,18 @@ static __always_inline void deliver_uncaptured(struct socket_record *record, str
     __u64 end = stream->lost_end;
 
     if (end > reported)
-        deliver_data(record, connection, direction, reported, end - reported, 0, 0, stream->lost_ktime_ns, 0);
+        deliver_data(record, connection, direction, reported, end - reported, 0, 0, stream->lost_ktime_ns,
+                     KERNEL_ITSELF);
 }
 
 static __always_inline void deliver_ended(struct socket_record *record, struct connection *connection,
-                                          __u32 direction, __u64 ktime_ns, __u32 tgid) {
+                                          __u32 direction, __u64 ktime_ns, __u64 thread) {
     __u8 bit = 1 << (direction & 1);
 
     if (!connection->opened || connection->ended & bit)
         return;
     deliver_uncaptured(record, connection, direction);
-    begin_record(record, connection, RECORD_ENDED, direction, ktime_ns, tgid);
+    begin_record(record, connection, RECORD_ENDED, direction, ktime_ns, thread);
     if (deliver(record, sizeof(*record)) == 0)
         connection->ended |= bit;
 }
@@ -116,7 +120,7 @@ static __always_inline void deliver_closed(struct socket_record *record, struct 
     }
     deliver_uncaptured(record, connection, INGRESS);
     deliver_uncaptured(record, connection, EGRESS);
-    begin_record(record, connection, RECORD_CLOSED, INGRESS, ktime_ns, 0);
+    begin_record(record, connection, RECORD_CLOSED, INGRESS, ktime_ns, KERNEL_ITSELF);
     deliver(record, sizeof(*record));
 }
 

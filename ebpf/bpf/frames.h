@@ -247,19 +247,19 @@ static __always_inline int follows_frames(struct connection *connection, struct 
 /* Turns a movement of which the frames are known into records, by the tail program. */
 static __always_inline int capture_frames(void *context, struct scratch *scratch,
                                           struct connection *connection, struct movement *movement,
-                                          __u32 budget, __u64 ktime_ns, __u32 tgid) {
+                                          __u32 budget, __u64 ktime_ns, __u64 thread) {
     __u32 direction = movement->direction & 1;
     struct stream_state *stream = &connection->streams[direction];
     __u64 position = stream->position;
 
     if (!connection->opened)
-        open_connection(scratch, connection, direction, ktime_ns, tgid);
+        open_connection(scratch, connection, direction, ktime_ns, thread);
     __sync_fetch_and_add(&stream->position, movement->bytes);
     if (connection->turn != direction) {
         deliver_uncaptured(&scratch->record, connection, !direction);
         connection->turn = direction;
     }
-    begin_transfer(scratch, connection, movement, position, 0, budget, ktime_ns, tgid);
+    begin_transfer(scratch, connection, movement, position, 0, budget, ktime_ns, thread);
     continuations.call(context, CONTINUE_TRANSFER);
     return 0;
 }

@@ -21,17 +21,17 @@ static __always_inline int awaits_answer(struct connection *connection, __u32 di
 /* Captures a movement on a connection that is judged, or may turn out to speak HTTP. */
 static __always_inline int capture_turns(void *context, struct scratch *scratch,
                                          struct connection *connection, struct movement *movement,
-                                         __u32 budget, __u32 tgid, __u64 ktime_ns) {
+                                         __u32 budget, __u64 thread, __u64 ktime_ns) {
     if (!connection->opened)
-        open_connection(scratch, connection, movement->direction & 1, ktime_ns, tgid);
-    capture_movement(context, scratch, connection, movement, budget, ktime_ns, tgid);
+        open_connection(scratch, connection, movement->direction & 1, ktime_ns, thread);
+    capture_movement(context, scratch, connection, movement, budget, ktime_ns, thread);
     return 0;
 }
 
 /* Bytes on a connection that is new, undecided or stale, or speaks HTTP/2. */
 static __always_inline void capture_or_judge(void *context, struct scratch *scratch,
                                              struct connection *connection, struct movement *movement,
-                                             struct process_policy *policy, __u32 tgid) {
+                                             struct process_policy *policy, __u64 thread) {
     __u64 ktime_ns = bpf_ktime_get_ns();
     struct window *window = (struct window *)scratch->payload;
     struct stream_state *stream;
@@ -67,7 +67,8 @@ static __always_inline void capture_or_judge(void *context, struct scratch *scra
     }
     if (connection->verdict == VERDICT_UNDECIDED) { /* no other thread was first */
         if (window->length > 0) {
-            window->is_kept = judge(connection, movement->direction, window, movement->bytes, ktime_ns, tgid);
+            window->is_kept =
+                judge(connection, movement->direction, window, movement->bytes, ktime_ns, thread);
         } else if (connection->turn == movement->direction &&
                    connection->unjudged & 1 << movement->direction) {
             window->is_kept = 1;
@@ -90,9 +91,9 @@ static __always_inline void capture_or_judge(void *context, struct scratch *scra
         return;
     }
     if (follows_frames(connection, movement))
-        capture_frames(context, scratch, connection, movement, budget, ktime_ns, tgid);
+        capture_frames(context, scratch, connection, movement, budget, ktime_ns, thread);
     else
-        capture_turns(context, scratch, connection, movement, budget, tgid, ktime_ns);
+        capture_turns(context, scratch, connection, movement, budget, thread, ktime_ns);
 }
 
 /* The scratch that this thread works in, in a program that was tail-called. */

@@ -71,10 +71,11 @@ struct transfer {
     __u64 message_left; /* bytes that the current message moved and that are not copied yet */
     __u64 message;      /* user address of the next struct mmsghdr */
     __u64 messages_left;
+    __u64 thread; /* tgid and tid that made the call, as bpf_get_current_pid_tgid gives them */
     __u32 filled; /* bytes gathered in the scratch */
-    __u32 tgid;
     __u32 direction;
     __u32 budget; /* for a direction in one turn */
+    __u32 reserved;
 };
 
 /* A call that moved bytes on a connection that is not judged yet, kept across the tail call to judging. */
@@ -83,10 +84,11 @@ struct unjudged_call {
     __u64 address; /* the fields of struct movement */
     __u64 extent;
     __u64 bytes;
+    __u64 thread; /* as of a transfer */
     __u32 direction;
     __u32 form;
     __u32 inode;
-    __u32 tgid;
+    __u32 reserved;
     struct process_policy policy;
 };
 

@@ -163,13 +163,14 @@ struct socket_record {
     __u8 direction;
     __u8 role;
     __u8 flags; /* enum record_flag, or-ed */
-    __u32 tgid;
+    __u32 tgid; /* of the process that made the call; 0 when the kernel acted by itself */
     __u64 ktime_ns;
     __u64 connection_id;
     __u64 position;
     __u64 length;
-    __u32 missing; /* enum missing_cause, or-ed */
-    __u32 payload_length;
+    __u16 missing; /* enum missing_cause, or-ed */
+    __u16 payload_length;
+    __u32 tid; /* of the thread that made the call; 0 where tgid is */
     struct socket_facts socket;
     /* payload follows */
 };
@@ -225,9 +226,9 @@ struct stream_state {
     __u64 lost_ktime_ns; /* when that byte moved */
     __u64 held_ktime_ns; /* when the held bytes moved */
     __u32 spent;         /* payload delivered this turn */
-    __u32 missing;       /* causes since the last delivered record */
-    __u32 held_length;   /* bytes of `held`, while undecided */
-    __u32 held_tgid;
+    __u16 missing;       /* causes since the last delivered record */
+    __u16 held_length;   /* bytes of `held`, while undecided */
+    __u64 held_thread;   /* tgid and tid that moved them, as bpf_get_current_pid_tgid gives them */
     __u16 framed;        /* HTTP/2: where frames begin and end is known, by the fields that follow */
     __u16 header_length; /* bytes in `held` of a frame's header that was cut by the end of a call */
     __u32 keep_left;     /* bytes of the current frame still to be captured */

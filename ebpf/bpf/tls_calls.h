@@ -206,7 +206,7 @@ static __always_inline void hand_over(void *context, struct scratch *scratch, st
     unjudged->bytes = call->bytes;
     unjudged->direction = call->direction;
     unjudged->form = call->form;
-    unjudged->tgid = call->session.tgid;
+    unjudged->thread = bpf_get_current_pid_tgid();
     unjudged->policy = *policy;
     tls_continuations.call(context, CONTINUE_JUDGING);
 }

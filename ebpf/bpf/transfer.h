@@ -123,7 +123,7 @@ static __always_inline void deliver_gathered(struct scratch *scratch, struct con
         unread = filled;
     }
     deliver_data(&scratch->record, connection, transfer->direction, transfer->delivered, unread, filled,
-                 missing, transfer->ktime_ns, transfer->tgid);
+                 missing, transfer->ktime_ns, transfer->thread);
     transfer->delivered += unread;
     transfer->filled = 0;
 }
@@ -219,14 +219,14 @@ static __always_inline void finish_transfer(struct scratch *scratch, struct conn
 /* Notes what the tail program is to copy. */
 static __always_inline void begin_transfer(struct scratch *scratch, struct connection *connection,
                                            struct movement *movement, __u64 position, __u64 wanted,
-                                           __u32 budget, __u64 ktime_ns, __u32 tgid) {
+                                           __u32 budget, __u64 ktime_ns, __u64 thread) {
     struct transfer *transfer = &scratch->transfer;
 
     __builtin_memset(transfer, 0, sizeof(*transfer));
     scratch->owner = bpf_get_current_pid_tgid();
     transfer->cookie = connection->socket.cookie;
     transfer->ktime_ns = ktime_ns;
-    transfer->tgid = tgid;
+    transfer->thread = thread;
     transfer->direction = movement->direction;
     transfer->delivered = position;
     transfer->end = position + movement->bytes;
@@ -249,7 +249,7 @@ static __always_inline void begin_transfer(struct scratch *scratch, struct conne
  * when the call has more than one buffer or chunk. */
 static __always_inline void capture_movement(void *context, struct scratch *scratch,
                                              struct connection *connection, struct movement *movement,
-                                             __u32 budget, __u64 ktime_ns, __u32 tgid) {
+                                             __u32 budget, __u64 ktime_ns, __u64 thread) {
     __u32 direction = movement->direction & 1;
     struct stream_state *stream = &connection->streams[direction];
     __u64 position = stream->position;
@@ -274,7 +274,7 @@ static __always_inline void capture_movement(void *context, struct scratch *scra
         length = wanted;
         asm volatile("" : "+r"(length));
         if (movement->form != FORM_BUFFER || length > CHUNK_BYTES) {
-            begin_transfer(scratch, connection, movement, position, wanted, budget, ktime_ns, tgid);
+            begin_transfer(scratch, connection, movement, position, wanted, budget, ktime_ns, thread);
             continuations.call(context, CONTINUE_TRANSFER);
             return;
         }
@@ -284,7 +284,7 @@ static __always_inline void capture_movement(void *context, struct scratch *scra
             missing = MISSING_UNREADABLE;
     }
     deliver_data(&scratch->record, connection, direction, position, wanted, payload_length, missing, ktime_ns,
-                 tgid);
+                 thread);
     if (missing)
         count(missing == MISSING_SENDFILE ? COUNTER_SENDFILE_BYTES : COUNTER_UNREADABLE_BYTES, wanted);
     if (wanted < bytes)

@@ -5,9 +5,9 @@ Owns the reading of the capture from start to end. It must not know formats (`fi
 
 Contract: a capture is seen from nowhere in particular, so one conversation in it is delivered once, as the
 socket of its server saw it: requests are INGRESS, every role is SERVER. That is what a live capture of the
-server's host with `--direction ingress` reports it, process and socket numbers aside, which no packet
-carries: tgid, inode and network namespace are 0. Times are those of the packets; the monotonic clock of the
-events is Unix time. What the capture lacks comes out as gaps, never as a guess.
+server's host with `--direction ingress` reports, process and socket numbers aside, which no packet carries:
+tgid and tid are None, inode and network namespace are 0. Times are those of the packets; the monotonic clock
+of the events is Unix time. What the capture lacks comes out as gaps, never as a guess.
 
 While a pipe is quiet no time passes: a pause of its writer says nothing of the network.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ebpf.capture_ids import derive_capture_id
 from ebpf.events import CaptureEvent, ClockSample, SocketEvent
 from ebpf.input_stream import InputStream, StreamedItems
 from ebpf.packets.counters import LOSSES, OBSERVATIONS, new_packet_counters
@@ -45,6 +46,8 @@ class PacketCapture:
     ) -> None:
         """Begin to read. Once `is_stopped` returns true, what has been read is delivered, and that is all."""
         limits = limits or PacketLimits()
+        self.capture_id = b""
+        """By the first packet: its time, its link layer and its bytes."""
         self._counts = new_packet_counters()
         self._file = PacketFile(stream, limits, self._counts)
         self._packets: StreamedItems[Packet] = StreamedItems(stream, self._file.packets(), is_stopped)
@@ -84,6 +87,7 @@ class PacketCapture:
         for number, packet in enumerate(self._packets.at_hand(timeout_seconds), 1):
             if self._unix_ns is None:
                 unix_ns = packet.unix_ns or 0
+                self.capture_id = _identify(packet)
                 events.append(ClockSample(unix_ns, unix_ns))
             events += self._take(packet)
             if len(events) >= _EVENTS_PER_POLL or number >= _PACKETS_PER_POLL:
@@ -126,3 +130,11 @@ class PacketCapture:
         self._decoder.finish()
         self._flows.finish()
         return self._flows.take_out()
+
+
+def _identify(first: Packet) -> bytes:
+    """Return the id of a capture by its first packet: any two captures differ in that, unless both are parts.
+
+    Two selections from one capture that begin with the same packet have the same id.
+    """
+    return derive_capture_id(str((first.unix_ns, first.link_type, first.length)).encode(), first.data)

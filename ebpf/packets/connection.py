@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from ebpf.events import Direction, EventKind, Missing, Protocol, Role, SocketEvent, SocketInfo
+from ebpf.events import Direction, EventKind, Missing, Origin, Protocol, Role, SocketEvent, SocketInfo
 from ebpf.inference import JUDGED_BYTES, Inference, infer, infer_frames, infer_settings
 from ebpf.packets.layers import Endpoint
 from ebpf.packets.limits import PacketLimits
@@ -338,7 +338,7 @@ class PacketConnection:
                 kind,
                 unix_ns,
                 self._connection_id,
-                0,
+                Origin(unix_ns),
                 Direction.INGRESS if index == self._client else Direction.EGRESS,
                 position - self._origins[index],
                 length,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from otel_bridge.sdk.components import ID_GENERATORS, SdkSettingError, load_component
-from otel_bridge.spans.trace_context import IdGenerator
+from otel_bridge.spans.span_ids import IdGenerator
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.id_generator import IdGenerator as SdkIdGenerator
@@ -37,13 +37,14 @@ class SdkIds:
         self._fallback = fallback
         self._failed = False
 
-    def trace_id(self) -> bytes:
-        """Return 16 bytes, not all zero."""
-        return self._draw(self._generator.generate_trace_id, _TRACE_ID_BYTES) or self._fallback.trace_id()
-
-    def span_id(self) -> bytes:
-        """Return 8 bytes, not all zero."""
-        return self._draw(self._generator.generate_span_id, _SPAN_ID_BYTES) or self._fallback.span_id()
+    def generate(self, connection_id: int, ordinal: int) -> tuple[bytes, bytes]:
+        """Return the trace id and the span id of an exchange, neither all zero."""
+        trace_id = self._draw(self._generator.generate_trace_id, _TRACE_ID_BYTES)
+        span_id = self._draw(self._generator.generate_span_id, _SPAN_ID_BYTES)
+        if trace_id is None or span_id is None:
+            other_trace_id, other_span_id = self._fallback.generate(connection_id, ordinal)
+            return trace_id or other_trace_id, span_id or other_span_id
+        return trace_id, span_id
 
     def _draw(self, generate: Callable[[], int], size: int) -> bytes | None:
         problem = "0 is no id"

@@ -100,7 +100,7 @@ def network_attributes(socket: SocketInfo) -> Mapping[str, str | int]:
     )
 
 
-# By the five facts and not by the socket, whose class hashes and compares in Python.
+# By the five facts and not by the socket, which is no key: what is known of it may change.
 @lru_cache(maxsize=MAX_AUTHORITIES_REMEMBERED)
 def _network_attributes(
     family: str, peer: str | None, peer_port: int | None, local: str | None, local_port: int | None

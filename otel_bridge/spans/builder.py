@@ -21,7 +21,8 @@ from otel_bridge.spans.addresses import network_attributes
 from otel_bridge.spans.description import SpanDescription
 from otel_bridge.spans.http import describe_http
 from otel_bridge.spans.options import SpanOptions
-from otel_bridge.spans.trace_context import SAMPLED, IdGenerator
+from otel_bridge.spans.span_ids import IdGenerator
+from otel_bridge.spans.trace_context import SAMPLED
 from parsers.exchange import Exchange
 from parsers.http_exchange import HttpExchange
 
@@ -94,10 +95,11 @@ def build_span(
         counters.redacted_values += redacted
         counters.malformed_trace_context += trace.malformed
         counters.dropped_attributes += dropped
+    trace_id, span_id = ids.generate(exchange.connection_id, exchange.ordinal)
     # By position: names of arguments cost as much again as the record.
     return Span(
-        ids.trace_id() if context is None else context.trace_id,
-        ids.span_id(),
+        trace_id if context is None else context.trace_id,
+        span_id,
         None if context is None else context.span_id,
         "" if context is None else context.state,
         SAMPLED if context is None else context.flags,

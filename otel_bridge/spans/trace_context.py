@@ -1,4 +1,4 @@
-"""Which trace a request belongs to: W3C Trace Context (level 2), B3, and new ids for what belongs to none.
+"""Which trace a request belongs to: W3C Trace Context (level 2), B3.
 
 It must not decide what a span says, only whose child it is.
 
@@ -9,11 +9,9 @@ default.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 SAMPLED = 0x01
 """The trace flag of W3C Trace Context §3.2.2.5.1; set on traces that start here, since the span is being
@@ -46,34 +44,6 @@ _B3_SINGLE = re.compile(
 _B3_DENY_ONLY = frozenset("01dD")
 _B3_TRACE_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{16}", re.IGNORECASE)
 _B3_SPAN_ID = re.compile(r"[0-9a-f]{16}", re.IGNORECASE)
-
-
-class IdGenerator(Protocol):
-    """Where ids come from; injected, so that spans can be reproduced."""
-
-    def trace_id(self) -> bytes:
-        """Return 16 bytes, not all zero."""
-
-    def span_id(self) -> bytes:
-        """Return 8 bytes, not all zero."""
-
-
-class RandomIdGenerator:
-    """Random ids: uniqueness is asked of them, unpredictability is not."""
-
-    __slots__ = ("_getrandbits",)
-
-    def __init__(self) -> None:
-        # Own generator: seeding the global one elsewhere must not repeat ids.
-        self._getrandbits = random.Random().getrandbits  # noqa: S311 - identifiers, not secrets
-
-    def trace_id(self) -> bytes:
-        """Return 16 random bytes, not all zero."""
-        return (self._getrandbits(128) or 1).to_bytes(16, "big")
-
-    def span_id(self) -> bytes:
-        """Return 8 random bytes, not all zero."""
-        return (self._getrandbits(64) or 1).to_bytes(8, "big")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,9 +45,9 @@ class Http1Connection(Http1Conversation):
         """Read the bytes that were expected; what comes of it is the same as by `_add` and `_pump`."""
         direction = event.direction
         reader = self._readers[direction]
-        outcome = reader.read_directly(event.payload, event.ktime_ns, event.tgid, self._expected_method)
+        outcome = reader.read_directly(event.payload, event.origin, self._expected_method)
         if outcome is None:
-            piece = Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)
+            piece = Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.origin, True)
             self._receive(direction, [piece])
             self._pump(event.ktime_ns)
             self._take_stock()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
+from ebpf.events import Direction, EventKind, Missing, Origin, Role, SocketEvent
 from parsers.connection import Connection, begins_late
 from parsers.exchange import Exchange, Incomplete
 from parsers.http1.certainty import Certainty
@@ -96,7 +96,7 @@ class Http1Conversation(Connection):
         self._requests = DirectReader(RequestSide(limits), limits, counts, joined_late=joined_late)
         self._responses = DirectReader(self._response_side, limits, counts, joined_late=joined_late)
         self._readers: tuple[DirectReader[HttpRequest] | DirectReader[HttpResponse], ...] = ()
-        self._pairing = Pairing(origin, limits, counts, joined_late=joined_late)
+        self._pairing = Pairing(self.numbers, self.socket, limits, counts, joined_late=joined_late)
         self._pairing.prologue = self.prologue
         if isinstance(origin, SocketEvent) and origin.kind is _DATA and origin.missing & Missing.RING_FULL:
             self._pairing.doubt(Incomplete.LOST_BYTES)  # OPENED was lost as well
@@ -429,7 +429,9 @@ class Http1Conversation(Connection):
         handshake = pairing.take_handshake()
         requests = self._requests.take_unread()
         if preface:
-            requests.insert(0, Piece(preface, 0, NOTHING_MISSING, self.last_ktime_ns, 0, True))
+            requests.insert(
+                0, Piece(preface, 0, NOTHING_MISSING, self.last_ktime_ns, Origin(self.last_ktime_ns), True)
+            )
         responses = self._responses.take_unread()
         unread = (responses, requests) if self.role is _CLIENT else (requests, responses)
         self.successor = choose_successor(

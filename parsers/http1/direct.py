@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ebpf.events import Origin
 from parsers.http1.message import RecordT
 from parsers.http1.outcome import IN_LENGTH, Outcome
 from parsers.http1.tail import TailReader
@@ -21,9 +22,7 @@ class DirectReader(TailReader[RecordT]):
 
     __slots__ = ()
 
-    def read_directly(
-        self, data: bytes, ktime_ns: int, tgid: int, request_method: bytes | None
-    ) -> Outcome | None:
+    def read_directly(self, data: bytes, origin: Origin, request_method: bytes | None) -> Outcome | None:
         """Read a call's bytes; None when they go the long way, nothing of them being taken then.
 
         `request_method` is that of the request that a response answers; a reader of requests ignores it.
@@ -31,6 +30,7 @@ class DirectReader(TailReader[RecordT]):
         The caller makes sure that there is no input left, and that a message may begin here or the body of
         one goes on. What the outcome does not cover is left as input (`has_input`).
         """
+        ktime_ns = origin.ktime_ns
         if self.state == IN_LENGTH:
             message, body = self.message, self._body
             assert message is not None
@@ -44,8 +44,7 @@ class DirectReader(TailReader[RecordT]):
         end = data.find(b"\r\n\r\n")
         if end < 0 or end > self._limits.max_header_block:
             return None
-        self._start_ktime_ns = ktime_ns
-        self._start_tgid = tgid
+        self._start_origin = origin
         opened = self._side.open_plain(data[:end], ktime_ns, request_method)
         if opened is None:
             return None
@@ -56,6 +55,6 @@ class DirectReader(TailReader[RecordT]):
             assert body is not None
             at = body.take(data, at, message, ktime_ns, self._limits)
         if at < len(data):
-            self.add(Piece(data, 0, NOTHING_MISSING, ktime_ns, tgid, True))
+            self.add(Piece(data, 0, NOTHING_MISSING, ktime_ns, origin, True))
             self._at = at
         return outcome

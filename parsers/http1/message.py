@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ebpf.events import Missing
+from ebpf.events import Missing, Origin
 from parsers.content import build_body
 from parsers.exchange import Incomplete
 from parsers.http1.framing import split_codings
@@ -33,8 +33,8 @@ class Message(Generic[RecordT]):
     record: RecordT
     fields: Fields
     head_size: int
-    tgid: int
-    """Process that moved its first byte."""
+    origin: Origin
+    """The call that moved its first byte."""
     done: bool = False
     """Nothing more will be added."""
     failure: Incomplete | None = None

@@ -39,8 +39,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from ebpf.events import Role, SocketEvent
-from parsers.connection import Connection
+from ebpf.events import Role, SocketInfo
 from parsers.counters import INCOMPLETE_COUNTER
 from parsers.exchange import Exchange, Incomplete
 from parsers.http1.certainty import Certainty
@@ -50,6 +49,7 @@ from parsers.http1.turn import Turn, close_turn
 from parsers.http1.unanswered import RequestCalls
 from parsers.http_exchange import HttpExchange, HttpRequest, HttpResponse
 from parsers.limits import ParserLimits
+from parsers.numbering import ExchangeNumbers
 from parsers.prologue import Prologue
 
 # Bound once: looking up a member of an enumeration takes longer than comparing it.
@@ -67,11 +67,11 @@ class Pairing:
 
     __slots__ = (
         "_cause",
-        "_connection_id",
         "_counts",
         "_doubt_may_end",
         "_is_behind_loss",
         "_limits",
+        "_numbers",
         "_out",
         "_owes_response",
         "_pipelining_seen",
@@ -91,15 +91,15 @@ class Pairing:
 
     def __init__(
         self,
-        origin: SocketEvent | Connection,
+        numbers: ExchangeNumbers,
+        socket: SocketInfo,
         limits: ParserLimits,
         counts: dict[str, int],
         *,
         joined_late: bool,
     ) -> None:
-        """Begin with the first event of a connection, or with the connection that it was before."""
-        self._connection_id = origin.connection_id
-        self._socket = origin.socket
+        self._numbers = numbers
+        self._socket = socket
         self._limits = limits
         self._counts = counts
         self._cause = Incomplete.JOINED_LATE
@@ -234,7 +234,8 @@ class Pairing:
             self.doubt(Incomplete.INVALID)
         if turns:
             self.calls.compare(turns[-1], message)
-        turn = Turn(message, None, self._cause if self.certainty is _DOUBTFUL else None)
+        ordinal = self._numbers.begin_request(message.origin)
+        turn = Turn(ordinal, message, None, self._cause if self.certainty is _DOUBTFUL else None)
         turns.append(turn)
         if self._is_behind_loss:
             turn.flag = turn.flag or self._cause
@@ -273,7 +274,7 @@ class Pairing:
         turn = self.next_turn()
         if turn is None:
             if self._refused is not None:
-                turn = Turn(self._refused, message)
+                turn = Turn(self._numbers.begin_request(self._refused.origin), self._refused, message)
                 self._refused = None
                 self.turns.append(turn)
                 return turn
@@ -283,7 +284,7 @@ class Pairing:
                 absence = Incomplete.JOINED_LATE
             if may_be_unsolicited:
                 absence = Incomplete.UNSOLICITED
-            turn = Turn(None, message, absence)
+            turn = Turn(self._numbers.take(), None, message, absence)
             self.turns.append(turn)
             self._owes_response = False
             if self.role is Role.CLIENT or self.is_holding:
@@ -463,8 +464,6 @@ class Pairing:
         request = turn.request
         response = turn.response
         incomplete, anomalies, answered = close_turn(turn, cause, self._limits)
-        first = request or response
-        assert first is not None
         counts = self._counts
         counts["exchanges"] += 1
         if incomplete is not None:
@@ -473,18 +472,19 @@ class Pairing:
                 counts["requests_unpaired"] += 1
             elif request is None:
                 counts["responses_unpaired"] += 1
-        exchange = HttpExchange(
-            self._connection_id,
-            self._socket,
-            self.role,
-            first.tgid,
-            None if request is None else request.record,
-            None if response is None else response.record,
-            response is not None and response.tunnel,
-            answered=answered,
-            incomplete=incomplete,
-            anomalies=anomalies,
+        self._out.append(
+            HttpExchange(
+                self._numbers.connection_id,
+                turn.ordinal,
+                self._socket,
+                self.role,
+                turn.origin,
+                None if request is None else request.record,
+                None if response is None else response.record,
+                response is not None and response.tunnel,
+                prologue=self.prologue,
+                answered=answered,
+                incomplete=incomplete,
+                anomalies=anomalies,
+            )
         )
-        if self.prologue is not None:
-            exchange.prologue = self.prologue
-        self._out.append(exchange)

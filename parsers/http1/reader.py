@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Generic
 
+from ebpf.events import Origin
 from parsers.exchange import Incomplete
 from parsers.http1.beginnings import Search, may_be_method, may_begin_message
 from parsers.http1.bodies import BODIES, BROKEN, WHOLE, Body, LengthBody
@@ -36,7 +37,7 @@ from parsers.http1.reading_context import ReadingContext
 from parsers.http1.sides import Opened, Side
 from parsers.http_exchange import HttpRequest
 from parsers.limits import ParserLimits
-from parsers.stream import NOTHING_MISSING, Piece
+from parsers.stream import NO_PIECE, NOTHING_MISSING, Piece
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _MAX_SKIPPED_KEPT = 3
@@ -73,8 +74,7 @@ class MessageReader(ABC, Generic[RecordT]):
         "_search",
         "_side",
         "_skipped_lines",
-        "_start_ktime_ns",
-        "_start_tgid",
+        "_start_origin",
         "finished_by_inference",
         "has_input",
         "is_ambiguous",
@@ -96,14 +96,13 @@ class MessageReader(ABC, Generic[RecordT]):
         self.state = LOST if joined_late else BETWEEN
         self._queue: deque[Piece] = deque()
         self._queued_bytes = 0
-        self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
+        self._piece = NO_PIECE
         self._at = 0
         self._partial = bytearray()
         self._skipped_lines = b""
         self._bare_end = False
         self._head_end_size = 4
-        self._start_ktime_ns = 0
-        self._start_tgid = 0
+        self._start_origin = NO_PIECE.origin
         self._body: Body | None = None
         self._search = Search(
             limits.max_header_block, of_requests=side.is_of_requests, any_method=joined_late
@@ -148,7 +147,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def end(self, ktime_ns: int) -> None:
         """Take the end of the direction, where only the end of the connection shows it."""
-        self.add(Piece(b"", 0, NOTHING_MISSING, ktime_ns, 0, False, True))
+        self.add(Piece(b"", 0, NOTHING_MISSING, ktime_ns, Origin(ktime_ns), False, True))
 
     def advance(self, context: ReadingContext) -> Outcome:
         """Read on until something matters to the pairing or the input is used up."""
@@ -180,7 +179,7 @@ class MessageReader(ABC, Generic[RecordT]):
         self._queue.clear()
         self._search.take()
         self._queued_bytes = 0
-        self._piece = Piece(b"", 0, NOTHING_MISSING, 0, 0, False)
+        self._piece = NO_PIECE
         self._at = 0
         self._partial.clear()
         self._body = None
@@ -276,8 +275,7 @@ class MessageReader(ABC, Generic[RecordT]):
             self._at = at
             return None
         self.state = IN_HEAD
-        self._start_ktime_ns = piece.ktime_ns
-        self._start_tgid = piece.tgid
+        self._start_origin = piece.origin
         end = data.find(b"\r\n\r\n", at)
         after = end + 4
         if end < 0 or data.find(b"\n\n", at, end) >= 0 or data.find(b"\n\r\n", at, end + 3) >= 0:
@@ -320,7 +318,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _open(self, block: bytes, piece: Piece, context: ReadingContext) -> Outcome:
         """Read a head that is complete."""
-        start_ktime_ns = self._start_ktime_ns
+        start_ktime_ns = self._start_origin.ktime_ns
         opened = self._side.open(
             block, start_ktime_ns, max(start_ktime_ns, piece.ktime_ns), context.request_method
         )
@@ -342,7 +340,7 @@ class MessageReader(ABC, Generic[RecordT]):
 
     def _note_refused(self, block: bytes, ktime_ns: int) -> None:
         limits = self._limits
-        start_ktime_ns = self._start_ktime_ns
+        start_ktime_ns = self._start_origin.ktime_ns
         described = self._side.describe_refused(
             block[: limits.max_header_block], start_ktime_ns, max(start_ktime_ns, ktime_ns)
         )
@@ -350,7 +348,7 @@ class MessageReader(ABC, Generic[RecordT]):
             return
         record, fields = described
         self._drop_fields_beyond_bound(record)
-        self.refused = refused = Message(record, fields, len(block), self._start_tgid)
+        self.refused = refused = Message(record, fields, len(block), self._start_origin)
         refused.end_ktime_ns = record.end_ktime_ns
         refused.fail(Incomplete.INVALID, limits)
 
@@ -372,7 +370,7 @@ class MessageReader(ABC, Generic[RecordT]):
             self.state = OVER if opened is Outcome.HTTP2 else BETWEEN
             return opened, at
         record, fields, framing, length = opened
-        message = Message(record, fields, size, self._start_tgid)
+        message = Message(record, fields, size, self._start_origin)
         message.end_ktime_ns = record.end_ktime_ns
         message.wire_size = size + self._head_end_size
         self._head_end_size = 4
@@ -454,7 +452,7 @@ class MessageReader(ABC, Generic[RecordT]):
             return _FINISHED
         if self.state == IN_HEAD:
             self._counts["lost_heads"] += 1
-            self._note_refused(bytes(self._partial), self._start_ktime_ns)
+            self._note_refused(bytes(self._partial), self._start_origin.ktime_ns)
             self._partial.clear()
         self.state = OVER
         self._piece = piece._replace(ends=False)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ebpf.events import Origin
 from parsers.exchange import Incomplete
 from parsers.http1.disputes import READ_DIFFERENTLY
 from parsers.http1.message import Message
@@ -29,6 +30,8 @@ from parsers.limits import ParserLimits
 class Turn:
     """One request and its response while they are read."""
 
+    ordinal: int
+    """Number that its exchange will have on the connection."""
     request: Message[HttpRequest] | None
     response: Message[HttpResponse] | None = None
     flag: Incomplete | None = None
@@ -41,6 +44,13 @@ class Turn:
     comes before theirs."""
     cut_by_client: bool = False
     """The direction of the requests ended inside the request, before anything answered it."""
+
+    @property
+    def origin(self) -> Origin:
+        """The call that moved the first byte of the request, or of the response where there is none."""
+        first = self.request or self.response
+        assert first is not None
+        return first.origin
 
 
 def close_turn(

@@ -8,9 +8,9 @@ Contract: a block that was lost or refused keeps nothing, but still ends where i
 
 from __future__ import annotations
 
+from ebpf.events import Origin
 from parsers.exchange import Incomplete
 from parsers.http2.frames import CONTINUATION, PADDED, PUSH_PROMISE, WITH_PRIORITY
-from parsers.http2.sink import Origin
 
 PROMISE_BYTES = 5
 """Bytes of a PUSH_PROMISE payload that tell the promised stream: pad length and stream id."""
@@ -33,7 +33,8 @@ class BlockParts:
         """The stream ends behind this block."""
         self.loss: Incomplete | None = None
         """Why the block will not be known; None while it may."""
-        self.origin: Origin = (0, 0)
+        self.origin = Origin(0)
+        """The call that moved its first byte."""
 
     def open(self, stream_id: int, origin: Origin, *, ends: bool) -> None:
         """Begin a block."""

@@ -49,7 +49,7 @@ class Http2Connection(Connection):
         handshake: HttpExchange | None = None,
     ) -> None:
         super().__init__(origin, limits, counts)
-        self._builder = ExchangeBuilder(self.connection_id, self.socket, limits, counts)
+        self._builder = ExchangeBuilder(self.numbers, self.socket, limits, counts)
         self._builder.prologue = self.prologue
         self._session = Http2Session(self._builder, limits, counts, joined_late=joined_late)
         self._unread = (list(unread[_INGRESS]), list(unread[_EGRESS]))
@@ -85,7 +85,7 @@ class Http2Connection(Connection):
         ):
             return super().feed(event)
         self._session.readers[direction].read(
-            Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.tgid, True)
+            Piece(event.payload, 0, NOTHING_MISSING, event.ktime_ns, event.origin, True)
         )
         self.last_ktime_ns = event.ktime_ns
         self._take_stock()

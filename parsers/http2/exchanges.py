@@ -19,6 +19,7 @@ from parsers.http2.dialogues import may_be_tapped, open_dialogue
 from parsers.http2.stream import Http2Stream, StreamHalf, build_request, build_response
 from parsers.http_exchange import Body, HttpExchange
 from parsers.limits import ParserLimits
+from parsers.numbering import ExchangeNumbers
 from parsers.prologue import Prologue
 
 _SWITCHED: Final = (101,)
@@ -30,12 +31,14 @@ _ENDS_STREAM: Final = (None, Incomplete.CLOSED, Incomplete.RESET)
 class ExchangeBuilder:
     """Makes the exchanges of one connection. `counts` are the tracker's counters, added to here."""
 
-    __slots__ = ("_connection_id", "_counts", "_limits", "_out", "_socket", "prologue")
+    __slots__ = ("_counts", "_first_ordinal", "_limits", "_numbers", "_out", "_socket", "prologue")
 
     def __init__(
-        self, connection_id: int, socket: SocketInfo, limits: ParserLimits, counts: dict[str, int]
+        self, numbers: ExchangeNumbers, socket: SocketInfo, limits: ParserLimits, counts: dict[str, int]
     ) -> None:
-        self._connection_id = connection_id
+        self._numbers = numbers
+        self._first_ordinal = numbers.next_ordinal
+        """Added to a stream's id."""
         self._socket = socket
         self._limits = limits
         self._counts = counts
@@ -52,13 +55,19 @@ class ExchangeBuilder:
         return out
 
     def note_head(self, stream: Http2Stream, requests: Direction) -> None:
-        """Take note of a head: whether the stream leaves HTTP with it, and who listens from here on."""
+        """Take note of a head.
+
+        Of a request: that it has begun. Of either: whether the stream leaves HTTP with it, and what listens
+        to it from here on.
+        """
         request, response = stream.select(requests)
         request_head = request.head if request is not None else None
         response_head = response.head if response is not None else None
         if request_head is not None and request_head.method == b"CONNECT" and response_head is not None:
             status = response_head.status
             stream.tunnel = status is not None and 200 <= status < 300
+        if request is not None and request_head is not None:
+            self.note_request(stream, request)
         if not (
             (request_head is not None and may_be_tapped(request_head))
             or (response_head is not None and may_be_tapped(response_head))
@@ -78,6 +87,12 @@ class ExchangeBuilder:
             request.open_listener(dialogue.request)
         if response is not None and response.listener is None and dialogue.response is not None:
             response.open_listener(dialogue.response)
+
+    def note_request(self, stream: Http2Stream, request: StreamHalf) -> None:
+        """Note that the request of a stream has begun, unless it was noted before."""
+        if not stream.is_noted:
+            stream.is_noted = True
+            self._numbers.note_request(self._first_ordinal + stream.stream_id, request.origin)
 
     def emit(
         self,
@@ -131,10 +146,11 @@ class ExchangeBuilder:
         assert first is not None
         self._out.append(
             HttpExchange(
-                self._connection_id,
+                self._numbers.connection_id,
+                self._first_ordinal + stream.stream_id,
                 self._socket,
                 Role.CLIENT if requests is Direction.EGRESS else Role.SERVER,
-                first.tgid,
+                first.origin,
                 request_record,
                 response_record,
                 stream.tunnel,

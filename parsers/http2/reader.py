@@ -248,7 +248,7 @@ class FrameReader:
                     stream_id,
                     None,
                     data[start:after],
-                    (piece.ktime_ns, piece.tgid),
+                    piece.origin,
                     piece.ktime_ns,
                     ends=flags & END_STREAM != 0,
                 ):
@@ -271,7 +271,7 @@ class FrameReader:
         """Check that a field block is not interrupted (RFC 9113 §6.10); else the place is given up."""
         if not self._block.is_open and self.doubt is not None:
             # Found again in the middle of a block.
-            self._block.open(stream_id, (piece.ktime_ns, piece.tgid), ends=False)
+            self._block.open(stream_id, piece.origin, ends=False)
             self._block.lose(self.doubt)
             return True
         if self._block.is_open and kind == CONTINUATION and stream_id == self._block.stream_id:
@@ -294,7 +294,7 @@ class FrameReader:
             block = self._block
             if kind != CONTINUATION:
                 ends = kind == HEADERS and self._flags & END_STREAM != 0
-                block.open(self._stream_id, (piece.ktime_ns, piece.tgid), ends=ends)
+                block.open(self._stream_id, piece.origin, ends=ends)
             if self._left > self._limits.max_header_block - block.size and block.loss is None:
                 self._counts["oversized_heads"] += 1
                 block.lose(Incomplete.INVALID)

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebpf.events import Direction, Missing
+from ebpf.events import Direction, Missing, Origin
 from parsers.exchange import Incomplete
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.fields import FieldBlock
 from parsers.http2.frames import CANCEL, LARGEST_FRAME_SIZE, NO_ERROR
 from parsers.http2.headers import HeaderDecoder
 from parsers.http2.reader import FrameReader
-from parsers.http2.sink import Origin
 from parsers.http2.stream import StreamHalf
 from parsers.http2.streams import StreamTable
 from parsers.http_exchange import StreamReset
@@ -151,7 +150,7 @@ class Http2Session:
         if promised_id is not None:
             self._promise(direction, promised_id, _UNKNOWN_BLOCK, origin, cause, malformed=False)
             return
-        stream = self.table.find_stream(direction, stream_id, origin[0], opens=True)
+        stream = self.table.find_stream(direction, stream_id, origin.ktime_ns, opens=True)
         if stream is None:
             return
         half = stream.halves[direction] or self.table.begin_half(stream, direction, origin)
@@ -160,7 +159,7 @@ class Http2Session:
         half.flag(cause)
         half.head_lost = half.head_lost or half.head is None
         if ends:
-            self.table.end_half(half, origin[0])
+            self.table.end_half(half, origin.ktime_ns)
             self.table.emit_if_over(stream)
 
     def take_data(
@@ -168,7 +167,7 @@ class Http2Session:
     ) -> None:
         """Give content to its stream."""
         table = self.table
-        found = table.find_half(direction, stream_id, piece.ktime_ns, piece.tgid)
+        found = table.find_half(direction, stream_id, piece.origin)
         if found is None:
             return
         stream, half = found
@@ -199,14 +198,14 @@ class Http2Session:
         self, direction: Direction, stream_id: int, count: int | None, missing: Missing, ktime_ns: int
     ) -> None:
         """Tell its stream that content is missing."""
-        found = self.table.find_half(direction, stream_id, ktime_ns, 0)
+        found = self.table.find_half(direction, stream_id, Origin(ktime_ns))
         if found is not None:
             _, half = found
             half.miss(count, missing, ktime_ns)
 
     def end_stream(self, direction: Direction, stream_id: int, ktime_ns: int) -> None:
         """Note that a message is over."""
-        found = self.table.find_half(direction, stream_id, ktime_ns, 0)
+        found = self.table.find_half(direction, stream_id, Origin(ktime_ns))
         if found is not None:
             stream, half = found
             self.table.end_half(half, ktime_ns)
@@ -329,12 +328,14 @@ class Http2Session:
         malformed: bool,
     ) -> None:
         """Take the request of a pushed stream (RFC 9113 §8.4)."""
-        stream = self.table.find_stream(direction, promised_id, origin[0], opens=True)
+        stream = self.table.find_stream(direction, promised_id, origin.ktime_ns, opens=True)
         if stream is None or stream.promise is not None:
             return
-        promise = StreamHalf(origin[0], origin[0], origin[1], fields, is_over=True)
+        promise = StreamHalf(origin.ktime_ns, origin.ktime_ns, origin, fields, is_over=True)
         promise.flaw = flaw
         promise.malformed = malformed or fields.malformed or fields.failed
         stream.promise = promise
         self._counts["requests"] += 1
+        if self.table.requests is not None:
+            self.table.builder.note_request(stream, promise)
         self.table.hold(stream, fields.size)

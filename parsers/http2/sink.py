@@ -5,14 +5,11 @@ Owns the interface between reading frames (`reader`) and understanding streams (
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from ebpf.events import Direction, Missing
+from ebpf.events import Direction, Missing, Origin
 from parsers.exchange import Incomplete
 from parsers.stream import Piece
-
-Origin: TypeAlias = tuple[int, int]
-"""Where a field block began: when that passed, ktime in nanoseconds, and the process that moved it."""
 
 
 class FrameSink(Protocol):
@@ -35,7 +32,7 @@ class FrameSink(Protocol):
         *,
         ends: bool,
     ) -> bool:
-        """Take a whole field block, of a promised request when `promised_id` is given.
+        """Take a whole field block, of a promised request when `promised_id` is given; `origin` is its start.
 
         False says that this can be no field block; the place is lost then.
         """

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from ebpf.events import Direction, Missing
+from ebpf.events import Direction, Missing, Origin
 from parsers.content import build_body
 from parsers.content_codings import split_content_codings
 from parsers.content_listener import ContentListener, Dialogue
@@ -42,8 +42,8 @@ class StreamHalf:
 
     start_ktime_ns: int
     end_ktime_ns: int
-    tgid: int
-    """Process that moved its first byte."""
+    origin: Origin
+    """The call that moved its first byte."""
     head: FieldBlock | None = None
     """None before the head, and when it was lost."""
     trailers: FieldBlock | None = None
@@ -242,6 +242,8 @@ class Http2Stream:
     §8.1)."""
     held_bytes: int = 0
     dialogue: Dialogue | None = None
+    is_noted: bool = False
+    """It was noted that its request has begun."""
 
     def select(self, requests: Direction) -> tuple[StreamHalf | None, StreamHalf | None]:
         """Return request and response, with `requests` as the direction in which the client sends."""

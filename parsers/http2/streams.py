@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebpf.events import Direction
+from ebpf.events import Direction, Origin
 from parsers.connection import NEVER_NS
 from parsers.exchange import Incomplete
 from parsers.http2.exchanges import ExchangeBuilder
 from parsers.http2.reader import FrameReader
-from parsers.http2.sink import Origin
 from parsers.http2.stream import Http2Stream, StreamHalf
 from parsers.http_exchange import HttpExchange, StreamReset
 from parsers.limits import ParserLimits
@@ -109,7 +108,7 @@ class StreamTable:
         self.take_requests(requests)
         stream = Http2Stream(1, ktime_ns)
         stream.handshake = handshake
-        stream.halves[requests] = StreamHalf(ktime_ns, ktime_ns, handshake.tgid, is_over=True)
+        stream.halves[requests] = StreamHalf(ktime_ns, ktime_ns, handshake.origin, is_over=True)
         self.streams[1] = stream
 
     def expire(self, ktime_ns: int) -> None:
@@ -189,20 +188,20 @@ class StreamTable:
 
     def begin_half(self, stream: Http2Stream, direction: Direction, origin: Origin) -> StreamHalf:
         """Begin the message of a stream in a direction."""
-        half = StreamHalf(origin[0], origin[0], origin[1])
+        half = StreamHalf(origin.ktime_ns, origin.ktime_ns, origin)
         half.flaw = stream.losses[direction]
         stream.halves[direction] = half
         self.open_halves += 1
         return half
 
     def find_half(
-        self, direction: Direction, stream_id: int, ktime_ns: int, tgid: int
+        self, direction: Direction, stream_id: int, origin: Origin
     ) -> tuple[Http2Stream, StreamHalf] | None:
         """Return the message that content belongs to; None when there is none any more."""
-        stream = self.find_stream(direction, stream_id, ktime_ns, opens=False)
+        stream = self.find_stream(direction, stream_id, origin.ktime_ns, opens=False)
         if stream is None:
             return None
-        half = stream.halves[direction] or self.begin_half(stream, direction, (ktime_ns, tgid))
+        half = stream.halves[direction] or self.begin_half(stream, direction, origin)
         if half.is_over:
             self._counts["http2_stray_frames"] += 1
             return None
@@ -211,7 +210,7 @@ class StreamTable:
             # Content before a head: its beginning is lost as well.
             half.head_lost = True
             half.flag(reader.loss or Incomplete.INVALID)
-            half.miss(None, NOTHING_MISSING, ktime_ns)
+            half.miss(None, NOTHING_MISSING, origin.ktime_ns)
         if reader.doubt is not None:
             half.flag(reader.doubt)
         return stream, half

@@ -93,9 +93,10 @@ class AskConnection(Connection):
         self._open.append(
             AskExchange(
                 self.connection_id,
+                self.numbers.begin_request(piece.origin),
                 self.socket,
                 self.role,
-                piece.tgid,
+                piece.origin,
                 word,
                 None,
                 piece.ktime_ns,

@@ -17,6 +17,7 @@ from tests.bench.wire import Call
 from tests.builders import Conversation
 
 CLOCK = ClockSample(0, 1_795_824_000_000_000_000)
+CAPTURE_ID = bytes(range(16))
 SERVER = ProcessFacts(0, 100, CLOCK.unix_ns, "/usr/bin/shop", ("shop", "serve"), "shop")
 
 
@@ -58,20 +59,21 @@ def encode_record(event: SocketEvent) -> bytes:
         event.direction,
         event.role,
         0,
-        event.tgid,
+        event.origin.tgid or 0,
         event.ktime_ns,
         event.connection_id,
         event.position,
         event.length,
         event.missing,
         len(event.payload),
+        event.origin.tid or 0,
     )
     return fields + facts + event.payload
 
 
 def write_recording(path: Path, records: Iterable[bytes]) -> None:
     """Write a recording of the records, with what is known of their process."""
-    writer = RecordingWriter(path, version="bench")
+    writer = RecordingWriter(path, version="bench", capture_id=CAPTURE_ID)
     writer.append_facts(SERVER)
     writer.append_records(records)
     writer.close({})

@@ -24,11 +24,11 @@ from otel_bridge.redaction.redactor import Redactor
 from otel_bridge.span import Resource
 from otel_bridge.spans.builder import SpanCounters, build_span
 from otel_bridge.spans.options import SpanOptions
-from otel_bridge.spans.trace_context import RandomIdGenerator
+from otel_bridge.spans.span_ids import CaptureIdGenerator
 from parsers.exchange import Exchange
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
-from tests.bench.records import CLOCK
+from tests.bench.records import CAPTURE_ID, CLOCK
 
 RECORDS_PER_POLL = 512
 """About as many as an agent finds in the ring at 2,500 exchanges/s and four records each."""
@@ -62,7 +62,7 @@ class Stages:
     def __init__(self) -> None:
         self._resource = Resource({"service.name": "shop"})
         self._clock = ClockOffset(CLOCK)
-        self._ids = RandomIdGenerator()
+        self._ids = CaptureIdGenerator(lambda: CAPTURE_ID)
         self._options = SpanOptions()
         self._encoder = RequestEncoder()
         self._tracker = ConnectionTracker(ParserLimits())

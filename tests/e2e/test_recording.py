@@ -1,6 +1,7 @@
 """`record`, then `replay`: the same spans as the run beside it, without root and without bcc."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -121,3 +122,19 @@ def test_a_recording_that_cannot_be_written_says_so() -> None:
     assert ended.returncode == 2
     assert "/no/such/folder/file" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_every_replay_of_a_recording_gives_the_same_ids(
+    agent: Callable[..., Agent], server: Callable[..., Server], tmp_path: Path, recording: Path
+) -> None:
+    api = server()
+    recorder = agent("record", str(recording), "--port", str(api.port))
+    curl(f"{api.url}/one", f"{api.url}/two")
+    recorder.stop()
+    ids = []
+    for number in range(2):
+        spans = tmp_path / f"spans-{number}"
+        assert wirespan("replay", str(recording), "--spans-file", str(spans)).returncode == 0
+        ids.append(re.findall(r'"(traceId|spanId)": ?"([0-9a-f]+)"', spans.read_text()))
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == len(ids[0]) == 2 * 4

@@ -110,7 +110,7 @@ def test_each_call_is_captured_once_at_both_ends(tap: Tap, pair: Pair, send: str
     assert tap.stream(inode_of(client), Direction.EGRESS) == 3 * REQUEST
     assert tap.stream(inode_of(server), Direction.INGRESS) == 3 * REQUEST
     (opened,) = tap.of(inode_of(server), EventKind.OPENED)
-    assert (opened.role, opened.joined_late, opened.tgid) == (Role.SERVER, False, os.getpid())
+    assert (opened.role, opened.joined_late, opened.origin.tgid) == (Role.SERVER, False, os.getpid())
     assert tap.of(inode_of(client), EventKind.OPENED)[0].role is Role.CLIENT
 
 

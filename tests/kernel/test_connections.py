@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import array
+import bisect
+import itertools
 import os
 import socket
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
+from ebpf.events import Direction, EventKind, Missing, Origin, Role, SocketEvent
 from tests.kernel.conftest import REQUEST, Tap, connect_pair, inode_of, receive_exactly
 
 pytestmark = pytest.mark.kernel
@@ -184,9 +186,33 @@ def test_a_descriptor_inherited_by_fork_is_the_same_connection(tap: Tap, pair: P
         check=True,
     )
     assert tap.stream(inode_of(client), Direction.EGRESS) == 2 * REQUEST
-    tgids = {event.tgid for event in tap.data(inode_of(client), Direction.EGRESS)}
+    tgids = {event.origin.tgid for event in tap.data(inode_of(client), Direction.EGRESS)}
     assert len(tgids) == 2
     assert os.getpid() in tgids
+
+
+def test_each_record_names_the_thread_that_made_the_call(tap: Tap, pair: Pair) -> None:
+    client, server = pair
+    parts = [REQUEST[:3], REQUEST[3:], REQUEST, REQUEST * 2_000]
+    writers: list[int] = []
+
+    def write(part: bytes) -> None:
+        writers.append(threading.get_native_id())
+        client.sendall(part)
+        receive_exactly(server, len(part))
+
+    for part in parts:
+        thread = threading.Thread(target=write, args=(part,))
+        thread.start()
+        thread.join()
+    assert len(set(writers)) == len(parts)
+    ends = list(itertools.accumulate(map(len, parts)))
+    for direction, end in ((Direction.EGRESS, client), (Direction.INGRESS, server)):
+        events = tap.data(inode_of(end), direction)
+        assert sum(event.length for event in events) == ends[-1]
+        for event in events:
+            of_part = bisect.bisect_right(ends, event.position)
+            assert event.origin == Origin(event.ktime_ns, os.getpid(), writers[of_part])
 
 
 def test_a_descriptor_passed_over_a_socket_is_the_same_connection(tap: Tap, pair: Pair) -> None:

@@ -80,11 +80,11 @@ def test_children_inherit_and_the_dead_leave_nothing(open_tap: OpenTap) -> None:
             pass
         assert forker.returncode == 0
         written = tap.data(inode_of(client), Direction.EGRESS)
-    assert len({event.tgid for event in written}) == len(written) == CHILDREN
+    assert len({event.origin.tgid for event in written}) == len(written) == CHILDREN
     # sched_process_exit comes before the parent can have waited
     assert list(tap.capture.policies()) == [os.getpid()]
     exited = {event.tgid for event in tap.events if isinstance(event, ProcessExited)}
-    assert {event.tgid for event in written} | {forker.pid} <= exited
+    assert {event.origin.tgid for event in written} | {forker.pid} <= exited
 
 
 def test_a_process_that_executes_becomes_undecided_when_told_so(open_tap: OpenTap) -> None:

@@ -11,7 +11,7 @@ RunC = Callable[..., list[str]]
 
 STRUCTS = {
     "socket_record": (
-        "kind direction role flags tgid ktime_ns connection_id position length missing payload_length",
+        "kind direction role flags tgid ktime_ns connection_id position length missing payload_length tid",
         layout.SOCKET_RECORD,
     ),
     "socket_facts": (
@@ -23,7 +23,7 @@ STRUCTS = {
     ),
     "stream_state": (
         (
-            "position reported lost_end lost_ktime_ns held_ktime_ns spent missing held_length held_tgid "
+            "position reported lost_end lost_ktime_ns held_ktime_ns spent missing held_length held_thread "
             "framed header_length keep_left skip_left kept held"
         ),
         layout.STREAM_STATE,

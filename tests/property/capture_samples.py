@@ -169,7 +169,8 @@ def _fragmented() -> bytes:
     return pcap(packets, RAW)
 
 
-def _records() -> list[bytes]:
+def kernel_records() -> list[bytes]:
+    """Return the conversations as the records of a kernel, with those of the process that had them."""
     records = [
         layout.PROCESS_RECORD.pack(5, 0, 321, KTIME_NS, 9, 5) + b"/bin/echo" + b"echo\0",
         layout.FORK_RECORD.pack(7, 322, KTIME_NS, 321),
@@ -206,11 +207,11 @@ def _records() -> list[bytes]:
 def _recording() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording"
-        writer = RecordingWriter(path, version="1.2.3")
+        writer = RecordingWriter(path, version="1.2.3", capture_id=bytes(16))
         writer.append_clock(ClockSample(KTIME_NS, START_UNIX_NS))
         writer.append_facts(FACTS)
         writer.append_facts(dataclasses.replace(FACTS, tgid=322, workload=None))
-        for number, each in enumerate(_records()):
+        for number, each in enumerate(kernel_records()):
             writer.append_records([each])
             if number % 20 == 10:
                 writer.append_clock(ClockSample(KTIME_NS + number, START_UNIX_NS + number))

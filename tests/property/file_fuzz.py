@@ -49,7 +49,7 @@ from otel_bridge.sinks.console import ConsoleSink
 from otel_bridge.sinks.spans_file import spans_to_json_line
 from otel_bridge.span import Span
 from otel_bridge.spans.options import SpanOptions
-from otel_bridge.spans.trace_context import RandomIdGenerator
+from otel_bridge.spans.span_ids import CaptureIdGenerator
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.property.capture_samples import samples
@@ -300,7 +300,7 @@ def replay(content: bytes) -> Outcome:
                 source,
                 ProcessTable(resources.build),
                 tracker,
-                RandomIdGenerator(),
+                CaptureIdGenerator(lambda: source.capture_id),
                 SpanOptions(),
                 [sink],
                 endpoints=EndpointTable(resources.build_endpoint) if is_packets else None,

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
+from ebpf.events import Direction, EventKind, Missing, Origin, Role, SocketEvent
 from ebpf.http_prefixes import HTTP_PREFIXES
 from tests.builders import MILLISECOND_NS, NOTHING_MISSING, SECOND_NS, build_socket
 from tests.property.talks import REQUEST, RESPONSE, Call, Talk
@@ -98,7 +98,7 @@ class _Ring:
                 kind,
                 ktime_ns,
                 1,
-                100,
+                Origin(ktime_ns, 100),
                 direction,
                 position,
                 length,

@@ -18,6 +18,7 @@ from ebpf.events import (
     Direction,
     EventKind,
     Missing,
+    Origin,
     Policy,
     ProcessExecuted,
     ProcessExited,
@@ -177,7 +178,17 @@ class ProcessHost:
         request = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number
         for direction, data in ((Direction.INGRESS, request), (Direction.EGRESS, RESPONSE)):
             event = SocketEvent(
-                *(EventKind.DATA, self.now, number, tgid, direction, 0, len(data), data, Missing(0)),
+                *(
+                    EventKind.DATA,
+                    self.now,
+                    number,
+                    Origin(self.now, tgid),
+                    direction,
+                    0,
+                    len(data),
+                    data,
+                    Missing(0),
+                ),
                 *(Role.SERVER, False, socket, is_provisional),
             )
             self._ring.append(event)

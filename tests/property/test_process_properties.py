@@ -20,7 +20,7 @@ from agent.stop import StopRequest
 from ebpf.events import CaptureEvent, SocketEvent
 from otel_bridge.resources import ResourceBuilder
 from otel_bridge.spans.options import SpanOptions
-from otel_bridge.spans.trace_context import RandomIdGenerator
+from otel_bridge.spans.span_ids import CaptureIdGenerator
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.property.process_host import INIT, ProcessHost, Said
@@ -109,7 +109,7 @@ def run(
         Source(host, batches),
         table,
         ConnectionTracker(ParserLimits()),
-        RandomIdGenerator(),
+        CaptureIdGenerator(lambda: bytes(16)),
         SpanOptions(),
         [sink],
         selection=selection,

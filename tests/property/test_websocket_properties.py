@@ -99,7 +99,7 @@ def split(draw: st.DrawFn, events: list[SocketEvent]) -> list[SocketEvent]:
                 event.kind,
                 event.ktime_ns,
                 event.connection_id,
-                event.tgid,
+                event.origin,
                 event.direction,
                 event.position + at,
                 len(payload),

@@ -13,10 +13,10 @@ from agent.processes import PATIENCE_NS, ProcessTable
 from agent.selection import Selection
 from agent.selection_rules import SelectionRules
 from agent.workloads.workload import CaptureDecision, Workload
-from ebpf.events import ClockSample, Policy, ProcessFacts, Role, SocketInfo
+from ebpf.events import ClockSample, Origin, Policy, ProcessFacts, Role, SocketInfo
 from otel_bridge.resources import ResourceBuilder
 from otel_bridge.spans.options import SpanOptions
-from otel_bridge.spans.trace_context import RandomIdGenerator
+from otel_bridge.spans.span_ids import CaptureIdGenerator
 from parsers.http_exchange import Body, HttpExchange, HttpRequest, HttpResponse
 from tests.stand_ins import CollectingSink, PoliciesInMemory, ToldDiscovery
 
@@ -45,7 +45,7 @@ class Way:
         self.selection = selection
         self.export = Export(
             Attributor(processes, selection, lambda: self.now),
-            RandomIdGenerator(),
+            CaptureIdGenerator(lambda: bytes(16)),
             SpanOptions(),
             [self.sink],
             discovery=discovery,
@@ -59,7 +59,7 @@ class Way:
 def exchange(role: Role = Role.SERVER, content: bytes = b"hello") -> HttpExchange:
     request = HttpRequest(b"GET", b"/", "1.1", [], Body(0, b"", None), 900, 900)
     response = HttpResponse(200, b"OK", "1.1", [], Body(len(content), content, "utf-8"), 950, 950)
-    return HttpExchange(1, SOCKET, role, TGID, request, response)
+    return HttpExchange(1, 0, SOCKET, role, Origin(900, TGID), request, response)
 
 
 def test_what_is_known_goes_at_once() -> None:

@@ -144,7 +144,7 @@ def test_span_options_follow_the_content_and_redaction_sections(monkeypatch: pyt
             "no_such",
             lambda: resource_builder(span_options(Configuration())),
         ),
-        ("OTEL_PYTHON_ID_GENERATOR", "no_such", id_generator),
+        ("OTEL_PYTHON_ID_GENERATOR", "no_such", lambda: id_generator(lambda: bytes(16))),
     ],
 )
 def test_a_bad_value_of_a_standard_variable_is_a_matter_of_configuration(

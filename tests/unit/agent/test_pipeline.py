@@ -20,6 +20,7 @@ from ebpf.events import (
     EventKind,
     FileMapped,
     Missing,
+    Origin,
     Policy,
     ProcessExecuted,
     ProcessExited,
@@ -32,7 +33,7 @@ from ebpf.events import (
 )
 from otel_bridge.span import Resource, SpanKind
 from otel_bridge.spans.options import SpanOptions
-from otel_bridge.spans.trace_context import RandomIdGenerator
+from otel_bridge.spans.span_ids import CaptureIdGenerator
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.stand_ins import CollectingSink, PoliciesInMemory
@@ -81,7 +82,7 @@ def moved(
         EventKind.DATA,
         ktime_ns,
         1,
-        TGID,
+        Origin(ktime_ns, TGID),
         direction,
         position,
         len(payload) if length is None else length,
@@ -109,7 +110,7 @@ def pipeline(source: Source, sink: CollectingSink, **options: object) -> Pipelin
         source,
         options.pop("processes", None) or ProcessTable(resource_of),  # type: ignore[arg-type]
         ConnectionTracker(ParserLimits()),
-        RandomIdGenerator(),
+        CaptureIdGenerator(lambda: bytes(16)),
         SpanOptions(),
         [sink],
         **options,  # type: ignore[arg-type]

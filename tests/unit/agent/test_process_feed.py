@@ -15,6 +15,7 @@ from ebpf.events import (
     EventKind,
     FileMapped,
     Missing,
+    Origin,
     Policy,
     ProcessExecuted,
     ProcessExited,
@@ -75,7 +76,7 @@ class Host:
 
 def event(kind: EventKind = EventKind.DATA, tgid: int = TGID, *, provisional: bool = True) -> SocketEvent:
     return SocketEvent(
-        *(kind, 20, 1, tgid, Direction.INGRESS, 0, 0, b"", Missing(0)),
+        *(kind, 20, 1, Origin(20, tgid or None), Direction.INGRESS, 0, 0, b"", Missing(0)),
         *(Role.SERVER, False, SOCKET, provisional),
     )
 

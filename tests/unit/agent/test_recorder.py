@@ -48,7 +48,7 @@ class Source:
 def data(tgid: int, number: int, *, provisional: bool = True) -> bytes:
     flags = layout.RECORD_PROVISIONAL if provisional else 0
     address = socket.inet_aton("127.0.0.1").ljust(16, b"\0")
-    values = (1, 0, 2, flags, tgid, now() + number, number, 0, 1, 0, 1)
+    values = (1, 0, 2, flags, tgid, now() + number, number, 0, 1, 0, 1, tgid)
     facts = layout.SOCKET_FACTS.pack(1, number, 1, 2, 80, 4000, 0, 0, address, address)
     return layout.SOCKET_RECORD.pack(*values) + facts + b"x"
 
@@ -82,7 +82,7 @@ class Recording:
         tls_processes: object = None,
     ):
         self._file = folder / "traffic.wsr"
-        self._writer = RecordingWriter(self._file, version="1")
+        self._writer = RecordingWriter(self._file, version="1", capture_id=bytes(16))
         processes = ProcessTable(lambda facts: Resource({"service.name": "any"}), discovery=told)  # noqa: ARG005
         selection = Selection(rules, PoliciesInMemory(), processes, discovery=told)
         source = Source(*batches)
@@ -105,7 +105,10 @@ def outline(events: list[CaptureEvent]) -> list[tuple[str, int]]:
         ProcessForked: "fork",
         ProcessFacts: "facts",
     }
-    return [(names[type(event)], event.tgid) for event in events]  # type: ignore[index, union-attr]
+    return [
+        (names[type(event)], event.origin.tgid if isinstance(event, SocketEvent) else event.tgid)  # type: ignore[index, union-attr]
+        for event in events
+    ]
 
 
 def test_facts_stand_before_what_a_process_did_and_once(tmp_path: Path) -> None:

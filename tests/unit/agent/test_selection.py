@@ -19,6 +19,7 @@ from ebpf.events import (
     Direction,
     EventKind,
     Missing,
+    Origin,
     Policy,
     ProcessExecuted,
     ProcessExited,
@@ -102,7 +103,7 @@ def event(tgid: int, *, provisional: bool = True, ktime_ns: int = 99) -> SocketE
         EventKind.DATA,
         ktime_ns,
         1,
-        tgid,
+        Origin(ktime_ns, tgid or None),
         Direction.INGRESS,
         0,
         0,
@@ -128,7 +129,7 @@ def exchange(
         start_ktime_ns=start,
         end_ktime_ns=start,
     )
-    return HttpExchange(1, socket, role, 7, request, None)
+    return HttpExchange(1, 0, socket, role, Origin(start, 7), request, None)
 
 
 def test_without_rules_everything_is_captured_and_nothing_decided() -> None:

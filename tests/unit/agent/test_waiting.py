@@ -5,7 +5,7 @@ import dataclasses
 from agent.attribution import Attribution
 from agent.decisions import CaptureState
 from agent.waiting import WaitingExchanges
-from ebpf.events import Role, SocketInfo
+from ebpf.events import Origin, Role, SocketInfo
 from parsers.http_exchange import Body, HttpExchange, HttpRequest
 
 SOCKET = SocketInfo("ipv4", "127.0.0.1", 80, "127.0.0.1", 4000, 1, 2, 3)
@@ -22,7 +22,7 @@ def ready(attribution: Attribution) -> Attribution:
 def exchange(number: int, size: int = 1) -> HttpExchange:
     body = Body(size=size, content=b"x" * size, charset=None)
     return HttpExchange(
-        number, SOCKET, Role.SERVER, 1, HttpRequest(b"GET", b"/", "1.1", [], body, 0, 0), None
+        number, 0, SOCKET, Role.SERVER, Origin(0, 1), HttpRequest(b"GET", b"/", "1.1", [], body, 0, 0), None
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ebpf.events import (
     EventKind,
     FileMapped,
     Missing,
+    Origin,
     ProcessExecuted,
     ProcessExited,
     ProcessForked,
@@ -26,6 +28,7 @@ from ebpf.layout import (
     Counter,
     LayoutError,
     RecordDecoder,
+    add_tid,
     counters_by_name,
     decode_counter,
     record_tgid,
@@ -63,16 +66,26 @@ def record(
         "length": len(payload),
         "missing": 0,
         "payload_length": len(payload),
+        "tid": 322,
         **fields,
     }
     return layout.SOCKET_RECORD.pack(*values.values()) + (socket_facts or facts()) + payload
+
+
+def without_tid(whole: bytes, missing: int = 0, payload_length: int | None = None) -> bytes:
+    """Return a socket record as recordings of formats 1 and 2 have it."""
+    counts = layout.SOCKET_RECORD.size - 8
+    length = int.from_bytes(whole[counts + 2 : counts + 4], "little")
+    earlier = struct.pack("<II", missing, length if payload_length is None else payload_length)
+    return whole[:counts] + earlier + whole[layout.SOCKET_RECORD.size :]
 
 
 def test_a_record_becomes_an_event() -> None:
     event = RecordDecoder().decode(record(missing=3, length=9_000, flags=1))
     assert isinstance(event, SocketEvent)
     assert (event.kind, event.direction, event.role) == (EventKind.DATA, Direction.EGRESS, Role.SERVER)
-    assert (event.ktime_ns, event.connection_id, event.tgid, event.position) == (123_456, 5, 321, 7)
+    assert event.origin == Origin(123_456, 321, 322)
+    assert (event.ktime_ns, event.connection_id, event.position) == (123_456, 5, 7)
     assert (event.length, event.payload) == (9_000, b"GET / HTTP/1.1\r\n\r\n")
     assert event.missing == Missing.RING_FULL | Missing.BUDGET
     assert event.joined_late is True
@@ -85,6 +98,32 @@ def test_a_record_becomes_an_event() -> None:
     assert (info.remote_address, info.remote_port) == ("10.0.0.2", 50_000)
     assert (info.network_namespace, info.inode, info.cookie) == (99, 4711, 0xFFFF_8880_1234_5678)
     assert record_tgid(record()) == 321
+
+
+def test_what_is_unknown_of_an_origin_is_none() -> None:
+    decode = RecordDecoder().decode
+    origins = [
+        event.origin
+        for fields in ({"tgid": 0, "tid": 0}, {"tid": 0}, {})
+        if isinstance(event := decode(record(**fields)), SocketEvent)
+    ]
+    assert origins == [Origin(123_456), Origin(123_456, 321), Origin(123_456, 321, 322)]
+    assert all(type(origin) is Origin for origin in origins)
+
+
+def test_a_record_without_a_thread_is_brought_into_todays_layout() -> None:
+    today = record(missing=3, length=9_000, tid=0)
+    assert add_tid(without_tid(today, missing=3)) == today
+    executed = layout.PROCESS_RECORD.pack(5, 0, 321, 9, 2, 0) + b"/a"
+    assert add_tid(executed) == executed
+    assert add_tid(b"") == b""
+
+
+@pytest.mark.parametrize("numbers", [(65_536, 18), (3, 65_536), (2**32 - 1, 2**32 - 1)])
+def test_numbers_that_no_earlier_version_wrote_are_refused(numbers: tuple[int, int]) -> None:
+    for damaged in (without_tid(record(), *numbers), without_tid(record())[:30]):
+        with pytest.raises(LayoutError):
+            add_tid(damaged)
 
 
 def test_ipv6_and_unix_sockets_are_named() -> None:
@@ -163,6 +202,13 @@ def test_a_session_knows_the_name_that_was_asked_for_on_its_socket() -> None:
     assert not layout.is_socket_record(raw)
     with pytest.raises(LayoutError):
         RecordDecoder().decode(raw[:-1])
+
+
+def test_a_socket_is_no_key_for_it_may_change() -> None:
+    event = RecordDecoder().decode(record())
+    assert isinstance(event, SocketEvent)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(event.socket)
 
 
 def test_what_carries_a_tls_session_may_become_known_later() -> None:

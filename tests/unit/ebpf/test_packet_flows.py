@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ebpf.events import Direction, EventKind, Protocol, Role
+from ebpf.events import Direction, EventKind, Origin, Protocol, Role
 from ebpf.packets.limits import PacketLimits
 from tests.builders import SECOND_NS, describe, run_events
 from tests.packets import ACK, CLIENT, RST, SERVER, SYN, Segment, Talk, link_packet, run_packets
@@ -18,7 +18,8 @@ def test_a_conversation_is_told_once_as_its_server_saw_it() -> None:
     events = told(talk.segments)
     assert [event.kind for event in events] == TOLD
     opened, request, response, *_ = events
-    assert {(e.connection_id, e.tgid, e.role, e.joined_late) for e in events} == {(1, 0, Role.SERVER, False)}
+    assert {(e.connection_id, e.role, e.joined_late) for e in events} == {(1, Role.SERVER, False)}
+    assert [e.origin for e in events] == [Origin(e.ktime_ns) for e in events]
     assert (request.direction, request.position, request.payload) == (Direction.INGRESS, 0, GET)
     assert (response.direction, response.position, response.payload) == (Direction.EGRESS, 0, OK)
     assert request.ktime_ns == talk.segments[3].unix_ns

@@ -18,6 +18,7 @@ from ebpf.recorded_values import (
     MAX_TGID,
     DamagedValueError,
     check_event,
+    read_capture_id,
     read_clock,
     read_facts,
     read_losses,
@@ -67,7 +68,9 @@ def test_a_clock_that_knows_no_time_begins_at_the_epoch() -> None:
 
 def test_the_largest_values_pass() -> None:
     read_clock(LATEST_KTIME_NS - 1, LATEST_UNIX_NS - 1)
-    check_event(event(ktime_ns=LATEST_KTIME_NS - 1, position=LATEST_POSITION - 10, tgid=MAX_TGID))
+    check_event(
+        event(ktime_ns=LATEST_KTIME_NS - 1, position=LATEST_POSITION - 10, tgid=MAX_TGID, tid=MAX_TGID)
+    )
     check_event(event(kind=2, length=0))  # the path of a Unix socket is none of its stream
 
 
@@ -82,6 +85,8 @@ def test_the_largest_values_pass() -> None:
         ({"kind": 3, "length": 0}, "a record holds 10 of 0 bytes"),
         ({"tgid": MAX_TGID + 1}, "a record is of the process"),
         ({"tgid": 2**32 - 1}, "a record is of the process"),
+        ({"tid": MAX_TGID + 1}, "a record is of the thread"),
+        ({"tid": 2**32 - 1}, "a record is of the thread"),
     ],
 )
 def test_a_record_with_a_value_out_of_range_is_damaged(fields: dict[str, int], said: str) -> None:
@@ -200,3 +205,10 @@ def test_any_bytes_are_read_or_damaged(content: bytes) -> None:
     for read in (read_facts, read_losses, read_preamble):
         with pytest.raises(DamagedValueError):
             read(b"\x00" + content)
+
+
+def test_the_id_of_a_capture_has_16_bytes() -> None:
+    assert read_capture_id({"format": 3, "capture": "0f" * 16}) == b"\x0f" * 16
+    for damaged in ({}, *({"capture": value} for value in ("", "0f" * 15, "0f" * 17, "0g" * 16, 7, None))):
+        with pytest.raises(DamagedValueError, match="the preamble holds no id of the capture"):
+            read_capture_id(damaged)  # type: ignore[arg-type]  # what a file may hold

@@ -18,6 +18,8 @@ from ebpf.capture_formats import CaptureFormat, find_format
 from ebpf.events import (
     CaptureEvent,
     ClockSample,
+    Missing,
+    Origin,
     ProcessExecuted,
     ProcessExited,
     ProcessFacts,
@@ -27,14 +29,15 @@ from ebpf.events import (
 from ebpf.input_stream import InputError, InputStream
 from ebpf.layout import FORK_RECORD, PROCESS_RECORD
 from ebpf.recording import FORMAT_VERSION, RecordedCapture, RecordingWriter
-from tests.unit.ebpf.test_layout import record
+from tests.unit.ebpf.test_layout import record, without_tid
 
 FACTS = ProcessFacts(10, 321, 1_700_000_000_000_000_000, "/usr/bin/python3", ("python3", "app.py"), "shop")
+CAPTURE_ID = bytes(range(16))
 EXIT = PROCESS_RECORD.pack(6, 0, 321, 99, 0, 0)
 
 
 def write(path: Path) -> None:
-    writer = RecordingWriter(path, version="1.2.3")
+    writer = RecordingWriter(path, version="1.2.3", capture_id=CAPTURE_ID)
     writer.append_facts(FACTS)
     writer.append_records([record(b"a" * 100), record(b"b" * 8_192, connection_id=6), EXIT])
     writer.append_clock(ClockSample(5, 6))
@@ -72,6 +75,7 @@ def test_what_was_written_is_read_in_order(path: Path) -> None:
     assert (exited, later) == (ProcessExited(99, 321), ClockSample(5, 6))
     assert source.losses() == {"ring_full_bytes": 17}
     assert source.preamble["wirespan"] == "1.2.3"
+    assert source.capture_id == CAPTURE_ID
     assert (source.damage, source.is_cut) == (None, False)
     assert source.inspect(first.socket.cookie, first.connection_id) == []
     assert source.poll(0) == []
@@ -84,7 +88,7 @@ def test_kernel_addresses_are_blanked_and_nobody_else_may_read_it(path: Path) ->
 
 
 def test_a_long_recording_is_read_in_pieces(path: Path) -> None:
-    writer = RecordingWriter(path, version="1")
+    writer = RecordingWriter(path, version="1", capture_id=CAPTURE_ID)
     writer.append_records([EXIT] * 5_003)
     writer.close({})
     source = RecordedCapture(InputStream.open(path))
@@ -158,7 +162,7 @@ def test_a_foreign_file_is_refused(path: Path, content: bytes, message: str) -> 
         read(path)
 
 
-def test_a_recording_of_the_former_format_is_read(path: Path) -> None:
+def test_a_recording_of_the_first_format_is_read(path: Path) -> None:
     # as format 1 had them: three zeros behind the kind of a process record, and fewer facts
     executed = struct.pack("<B3xIQII", 5, 77, 1_000, 9, 5) + b"/bin/echo" + b"echo\0"
     facts = {**dataclasses.asdict(FACTS)}
@@ -169,7 +173,7 @@ def test_a_recording_of_the_former_format_is_read(path: Path) -> None:
         (4, json.dumps(facts).encode()),
         (2, executed),
         (2, struct.pack("<B3xIQII", 6, 77, 2_000, 0, 0)),
-        (2, record()),
+        (2, without_tid(record(), missing=3)),
     ]
     content = b"".join(struct.pack("<BI", kind, len(frame)) + frame for kind, frame in frames)
     path.write_bytes(MAGIC + content)
@@ -181,13 +185,24 @@ def test_a_recording_of_the_former_format_is_read(path: Path) -> None:
         ProcessExited(2_000, 77),
     ]
     assert isinstance(events[4], SocketEvent)
+    assert (events[4].origin, events[4].missing) == (Origin(123_456, 321), Missing(3))
     assert (len(events), source.damage) == (5, None)
+    assert len(source.capture_id) == 16
+
+
+def test_the_id_of_a_capture_is_known_with_its_first_event(path: Path) -> None:
+    write(path)
+    source = RecordedCapture(InputStream.open(path))
+    assert source.capture_id == b""
+    assert source.poll(0)
+    assert source.capture_id == CAPTURE_ID
+    source.close()
 
 
 def test_forks_cgroups_and_workloads_are_recorded(path: Path) -> None:
     workload = MappingProxyType({"k8s.pod.name": "shop-1", "container.id": "0123"})
     facts = dataclasses.replace(FACTS, cgroups=("/docker/0123", "/"), workload=workload)
-    writer = RecordingWriter(path, version="1")
+    writer = RecordingWriter(path, version="1", capture_id=CAPTURE_ID)
     writer.append_facts(facts)
     writer.append_records([FORK_RECORD.pack(7, 322, 100, 321)])
     writer.close({})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
-
-from ebpf.events import ClockSample, Role, SocketInfo
+from ebpf.events import ClockSample, Origin, Role, SocketInfo
 from otel_bridge.clock import ClockOffset
 from otel_bridge.span import Resource, Span, SpanKind
 from otel_bridge.spans.builder import SpanCounters, build_span
@@ -18,17 +16,11 @@ BOOT_UNIX_NS = 1_790_000_000_000_000_000
 CLOCK = ClockOffset(ClockSample(0, BOOT_UNIX_NS))
 
 
-class CountingIds:
-    """Ids 1, 2, 3, …"""
+class PlainIds:
+    """The connection's id and the ordinal, as they are."""
 
-    def __init__(self) -> None:
-        self._numbers = count(1)
-
-    def trace_id(self) -> bytes:
-        return next(self._numbers).to_bytes(16, "big")
-
-    def span_id(self) -> bytes:
-        return next(self._numbers).to_bytes(8, "big")
+    def generate(self, connection_id: int, ordinal: int) -> tuple[bytes, bytes]:
+        return connection_id.to_bytes(16, "big"), ordinal.to_bytes(8, "big")
 
 
 def body(
@@ -82,9 +74,10 @@ def exchange(
 ) -> HttpExchange:
     return HttpExchange(
         connection_id=1,
+        ordinal=2,
         socket=socket or (SERVER_SOCKET if role is Role.SERVER else CLIENT_SOCKET),
         role=role,
-        tgid=42,
+        origin=Origin(1_000, 42, 43),
         request=request() if request_ is _WHOLE else request_,  # type: ignore[arg-type] # the sentinel is gone here
         response=response() if response_ is _WHOLE else response_,  # type: ignore[arg-type] # likewise
     )
@@ -93,7 +86,7 @@ def exchange(
 def span_of(
     given: HttpExchange, options: SpanOptions | None = None, counters: SpanCounters | None = None
 ) -> Span:
-    return build_span(given, RESOURCE, CLOCK, CountingIds(), options or SpanOptions(), counters)
+    return build_span(given, RESOURCE, CLOCK, PlainIds(), options or SpanOptions(), counters)
 
 
 def span(number: int = 1, *, resource: Resource = RESOURCE, filler: str = "") -> Span:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ebpf.events import EventKind, Missing, Role
+from ebpf.events import EventKind, Missing, Origin, Role
 from parsers.exchange import Incomplete
 from parsers.http1.reader import MessageReader
 from parsers.http1.sides import detect_side
@@ -52,22 +52,22 @@ def test_the_kernel_may_tell_the_role_later() -> None:
     assert [describe(exchange) for exchange in talk.run()] == ["HEAD / 1.1 (0) -> 200 1.1 (0)"]
 
 
-def test_the_process_is_that_of_the_requests_first_byte() -> None:
-    talk = Conversation(tgid=1)
-    talk.request(GET[:5])
-    talk.tgid = 2
+def test_the_origin_is_that_of_the_requests_first_byte() -> None:
+    talk = Conversation(tgid=1, tid=11)
+    first = talk.request(GET[:5])
+    talk.tgid, talk.tid = 2, 12
     talk.request(GET[5:])
     talk.tgid = 3
     talk.response(OK)
     (exchange,) = talk.run()
-    assert exchange.tgid == 1
+    assert exchange.origin == first.origin == Origin(first.ktime_ns, 1, 11)
     assert (exchange.connection_id, exchange.socket.cookie) == (1, 7)
 
 
-def test_without_a_request_the_process_is_that_of_the_response() -> None:
+def test_without_a_request_the_origin_is_that_of_the_response() -> None:
     talk = Conversation(tgid=3, joined_late=True)
-    talk.response(OK)
-    assert talk.run()[0].tgid == 3
+    event = talk.response(OK)
+    assert talk.run()[0].origin == event.origin == Origin(event.ktime_ns, 3, 101)
 
 
 def test_late_reads_after_close_complete_the_response() -> None:

@@ -9,7 +9,7 @@ from hyperframe.frame import (
     RstStreamFrame,
 )
 
-from ebpf.events import EventKind, Missing, Role
+from ebpf.events import EventKind, Missing, Origin, Role
 from parsers.counters import new_counters
 from parsers.exchange import Incomplete
 from parsers.http2.connection import Http2Connection
@@ -165,7 +165,7 @@ def build_handshake(talk: Conversation, incomplete: Incomplete | None = None) ->
     request = HttpRequest(b"GET", b"/", "1.1", [(b"upgrade", b"h2c")], nothing, 1, 2)
     response = HttpResponse(101, b"Switching Protocols", "1.1", [], nothing, 3, 4)
     return HttpExchange(
-        1, talk.socket, Role.SERVER, 77, request, response, upgraded=True, incomplete=incomplete
+        1, 0, talk.socket, Role.SERVER, Origin(1, 77), request, response, upgraded=True, incomplete=incomplete
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ebpf.events import Direction, EventKind, Missing, Role, SocketEvent
+from ebpf.events import Direction, EventKind, Missing, Origin, Role, SocketEvent
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from parsers.unjudged import EVENT_BYTES
@@ -22,7 +22,7 @@ def event(
         kind,
         position + 1,
         connection,
-        7,
+        Origin(position + 1, 7),
         Direction.EGRESS if answer else Direction.INGRESS,
         position,
         len(payload),

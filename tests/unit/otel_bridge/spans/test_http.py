@@ -309,7 +309,7 @@ def test_a_span_joins_the_trace_of_its_request(role: Role) -> None:
     span = span_of(exchange(role, request(headers=headers)))
     assert span.trace_id.hex() == TRACE
     assert span.parent_span_id == bytes.fromhex(SPAN)
-    assert span.span_id == (1).to_bytes(8, "big")
+    assert span.span_id == (2).to_bytes(8, "big")
     assert span.trace_flags == 0
     assert span.trace_state == "a=1,b=2"
 

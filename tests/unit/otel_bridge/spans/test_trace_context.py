@@ -5,7 +5,6 @@ import pytest
 from otel_bridge.spans.trace_context import (
     MAX_TRACESTATE_LENGTH,
     MAX_TRACESTATE_MEMBERS,
-    RandomIdGenerator,
     TraceContext,
     read_trace_context,
 )
@@ -161,11 +160,3 @@ def test_traceparent_wins_over_b3_and_b3_stands_in_for_a_malformed_one() -> None
     reading = read_trace_context({"traceparent": ["garbage"], **b3})
     assert reading.context == TraceContext(b"\x11" * 16, b"\x22" * 8, 1, "")
     assert reading.malformed == 1
-
-
-def test_random_ids_have_their_sizes_and_do_not_repeat() -> None:
-    ids = RandomIdGenerator()
-    traces, spans = {ids.trace_id() for _ in range(1000)}, {ids.span_id() for _ in range(1000)}
-    assert {len(trace) for trace in traces} == {16}
-    assert {len(span) for span in spans} == {8}
-    assert len(traces) == len(spans) == 1000
