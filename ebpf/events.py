@@ -146,7 +146,7 @@ class SocketInfo:
 
 
 class Origin(NamedTuple):
-    """The call that moved bytes: when it returned, and which thread of which process made it.
+    """The call that moved bytes: when it returned, and the process and thread that made it.
 
     A part that is unknown is None. Both ids are, where the kernel acted by itself (TCP close) and in a packet
     capture; the thread alone is in recordings of formats 1 and 2.

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ebpf.events import Role
+from ebpf.events import Origin, Role
 from otel_bridge.span import SpanKind
 from otel_bridge.spans.addresses import network_attributes
 from otel_bridge.spans.builder import SpanCounters, build_span
@@ -13,7 +13,7 @@ from otel_bridge.spans.options import SpanOptions
 from otel_bridge.spans.trace_context import ContextReading, TraceContext
 from parsers.exchange import Incomplete
 from tests.ask.connection import AskExchange
-from tests.unit.otel_bridge.exchanges import CLIENT_SOCKET, CLOCK, RESOURCE, CountingIds
+from tests.unit.otel_bridge.exchanges import CLIENT_SOCKET, CLOCK, RESOURCE, PlainIds
 
 FULL = SpanDescription(
     "ASK time",
@@ -31,7 +31,9 @@ FULL = SpanDescription(
 
 def ask(**changes: object) -> AskExchange:
     given = {"incomplete": Incomplete.LOST_BYTES, "anomalies": ("strange",), **changes}
-    return AskExchange(1, CLIENT_SOCKET, Role.CLIENT, 42, b"time", b"noon", 1_000, 5_000, **given)  # type: ignore[arg-type]  # what it takes
+    return AskExchange(
+        1, 2, CLIENT_SOCKET, Role.CLIENT, Origin(1_000, 42, 43), b"time", b"noon", 1_000, 5_000, **given
+    )  # type: ignore[arg-type]  # what it takes
 
 
 def build(
@@ -42,7 +44,7 @@ def build(
         exchange or ask(),
         RESOURCE,
         CLOCK,
-        CountingIds(),
+        PlainIds(),
         SpanOptions(**options),  # type: ignore[arg-type]  # checked there
         counters,
         peer={"wirespan.peer.name": "clock"},
@@ -99,7 +101,7 @@ def test_a_protocol_that_carries_no_trace_begins_one_and_one_that_does_goes_on_w
             ask(),
             RESOURCE,
             CLOCK,
-            CountingIds(),
+            PlainIds(),
             SpanOptions(),
             counters,
             kinds={AskExchange: lambda *_, it=description: it},
@@ -111,4 +113,4 @@ def test_a_protocol_that_carries_no_trace_begins_one_and_one_that_does_goes_on_w
 
 def test_an_exchange_of_a_kind_without_a_row_is_a_bug() -> None:
     with pytest.raises(KeyError):
-        build_span(ask(), RESOURCE, CLOCK, CountingIds(), SpanOptions())
+        build_span(ask(), RESOURCE, CLOCK, PlainIds(), SpanOptions())
