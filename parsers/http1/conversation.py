@@ -387,10 +387,12 @@ class Http1Conversation(Connection):
         message = self._responses.message
         assert message is not None
         pairing = self._pairing
-        requests_seen = not self.streams[_EGRESS if self.role is _CLIENT else _INGRESS].is_untouched
+        requests = self.streams[_EGRESS if self.role is _CLIENT else _INGRESS]
+        requests_seen = not requests.is_untouched
         turn = pairing.answer_turn(
             message,
             requests_seen=requests_seen,
+            requests_wait=requests.is_waiting,
             may_be_unsolicited=message.record.status in UNSOLICITED_STATUSES
             and self._may_be_unsolicited(message, requests_seen=requests_seen),
         )

@@ -17,7 +17,7 @@ so is every message that is not whole. How sure the order is, is its `certainty`
 | any | such a loss, and this client has pipelined before | DOUBTFUL for good |
 | ALTERNATING | a request was there before the previous response was over (pipelining) | DOUBTFUL for good |
 | ALTERNATING | a client's socket shows a response without request | DOUBTFUL, may end |
-| ALTERNATING | any socket does, while pairs are held | DOUBTFUL, may end |
+| ALTERNATING | any socket does, while pairs are held or a request may be read late | DOUBTFUL, may end |
 | ALTERNATING | the next response after lost requests, nothing of the responses missing | DOUBTFUL, may end |
 | DOUBTFUL, may end | a request after a quiet `doubt_quiet_ns` with nothing open or owed | ALTERNATING |
 | ALTERNATING | a loss of responses that may lie in the silence which ended the doubt | DOUBTFUL, may end |
@@ -25,10 +25,10 @@ so is every message that is not whole. How sure the order is, is its `certainty`
 A client is proven after `PROVEN_TURNS` requests that were sent one at a time while nothing was lost: until
 then a loss may hide that it pipelines. Each lost request has a response, seen or lost; so with nothing of the
 responses missing, the next one answers a lost request. A response that a client lost with nothing open
-answers the request that is reported next. Requests behind a loss are flagged until one comes after
-`reorder_ns` with nothing open: calls of other threads are reported late, and then each response may be that
-of the request before. A client's response without request may be reported before its own, which then looks
-like the request of the next one.
+answers the request that is reported next. Behind a loss every response may be that of the request before,
+because calls of other threads are reported late, by `reorder_ns` at most. Requests are flagged until silence
+ends the doubt, or a response comes later than that after its request. A client's response without request may
+be reported before its own, which then looks like the request of the next one.
 
 After a late join pairs are held at first, to be flagged should doubt come up (`probation`). What is no pair
 of two whole messages is in `turn`.
@@ -108,7 +108,7 @@ class Pairing:
         self._owes_response = False
         self._response_came_ahead = False
         self._is_behind_loss = False
-        """Messages were lost, and nothing was open for `reorder_ns` since: reports may be one behind."""
+        """Messages were lost, and nothing has shown since that reports are not one behind."""
         self._quiet_is_unproven = False
         """Silence has ended the doubt, and no response since shows that none was lost in it."""
         self._turns_alone = 0
@@ -211,11 +211,10 @@ class Pairing:
         turns = self.turns
         if not turns:
             quiet_ns = message.record.start_ktime_ns - last_ktime_ns
-            is_quiet = quiet_ns >= self._limits.doubt_quiet_ns and not self._owes_response
-            if is_quiet and self.certainty is _DOUBTFUL and self._doubt_may_end:
-                self.certainty = _ALTERNATING
-                self._quiet_is_unproven = True
-            if quiet_ns >= self._limits.reorder_ns:
+            if quiet_ns >= self._limits.doubt_quiet_ns and not self._owes_response:
+                if self.certainty is _DOUBTFUL and self._doubt_may_end:
+                    self.certainty = _ALTERNATING
+                    self._quiet_is_unproven = True
                 self._is_behind_loss = False
         if not self._pipelining_seen:
             # One request at a time: this one says that the response to the one before is over, wherever it
@@ -261,12 +260,17 @@ class Pairing:
             turns.append(newest)
 
     def answer_turn(
-        self, message: Message[HttpResponse], *, requests_seen: bool, may_be_unsolicited: bool
+        self,
+        message: Message[HttpResponse],
+        *,
+        requests_seen: bool,
+        requests_wait: bool,
+        may_be_unsolicited: bool,
     ) -> Turn:
         """Take a response whose head was read; return its turn.
 
-        `may_be_unsolicited` says that no request is known to be missing, and that the server closes the
-        connection with this response.
+        `requests_wait` says that bytes of requests wait for others that are late. `may_be_unsolicited` says
+        that no request is known to be missing, and that the server closes the connection with this response.
         """
         self._counts["responses"] += 1
         self._response_seen = True
@@ -284,10 +288,12 @@ class Pairing:
                 absence = Incomplete.JOINED_LATE
             if may_be_unsolicited:
                 absence = Incomplete.UNSOLICITED
+            # Its request may be read yet, behind the one in progress, and take the next response.
+            may_follow = requests_wait or bool(self.turns)
             turn = Turn(self._numbers.take(), None, message, absence)
             self.turns.append(turn)
             self._owes_response = False
-            if self.role is Role.CLIENT or self.is_holding:
+            if self.role is Role.CLIENT or self.is_holding or may_follow:
                 self.doubt(self._cause)
             return turn
         if self._owes_response and not turn.precedes_loss:
@@ -297,6 +303,10 @@ class Pairing:
             turn.flag = turn.flag or self._cause
         if turn.may_be_answered and self.role is Role.CLIENT:
             self.doubt(self._cause)
+        if self._is_behind_loss:
+            # After that long it is no late report of the response before.
+            waited_ns = message.record.start_ktime_ns - turn.origin.ktime_ns
+            self._is_behind_loss = waited_ns <= self._limits.reorder_ns
         turn.response = message
         if self.turns[-1].response is None:
             self._see_pipelining()

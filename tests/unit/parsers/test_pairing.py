@@ -7,8 +7,10 @@ import pytest
 from ebpf.events import Missing, Role
 from parsers.exchange import Incomplete
 from parsers.http1.pairing import PROVEN_TURNS
+from parsers.http1.probation import QUIET_NS as PROBATION_QUIET_NS
 from parsers.http_exchange import HttpExchange
 from parsers.limits import ParserLimits
+from parsers.tracker import ConnectionTracker
 from tests.builders import NOTHING_MISSING, SECOND_NS, Conversation
 
 
@@ -85,30 +87,70 @@ def test_held_responses_are_bounded() -> None:
     assert tell(talk.run(ParserLimits(max_stream_buffer=100), finish=False)) == ["?-1 one_side"] * 3
 
 
-def test_a_lost_response_costs_its_own_exchange_and_flags_until_a_quiet_second() -> None:
+def test_a_lost_response_costs_its_own_exchange_and_flags_until_a_quiet_spell() -> None:
     talk = Conversation()
     turn(talk, 1)
     talk.request(ask(2))
     talk.response(b"", length=len(answer(2)), missing=Missing.RING_FULL)
     turn(talk, 3)
+    talk.wait(4 * SECOND_NS)
     turn(talk, 4)
-    talk.wait(SECOND_NS)
+    talk.wait(5 * SECOND_NS)
     turn(talk, 5)
     assert tell(talk.run()) == ["1-1", "2-? lost_bytes", "3-3 lost_bytes", "4-4 lost_bytes", "5-5"]
 
 
-def test_responses_that_are_reported_one_request_late_after_a_loss_are_flagged() -> None:
+@pytest.mark.parametrize("pause_seconds", [0, 1, 4])
+def test_responses_that_are_reported_one_request_late_after_a_loss_are_flagged(pause_seconds: int) -> None:
     talk = Conversation()
     for number in range(1, 1 + PROVEN_TURNS):
         turn(talk, number)
     talk.request(ask(4))
     talk.response(b"", length=25, missing=Missing.RING_FULL)  # 100 Continue
     for number in (5, 6, 7):
+        talk.wait(pause_seconds * SECOND_NS)
         talk.request(ask(number))
         talk.response(answer(number - 1))
     told = tell(talk.run())[PROVEN_TURNS:]
     assert "5-4 lost_bytes" in told
     assert all(line.endswith(" lost_bytes") for line in told)
+
+
+def test_a_response_that_comes_too_late_for_the_request_before_ends_the_flags() -> None:
+    talk = Conversation()
+    turn(talk, 1)
+    talk.request(ask(2))
+    talk.response(b"", length=len(answer(2)), missing=Missing.RING_FULL)
+    talk.request(ask(3))
+    talk.wait(SECOND_NS + 1)  # longer than any report is late
+    talk.response(answer(3))
+    turn(talk, 4)
+    assert tell(talk.run()) == ["1-1", "2-? lost_bytes", "3-3 lost_bytes", "4-4"]
+
+
+def test_joined_late_a_response_ahead_of_a_request_that_waits_for_lost_bytes_makes_doubt() -> None:
+    """Request 2 stands behind a hole that nothing reports, so its response seems to have none."""
+    talk = Conversation(joined_late=True)
+    talk.request(b"POST /1 HTTP/1.1\r\nContent-Length: 20\r\n\r\n" + bytes(10))
+    talk.lose_request(5)
+    talk.request(bytes(5) + b"HEAD /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+    talk.response(answer(1))
+    talk.response(b"HTTP/1.1 200 OK\r\nX-Id: 2\r\nContent-Length: 446\r\n\r\n")
+    talk.lose_request(len(ask(3)))
+    waiting = len(talk.events)
+    talk.wait(SECOND_NS)
+    talk.response(answer(3))
+    turn(talk, 4)
+    tracker = ConnectionTracker(ParserLimits())
+    exchanges = [each for event in talk.events[:waiting] for each in tracker.feed(event)]
+    # The lost bytes do not come, and request 2 is read.
+    exchanges += tracker.advance(talk.events[waiting - 1].ktime_ns + SECOND_NS)
+    for event in talk.events[waiting:]:
+        exchanges += tracker.feed(event)
+        exchanges += tracker.advance(event.ktime_ns + PROBATION_QUIET_NS)
+    told = tell(exchanges + tracker.flush())
+    assert "2-3 joined_late" in told
+    assert "2-3" not in told
 
 
 def test_a_response_lost_until_the_next_one_makes_doubt_that_a_quiet_spell_ends() -> None:
@@ -179,7 +221,7 @@ def test_silence_in_which_responses_were_lost_has_not_ended_the_doubt(role: Role
     assert all(line.endswith(" lost_bytes") for line in told)
 
 
-def test_a_client_that_has_shown_itself_is_believed_after_a_quiet_second() -> None:
+def test_a_client_that_has_shown_itself_is_believed_after_a_quiet_spell() -> None:
     talk = Conversation()
     for number in range(1, 1 + PROVEN_TURNS):
         turn(talk, number)
@@ -188,7 +230,7 @@ def test_a_client_that_has_shown_itself_is_believed_after_a_quiet_second() -> No
     talk.request(ask(8), missing=Missing.RING_FULL)
     talk.response(answer(8))
     turn(talk, 9)
-    talk.wait(SECOND_NS)
+    talk.wait(5 * SECOND_NS)
     turn(talk, 10)
     right = [f"{number}-{number}" for number in range(1, 1 + PROVEN_TURNS)]
     flagged = ["?-7 lost_bytes", "8-8 lost_bytes", "9-9 lost_bytes"]
@@ -356,7 +398,7 @@ def test_responses_that_are_not_http_are_invalid() -> None:
     talk.request(ask(1))
     talk.response(b"SSH-2.0-OpenSSH_9.2\r\n")
     turn(talk, 2)
-    talk.wait(SECOND_NS)
+    talk.wait(5 * SECOND_NS)
     turn(talk, 3)
     assert tell(talk.run()) == ["1-? invalid", "2-2 invalid", "3-3"]
 
