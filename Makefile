@@ -20,11 +20,12 @@ setup-develop: ## also what the checks and tests need
 demo: setup ## sample services, traffic and capture in one go
 	@$(as_root) $(venv)/wirespan demo
 
-lint: setup-develop ## style, types, import boundaries
+lint: setup-develop ## style, types, import boundaries, words
 	$(venv)/ruff check .
 	$(venv)/ruff format --check .
 	$(venv)/mypy
 	$(venv)/lint-imports
+	$(venv)/python scripts/check_words.py
 	clang-format --dry-run --Werror ebpf/bpf/*.[ch] $(wildcard tests/*/*.c tests/*/*/*.c)
 
 # The two halves take about as long, and each a core of its own.

@@ -99,7 +99,7 @@ class ProcessPolicy:
     """The roles that are captured, or `Policy.UNDECIDED`."""
     finishing: Policy = Policy.IGNORE
     """Roles in which connections that are open already are still captured, whatever `capture` and `ports`
-    say: what is in flight at a change is let finish. Whoever sets it takes it back after a while."""
+    say: what is in flight at a change may finish. The agent takes it back after a while."""
     ports: frozenset[int] = frozenset()
     """Only connections with one of these ports at either end; empty: every port."""
     bodies: bool = True
@@ -182,7 +182,7 @@ class SocketEvent:
     """The connection was in use before it was first seen, so earlier bytes are unknown."""
     socket: SocketInfo
     provisional: bool = False
-    """The process was `Policy.UNDECIDED`: whoever decides keeps or drops the event."""
+    """The process was `Policy.UNDECIDED`: the later decision keeps or drops the event."""
 
 
 @dataclass(frozen=True, slots=True)

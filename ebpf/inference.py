@@ -1,7 +1,7 @@
 """Judging a connection by its first bytes, as the kernel side does, for sources that have no kernel.
 
 Owns the rules of bpf/inference.h in Python; tests/native holds both to the same answers. It must not remember
-anything between two questions: which bytes are first, and how often to ask, is for whoever asks.
+anything between two questions: which bytes are first, and how often to ask, is for the caller.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from ebpf.tls.client_hello import read_server_name
 CHUNK_BYTES = 8192
 """Largest payload of one record."""
 MAX_SERVER_NAMES = 4_096
-"""Sockets of which a TLS client's hello was seen and no plaintext yet, or never."""
+"""Sockets with a TLS client's hello and without plaintext yet, or ever."""
 MAX_CACHED_SOCKETS = 32_768
 """SocketInfo objects kept for sharing: as many as the kernel side has connections."""
 

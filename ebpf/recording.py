@@ -78,7 +78,7 @@ class RecordingWriter:
 
     def __init__(self, path: Path, *, version: str, capture_id: bytes) -> None:
         clock = read_clocks()
-        # a recording holds credentials of whoever was captured: nobody else may read it
+        # a recording holds credentials of the captured programs: only its owner may read it
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         os.fchmod(descriptor, 0o600)  # an older file of that name may have been open to others
         self._file = os.fdopen(descriptor, "wb", buffering=1 << 18)

@@ -7,8 +7,8 @@ may be read. It must not know a record's layout (`layout`).
     page 1          position of the producers
     pages 2…        the data, mapped twice in a row, so that no record is ever cut by the end
 
-Positions only grow; a record is 8 bytes of header, of which the first four are its length and two flags, then
-its content, filled up to a multiple of eight.
+Positions only grow; a record is 8 bytes of header, then its content, filled up to a multiple of eight. The
+first four bytes of the header are the length and two flags.
 
 A call from C for each record would take four times as long as copying it from here. Python has no memory
 barriers, which aarch64 needs; the pair of a lock's release and its next acquisition is one.

@@ -5,8 +5,8 @@ protocol off its beginning. It must not look into the bytes behind them: a subcl
 and it has no clock: time is that of the events.
 
 Contract: a subclass gets in-order pieces through `_add` and reads on in `_pump`; what it has completed comes
-out of `_take_out`. When a connection goes over to another protocol, `successor` is set: whoever holds the
-connection puts the successor in its place and calls its `begin`. A connection with a successor is not fed
+out of `_take_out`. When a connection goes over to another protocol, `successor` is set: the tracker
+puts the successor in its place and calls its `begin`. A connection with a successor is not fed
 again.
 """
 
@@ -36,7 +36,7 @@ _UNKNOWN: Final = Role.UNKNOWN
 
 
 def begins_late(event: SocketEvent) -> bool:
-    """Whether a connection of which this is the first event was in use before.
+    """Whether a connection with this first event was in use before.
 
     Every connection begins with OPENED; one that does not was given up before, so its past is unknown.
     """
@@ -208,7 +208,8 @@ class Connection(ABC):
                 self._add(self._header_direction, reader.give_up())
             self._pump(self.last_ktime_ns)
         if self.successor is not None:
-            # The last bytes changed the protocol, and nobody will put the successor in this one's place.
+            # The last bytes changed the protocol, and the tracker will not put the successor in this one's
+            # place.
             return self._take_out() + self.successor.begin() + self.successor.finish(cause)
         self._finish(cause)
         return self._take_out()

@@ -147,7 +147,7 @@ static __always_inline int handle_movement(void *ctx, void *task, __u32 fd, stru
 }
 
 /* sys_exit goes on here when the connection is new, undecided or stale, or speaks HTTP/2, and for several
- * messages at once: nobody uses them on a stream, and to sum them up takes long to verify. */
+ * messages at once: they are not in use on a stream, and to sum them up takes long to verify. */
 static __always_inline int handle_unjudged(void *ctx) {
     struct scratch *scratch = find_scratch();
     struct unjudged_call *call;

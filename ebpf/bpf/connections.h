@@ -75,10 +75,10 @@ static __always_inline struct connection *find_connection(struct descriptor *des
     return connection;
 }
 
-/* Goes on with a connection of which bytes went by unwatched: under another id, so that what was captured
- * before and what comes are never taken for neighbours, and judged again like one that is older than the
- * agent. In place, because another thread may hold the entry. The agent gives up the former id in its time:
- * nobody knows how that ended. */
+/* Goes on with a connection whose bytes passed unwatched for a while: under another id, so that what was
+ * captured before and what comes are never taken for neighbours, and judged again like one that is older than
+ * the agent. In place, because another thread may hold the entry. The agent gives up the old id in its time:
+ * how that one ended is unknown. */
 static __always_inline void begin_anew(struct scratch *scratch, struct connection *connection,
                                        __u64 ktime_ns) {
     connection->missed = 0;
@@ -193,7 +193,7 @@ static __always_inline void begin_stream(struct stream_state *stream) {
 }
 
 /* What was delivered of an undecided connection did not begin a request after all. The agent forgets what
- * stands under the former id. */
+ * stands under the old id. */
 static __always_inline void disown_unjudged(struct connection *connection) {
     connection->unjudged = 0;
     connection->id = next_connection_id(NUMBERED_BY_CALL);

@@ -230,8 +230,8 @@ static __always_inline void pass_unseen(struct stream_state *stream, __u64 bytes
     stream->skip_left -= bytes - kept;
 }
 
-/* Whether the frames of a movement are followed. Several messages at once, which nobody uses on a stream, are
- * not. */
+/* Whether the frames of a movement are followed. Several messages at once, which are not in use on a stream,
+ * are not. */
 static __always_inline int follows_frames(struct connection *connection, struct movement *movement) {
     struct stream_state *stream = &connection->streams[movement->direction & 1];
 
@@ -244,7 +244,7 @@ static __always_inline int follows_frames(struct connection *connection, struct 
     return 0;
 }
 
-/* Turns a movement of which the frames are known into records, by the tail program. */
+/* Turns a movement with known frames into records, by the tail program. */
 static __always_inline int capture_frames(void *context, struct scratch *scratch,
                                           struct connection *connection, struct movement *movement,
                                           __u32 budget, __u64 ktime_ns, __u64 thread) {

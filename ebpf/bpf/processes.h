@@ -53,8 +53,8 @@ static __always_inline void handle_fork(void *parent, void *child) {
     deliver_of_process(&record, sizeof(record), &policy);
 }
 
-/* Appends the names of a cgroup and of its ancestors to `text`, of which `length` bytes are in use. Returns
- * how many are then. */
+/* Appends the names of a cgroup and of its ancestors to `text`, whose first `length` bytes are in use.
+ * Returns how many are in use then. */
 static __always_inline __u64 append_cgroup(__u8 *text, __u64 length, void *cgroup) {
     void *node = NULL;
 

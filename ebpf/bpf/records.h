@@ -81,7 +81,7 @@ struct process_policy {
 /* Whose plaintext it is. */
 enum tls_library { TLS_NONE = 0, TLS_OPENSSL = 1, TLS_GNUTLS = 2, TLS_GO = 3 };
 
-/* FAMILY_UNKNOWN: of a TLS session of which nothing tells yet which socket carries it */
+/* FAMILY_UNKNOWN: a TLS session whose carrying socket is not known yet */
 enum socket_family { FAMILY_UNKNOWN = 0, FAMILY_UNIX = 1, FAMILY_IPV4 = 2, FAMILY_IPV6 = 10 };
 
 /* What is spoken on a connection that is captured, from the first captured byte on. */

@@ -18,7 +18,7 @@ static long (*read_user)(void *destination, __u32 size,
 
 /* A BTF-typed program may load from the pointers it is given, for a tenth of what a helper costs. The load is
  * written as assembly because bcc turns every other dereference into that helper. The destination is eight
- * bytes, of which the load fills the lower `bits`. */
+ * bytes; the load fills the lower `bits`. */
 #ifdef TYPED
 #define READ_TYPED(bits, destination, base, offset) \
     asm volatile("%0 = *(u" #bits " *)(%1 + %2)" : "=r"(destination) : "r"(base), "i"(offset))
@@ -194,7 +194,7 @@ static __always_inline void *read_file_pointer(void *task, __u32 fd) {
     return file;
 }
 
-/* Likewise for a number that is said to be a descriptor. */
+/* The same for a number that is said to be a descriptor. */
 static __always_inline struct descriptor resolve_open_descriptor(void *task, __u32 fd) {
     void *files = NULL, *fdt = NULL;
     struct descriptor nothing = {};

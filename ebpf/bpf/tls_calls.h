@@ -143,7 +143,7 @@ static __always_inline int handle_free(__u64 number) {
     return 0;
 }
 
-/* A scratch of this CPU that nobody is in, or NULL. Who comes adds itself first and looks then, so two are
+/* A scratch of this CPU that is not in use, or NULL. A probe adds itself first and looks then, so two are
  * never in the same, whenever one interrupts the other. */
 static __always_inline struct scratch *take_scratch(void) {
 #pragma unroll

@@ -67,8 +67,8 @@ static __always_inline void read_record_start(struct record_start *start, __u64 
                           TLS_RETRY_RANDOM;
 }
 
-/* Unique on this CPU by the time, whoever interrupts whom; never the address of a socket, nor the id of a
- * connection that a call or a handshake has numbered. */
+/* Unique on this CPU by the time, also when one probe interrupts another; never the address of a socket, nor
+ * the id of a connection that a call or a handshake has numbered. */
 static __always_inline __u64 next_session_id(void) {
     return 1ULL << 63 | (__u64)(bpf_get_smp_processor_id() & 0x3ff) << 53 |
            (bpf_ktime_get_ns() & ((1ULL << 53) - 1));

@@ -60,7 +60,7 @@ def forwarded_client(headers: Mapping[str, Sequence[str]]) -> HostPort | None:
     forwarded = headers.get("forwarded")
     if forwarded is not None:
         match = _FORWARDED_FOR.search(forwarded[0].partition(",")[0])
-        # `unknown` and obfuscated identifiers (§6.3) name nobody.
+        # `unknown` and obfuscated identifiers (§6.3) name no address.
         node = (match[1] or match[2] or "") if match is not None else ""
         return None if node == "unknown" or node.startswith("_") else parse_authority(node)
     x_forwarded_for = headers.get("x-forwarded-for")

@@ -20,10 +20,10 @@ MAX_FIELDS_REMEMBERED = 4096
 """Fields (name and value) kept by one reader; a full memory starts afresh. With the next bound 3 MiB."""
 
 MAX_REMEMBERED_FIELD_LENGTH = 256
-"""Bytes of name and value; longer ones are cookies, tokens and policies, of which few recur."""
+"""Bytes of name and value; longer ones are cookies, tokens and policies, and few of them recur."""
 
 MAX_HEADS_REMEMBERED = 512
-"""Heads kept by one reader, of which the parsers share the fields; a full memory starts afresh. Their fields
+"""Heads kept by one reader; the parsers share their fields. A full memory starts afresh. Their fields
 are remembered ones, so they add 2 MiB at most."""
 
 # Codecs that cannot produce a lone surrogate, which no UTF-8 encoder takes.

@@ -1,7 +1,7 @@
 """What a gRPC call adds to the span of the HTTP exchange that carries it.
 
 Owns the attributes, the name and the error of such a span, by the semantic conventions for RPC and gRPC
-(v1.44). It must not parse messages: `parsers.grpc.protobuf_text` reads those whose schema nobody has.
+(v1.44). It must not parse messages: `parsers.grpc.protobuf_text` reads those without a known schema.
 
 Contract: pure, and everything is redacted: metadata as headers are, rendered messages and the status message
 as bodies are. Without a schema a field of protobuf has no name that could announce a credential, so only its
@@ -108,7 +108,7 @@ class CallDescription(NamedTuple):
     contents: dict[str, AttributeValue]
     metadata: Fields
     withheld: frozenset[str]
-    """`request`, `response`: the raw body of which may hold a credential in coded form."""
+    """`request`, `response`: those whose raw body may hold a credential in coded form."""
     redacted: int
     """Values replaced in all of it."""
 

@@ -8,7 +8,7 @@ to `stream`. Its functions look at every character in Python and take fifteen ti
 the same rules are applied here to whole values, and a test compares both.
 
 Contract: what is unknown is left out and counted; a value is the one that was sent or None. A block is shared
-by all messages that repeat it, so nobody changes it.
+by all messages that repeat it, so it is never changed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class FieldBlock:
     content_type: bytes | None = None
     content_encoding: bytes | None = None
     unknown: int = 0
-    """Fields of which the name or the value is unknown."""
+    """Fields whose name or value is unknown."""
     dropped: int = 0
     """Fields beyond the bounds."""
     size: int = 0

@@ -1,7 +1,7 @@
 """The frames of HTTP/2 as such (RFC 9113 §4 and §6): their header, and what a header can say.
 
-Owns the layout of a frame header, the rules that each type of frame obeys, and finding frames in bytes of
-which nobody knows where they begin. It must not know what a frame means for a stream, and it keeps nothing.
+Owns the layout of a frame header, the rules that each type of frame obeys, and finding frames in bytes
+when it is unknown where they begin. It must not know what a frame means for a stream, and it keeps nothing.
 Types, flags and limits are hyperframe's, error codes and settings h2's.
 
 Contract: a header in, a yes or no out. Two questions are apart: `breaks_protocol` finds what no receiver

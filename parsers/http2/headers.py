@@ -1,4 +1,4 @@
-"""Decoding HPACK (RFC 7541) as somebody who may not have seen everything.
+"""Decoding HPACK (RFC 7541) when not everything was seen.
 
 Owns the dynamic table of one direction, and what is known of it. It must not say what fields mean
 (`fields`). hpack has the static table and the Huffman code; its own decoder is for an endpoint, which
@@ -77,7 +77,7 @@ class HeaderDecoder:
         """No entry is missing below those that are here."""
         self._trusting = True
         self._trusted = _ALWAYS
-        """Entries, from the newest, of which it is beyond doubt that the peer has them."""
+        """Entries, from the newest, that the peer has beyond doubt."""
         self._blocks: dict[bytes, FieldBlock] = {}
         self._changed = False
         self._in_doubt = False

@@ -14,7 +14,7 @@ from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_F
 
 MAX_STEPS: Final = 16_384
 """Steps remembered, of 65,536 that exist. Text needs about 3,000; the bound keeps them below 3 MiB when
-somebody sends random bytes."""
+the peer sends random bytes."""
 
 _Step = tuple[int, bytes, bool] | None
 """The next state times 256, what is emitted, and whether a string may end here; None when it is no code."""

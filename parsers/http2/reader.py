@@ -420,7 +420,7 @@ class FrameReader:
             self._end_content(piece)
 
     def _miss_payload(self, piece: Piece) -> None:
-        """Give up a payload of which bytes are missing; what stood before them may tell a promised stream."""
+        """Give up a payload with missing bytes; what stood before them may name a promised stream."""
         self._payload_bound = 0
         if self._kind in _WITH_FIELDS:
             del self._payload[PROMISE_BYTES:]

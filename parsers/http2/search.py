@@ -2,8 +2,8 @@
 
 Owns both decisions. It must not read frames beyond their headers, and it holds no bytes.
 
-Contract: frames are looked for where a socket call's bytes begin, where a frame would end of which the header
-was seen, and last anywhere. What is found is plausible, no more: content can be made to look like frames. It
+Contract: frames are looked for where a socket call's bytes begin, where a frame with a known header would
+end, and last anywhere. What is found is plausible, no more: content can be made to look like frames. It
 is proven once the frames have kept in step with the socket calls for `PROVING_RECORDS` of them, or have
 followed each other without a break for `PROVING_BYTES`.
 """

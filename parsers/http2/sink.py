@@ -47,7 +47,7 @@ class FrameSink(Protocol):
         *,
         ends: bool,
     ) -> None:
-        """Note that a field block passed of which the content is not known, or too long."""
+        """Note that a field block passed whose content is unknown or too long."""
 
     def take_data(
         self, direction: Direction, stream_id: int, start: int, count: int, piece: Piece, *, ends: bool

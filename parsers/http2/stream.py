@@ -125,7 +125,7 @@ class StreamHalf:
             self.malformed = True
         names_itself = block.is_request or block.is_response
         head = self.head
-        # A head of which even the kind is hidden may turn out to have been that of an interim response.
+        # A head whose very kind is hidden may turn out to have been that of an interim response.
         may_be_interim = head is not None and head.hides_pseudo and not (head.is_request or head.is_response)
         if block.status is not None and block.status < 200 and not ends and (head is None or may_be_interim):
             if len(self.interim) < max_interim:
@@ -187,7 +187,7 @@ class StreamHalf:
         return promised == [str(self.size).encode()]
 
     def open_listener(self, listener: ContentListener) -> None:
-        """Let somebody listen; content that passed before is told now."""
+        """Attach a listener, and hand it the content that passed before."""
         self.listener = listener
         if self.kept:
             listener.receive(bytes(self.kept), self.end_ktime_ns)
