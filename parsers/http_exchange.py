@@ -299,8 +299,8 @@ Application: TypeAlias = GrpcCall | WebSocketSession | GraphQlRequest | JsonRpcB
 class HttpExchange(Exchange):
     """One HTTP request and its response.
 
-    At least one of `request` and `response` is present. `tgid` is of the request's first byte, or of the
-    response's when there is no request.
+    At least one of `request` and `response` is present. `origin` is that of the request's first byte, or of
+    the response's when there is no request.
     """
 
     request: HttpRequest | None

@@ -26,8 +26,11 @@ from otel_bridge.spans.trace_context import SAMPLED
 from parsers.exchange import Exchange
 from parsers.http_exchange import HttpExchange
 
-Describe: TypeAlias = Callable[[Any, SpanKind, ClockOffset, SpanOptions], SpanDescription]
-"""Takes an exchange of its kind; returns what is particular to its span."""
+Describe: TypeAlias = Callable[
+    [Any, SpanKind, ClockOffset, SpanOptions, Mapping[str, AttributeValue]], SpanDescription
+]
+"""Takes an exchange of its kind, and the shared attributes that stand among its own; returns what is
+particular to its span."""
 
 # PROTOCOL: a row for its kind of exchange.
 KINDS: Mapping[type[Exchange], Describe] = {HttpExchange: describe_http}
@@ -65,12 +68,11 @@ def build_span(
     """
     socket = exchange.socket
     kind = SpanKind.SERVER if exchange.role is Role.SERVER else SpanKind.CLIENT
-    description = kinds[type(exchange)](exchange, kind, clock, options)
-    attributes = description.outline
-    attributes.update(network_attributes(socket))
+    shared = network_attributes(socket)
     if peer:
-        attributes.update(peer)
-    attributes.update(description.facts)
+        shared = {**shared, **peer}
+    description = kinds[type(exchange)](exchange, kind, clock, options, shared)
+    attributes = description.attributes
     if exchange.incomplete is not None:
         attributes["wirespan.incomplete"] = exchange.incomplete.value
     if description.ending:

@@ -9,15 +9,14 @@ Contract: everything in it is redacted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from otel_bridge.span import AttributeValue, SpanEvent
 from otel_bridge.spans.trace_context import NO_CONTEXT, ContextReading
 
 
-@dataclass(slots=True)
-class SpanDescription:
-    """A span without what all spans share.
+class SpanDescription(NamedTuple):
+    """A span without what all spans share. A tuple, because it is made for every span.
 
     Attributes stand in groups, in the order in which `builder` puts them into the span: a limit on their
     number cuts the last ones first. Where a later group has a name of an earlier one, its value counts.
@@ -25,10 +24,9 @@ class SpanDescription:
 
     name: str
     """Of the span."""
-    outline: dict[str, AttributeValue]
-    """The request, its target and its outcome; `builder` adds the other groups to this dictionary."""
-    facts: Mapping[str, AttributeValue]
-    """The protocol, its version, and what else is known of the messages."""
+    attributes: dict[str, AttributeValue]
+    """The request, its target and its outcome; the shared attributes that were given; then the protocol, its
+    version, and what else is known of the messages. `builder` adds the other groups to this dictionary."""
     contents: Sequence[Mapping[str, AttributeValue]] = ()
     """Bodies, then headers: what is long, and what a limit cuts first."""
     is_error: bool = False

@@ -10,6 +10,8 @@ Contract: pure. Everything in a description is redacted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from otel_bridge.clock import ClockOffset
 from otel_bridge.redaction.redactor import Redactor
 from otel_bridge.redaction.secret_shapes import REDACTED
@@ -49,9 +51,13 @@ _NO_FIELDS: Fields = {}
 
 
 def describe_http(
-    exchange: HttpExchange, kind: SpanKind, clock: ClockOffset, options: SpanOptions
+    exchange: HttpExchange,
+    kind: SpanKind,
+    clock: ClockOffset,
+    options: SpanOptions,
+    shared: Mapping[str, AttributeValue],
 ) -> SpanDescription:
-    """Return what is particular to the span of an HTTP exchange."""
+    """Return what is particular to the span of an HTTP exchange; `shared` attributes stand among its own."""
     request, response = exchange.request, exchange.response
     attributes: dict[str, AttributeValue] = {}
     fields, request_headers, redacted = _NO_FIELDS, _NO_FIELDS, 0
@@ -83,11 +89,12 @@ def describe_http(
         attributes["http.route"] = route
         name = f"{name} {route}"
 
-    facts: dict[str, AttributeValue] = {"network.protocol.name": "http"}
+    attributes.update(shared)
+    attributes["network.protocol.name"] = "http"
     version = request.version if request is not None else response.version if response is not None else ""
     if version:
-        facts["network.protocol.version"] = version
-    redacted += add_application_attributes(facts, exchange, options.redactor)
+        attributes["network.protocol.version"] = version
+    redacted += add_application_attributes(attributes, exchange, options.redactor)
     anomalies: tuple[str, ...] = ()
     call: CallDescription | None = None
     if isinstance(exchange.application, GrpcCall):
@@ -99,16 +106,16 @@ def describe_http(
             capture_bodies=options.capture_bodies,
         )
         name = call.name
-        facts.update(call.attributes)
+        attributes.update(call.attributes)
         if call.error is not None:
-            facts["error.type"] = call.error
+            attributes["error.type"] = call.error
             is_error = True
         anomalies = exchange.application.anomalies
         redacted += call.redacted
 
     messages: SessionEvents | None = None
     if isinstance(exchange.application, WebSocketSession):
-        redacted += add_websocket_attributes(facts, exchange.application, options.redactor)
+        redacted += add_websocket_attributes(attributes, exchange.application, options.redactor)
         messages = build_websocket_events(exchange.application, clock, options.redactor, options.events)
         redacted += messages.redacted
     contents: dict[str, AttributeValue] = {}
@@ -116,7 +123,7 @@ def describe_http(
         if message is None:
             continue
         body = message.body
-        redacted += _add_body_facts(facts, side, body, message.wire_size, options.redactor)
+        redacted += _add_body_facts(attributes, side, body, message.wire_size, options.redactor)
         if call is not None and side in call.withheld:
             contents[f"http.{side}.body.content"] = REDACTED
             redacted += 1
@@ -137,7 +144,6 @@ def describe_http(
     return SpanDescription(
         name,
         attributes,
-        facts,
         (contents, *headers) if call is None else (contents, call.contents, call.metadata, *headers),
         is_error,
         None if exchange.reset is None else reset_attributes(exchange.reset),

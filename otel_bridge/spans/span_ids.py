@@ -18,6 +18,7 @@ from ebpf.capture_ids import CAPTURE_ID_BYTES
 
 _TRACE_ID_BYTES: Final = 16
 _SPAN_ID_BYTES: Final = 8
+_DIGEST_BYTES: Final = _TRACE_ID_BYTES + _SPAN_ID_BYTES
 _INVALID_TRACE_ID: Final = bytes(_TRACE_ID_BYTES)
 _INVALID_SPAN_ID: Final = bytes(_SPAN_ID_BYTES)
 _INPUT: Final = struct.Struct(f"<{CAPTURE_ID_BYTES}sQQ")
@@ -52,7 +53,7 @@ class CaptureIdGenerator:
         """Return the trace id and the span id of an exchange."""
         capture_id = self._capture_id or self._learn_capture_id()
         content = _INPUT.pack(capture_id, connection_id, ordinal)
-        return divide_digest(blake2b(content, digest_size=_TRACE_ID_BYTES + _SPAN_ID_BYTES).digest())
+        return divide_digest(blake2b(content, digest_size=_DIGEST_BYTES).digest())
 
     def _learn_capture_id(self) -> bytes:
         self._capture_id = capture_id = self._read_capture_id()

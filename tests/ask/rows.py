@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ebpf.protocols import JudgedProtocol
@@ -17,12 +18,16 @@ NUMBER = 9
 
 
 def describe_ask(
-    exchange: AskExchange, kind: SpanKind, clock: ClockOffset, options: SpanOptions
+    exchange: AskExchange,
+    kind: SpanKind,
+    clock: ClockOffset,
+    options: SpanOptions,
+    shared: Mapping[str, AttributeValue],
 ) -> SpanDescription:
-    outline: dict[str, AttributeValue] = {"ask.question": exchange.question.decode(errors="replace")}
+    attributes: dict[str, AttributeValue] = {"ask.question": exchange.question.decode(errors="replace")}
     if exchange.answer is not None:
-        outline["ask.answer"] = exchange.answer.decode(errors="replace")
-    return SpanDescription("ASK", outline, {"network.protocol.name": "ask"})
+        attributes["ask.answer"] = exchange.answer.decode(errors="replace")
+    return SpanDescription("ASK", {**attributes, **shared, "network.protocol.name": "ask"})
 
 
 JUDGED = (JudgedProtocol("ask", NUMBER, Path(__file__).with_name("infer_ask.h")),)

@@ -23,7 +23,7 @@ from ebpf.clocks import read_clocks
 from ebpf.events import CaptureEvent, Direction, EventKind, Role, SocketEvent
 from otel_bridge.span import Resource, Span, SpanKind
 from otel_bridge.spans.options import SpanOptions
-from otel_bridge.spans.trace_context import RandomIdGenerator
+from otel_bridge.spans.span_ids import CaptureIdGenerator
 from parsers.limits import ParserLimits
 from parsers.tracker import ConnectionTracker
 from tests.ask.rows import DESCRIBED, JUDGED, NUMBER, READ
@@ -66,6 +66,8 @@ def converse(*turns: tuple[bytes, bytes], piece: int | None = None) -> tuple[int
 class Delivered:
     """What a tap has taken from its capture, behind a reading of both clocks."""
 
+    capture_id = bytes(range(16))
+
     def __init__(self, tap: Tap) -> None:
         self._events: list[CaptureEvent] = [read_clocks(), *tap.drain()]
 
@@ -97,7 +99,7 @@ def spans_of(tap: Tap) -> list[Span]:
         Delivered(tap),
         ProcessTable(lambda facts: Resource({"service.name": str(facts.tgid)})),
         ConnectionTracker(ParserLimits(), READ),
-        RandomIdGenerator(),
+        CaptureIdGenerator(lambda: Delivered.capture_id),
         SpanOptions(),
         [sink],
         kinds=DESCRIBED,

@@ -1,11 +1,11 @@
 """What the span of any exchange has, whatever its protocol is: shown by one that is not HTTP."""
 
-import dataclasses
+from collections.abc import Mapping
 
 import pytest
 
 from ebpf.events import Origin, Role
-from otel_bridge.span import SpanKind
+from otel_bridge.span import AttributeValue, SpanKind
 from otel_bridge.spans.addresses import network_attributes
 from otel_bridge.spans.builder import SpanCounters, build_span
 from otel_bridge.spans.description import SpanDescription
@@ -17,8 +17,7 @@ from tests.unit.otel_bridge.exchanges import CLIENT_SOCKET, CLOCK, RESOURCE, Pla
 
 FULL = SpanDescription(
     "ASK time",
-    {"ask.question": "time"},
-    {"network.protocol.name": "ask"},
+    {},
     ({"ask.body": "a long one"}, {"ask.header": "x"}),
     is_error=True,
     ending={"ask.ending": "given up"},
@@ -48,7 +47,7 @@ def build(
         SpanOptions(**options),  # type: ignore[arg-type]  # checked there
         counters,
         peer={"wirespan.peer.name": "clock"},
-        kinds={AskExchange: lambda *_: description},
+        kinds={AskExchange: lambda *given: description._replace(attributes=among(given[-1]))},
     )
     assert (span.name, span.kind, span.resource) == (description.name, SpanKind.CLIENT, RESOURCE)
     assert span.end_unix_ns - span.start_unix_ns == 4_000
@@ -56,13 +55,12 @@ def build(
     return dict(span.attributes), counters
 
 
-def full() -> SpanDescription:
-    """Return a fresh one: the builder goes on with its outline."""
-    return dataclasses.replace(FULL, outline=dict(FULL.outline))
+def among(shared: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+    return {"ask.question": "time", **shared, "network.protocol.name": "ask"}
 
 
 def test_what_all_spans_share_stands_among_what_the_protocol_says_in_order_of_worth() -> None:
-    attributes, counters = build(full())
+    attributes, counters = build(FULL)
     assert list(attributes) == [
         "ask.question",
         *network_attributes(CLIENT_SOCKET),
@@ -82,19 +80,19 @@ def test_what_all_spans_share_stands_among_what_the_protocol_says_in_order_of_wo
 
 
 def test_a_limit_cuts_the_last_attributes_first_and_counts_them() -> None:
-    everything, _ = build(full())
-    attributes, counters = build(full(), max_attributes=len(everything) - 1, max_value_length=3)
+    everything, _ = build(FULL)
+    attributes, counters = build(FULL, max_attributes=len(everything) - 1, max_value_length=3)
     assert "ask.header" not in attributes
     assert attributes["ask.body"] == "a l"
     assert counters.dropped_attributes == 4
 
 
 def test_a_protocol_that_carries_no_trace_begins_one_and_one_that_does_goes_on_with_it() -> None:
-    plain = SpanDescription("ASK", {}, {})
+    plain = SpanDescription("ASK", {})
     context = TraceContext(b"t" * 16, b"s" * 8, 0, "vendor=1")
     for description, parent, state in (
         (plain, None, ""),
-        (SpanDescription("ASK", {}, {}, trace=ContextReading(context, 1)), b"s" * 8, "vendor=1"),
+        (SpanDescription("ASK", {}, trace=ContextReading(context, 1)), b"s" * 8, "vendor=1"),
     ):
         counters = SpanCounters()
         span = build_span(
