@@ -158,8 +158,10 @@ def read_fields(
 
 
 def _values(headers: HeaderList, pseudo: list[bytes | None]) -> Iterator[bytes]:
-    for _, value in headers:
-        yield value
+    for name, value in headers:
+        # gRPC peers that have agreed on it send binary metadata as it is, behind a NUL.
+        if not (value.startswith(b"\0") and name.endswith(b"-bin")):
+            yield value
     for known in pseudo:
         if known is not None:
             yield known

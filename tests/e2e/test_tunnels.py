@@ -48,7 +48,7 @@ def test_a_tunnel_is_read_at_every_socket_that_it_passes(
 ) -> None:
     api, proxy = server(), server(program="connect_proxy")
     running = agent("run", *ports(api, proxy), "--spans-file", str(spans_file))
-    tunnel = ("--proxytunnel", "--proxy", f"http://someone:secret@127.0.0.1:{proxy.port}")
+    tunnel = ("--proxytunnel", "--noproxy", "", "--proxy", f"http://someone:secret@127.0.0.1:{proxy.port}")
     spans = run_curl(
         running, spans_file, *tunnel, f"{api.url}/first", f"{api.url}/second", "--data", "some words"
     )
@@ -144,7 +144,14 @@ def test_http2_in_a_tunnel(agent: StartAgent, server: StartServer, spans_file: P
     spans = run_curl(
         running,
         spans_file,
-        *("--http2-prior-knowledge", "--proxytunnel", "--proxy", f"http://127.0.0.1:{proxy.port}"),
+        *(
+            "--http2-prior-knowledge",
+            "--proxytunnel",
+            "--noproxy",
+            "",
+            "--proxy",
+            f"http://127.0.0.1:{proxy.port}",
+        ),
         f"{api.url}/a",
     )
     served = by_process(spans, proxy.pid, SERVER)

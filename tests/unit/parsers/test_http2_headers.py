@@ -224,6 +224,12 @@ def test_what_is_odd_is_kept_and_named(fields: list[tuple[bytes, bytes]], anomal
     assert block.headers == [known for known in fields if not known[0].startswith(b":")]
 
 
+def test_binary_metadata_behind_a_nul_is_not_odd_and_another_nul_is() -> None:
+    assert read((b":status", b"200"), (b"x-sum-bin", b"\0\xff\0\n")).anomalies == ()
+    assert read((b":status", b"200"), (b"x-sum-bin", b"\xff\0")).anomalies == ("invalid_field_value",)
+    assert read((b":status", b"200"), (b"x-sum", b"\0\xff")).anomalies == ("invalid_field_value",)
+
+
 def test_plain_fields_are_not_odd() -> None:
     assert read((b":status", b"200"), (b"te", b"trailers"), (b"x-1", b"")).anomalies == ()
     assert read((b"x-1", b"")).anomalies == ()
