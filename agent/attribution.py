@@ -93,7 +93,7 @@ class Attributor:
         if state is CaptureState.ACCEPTED:
             try:
                 resource = self._processes.resource(process)
-            except Exception as error:  # noqa: BLE001 (whatever it is, it must cost exchanges and not the run)
+            except Exception as error:  # noqa: BLE001 (a bug costs exchanges, not the run)
                 bug = error
         return Attribution(
             process,

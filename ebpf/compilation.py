@@ -145,7 +145,7 @@ class Compilation:
         return dict(zip(manifest["descriptors"], descriptors, strict=True))
 
     def abandon(self) -> None:
-        """End the child, whatever it is doing. Idempotent; does nothing after `finish`."""
+        """End the child, also in the middle of its work. Idempotent; does nothing after `finish`."""
         self._channel.close()
         if self._child.poll() is None:
             self._child.kill()

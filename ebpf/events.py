@@ -284,7 +284,7 @@ class EventSource(typing.Protocol):
 
     @property
     def capture_id(self) -> bytes:
-        """16 bytes that tell this capture from every other (`capture_ids`); b"" before the first event."""
+        """16 bytes that identify this capture (`capture_ids`); b"" before the first event."""
 
     def poll(self, timeout_seconds: float) -> list[CaptureEvent]:
         """Return the events that arrived, waiting at most `timeout_seconds` for the first; [] when none did.

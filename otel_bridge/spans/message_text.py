@@ -47,8 +47,9 @@ Fields: TypeAlias = Mapping[str, tuple[str, ...]]
 class _Field(NamedTuple):
     name: str
     labelled_name: str
-    value: str
-    redacted: str
+    values: tuple[str]
+    """The value as it was sent."""
+    redacted_values: tuple[str]
 
 
 class FieldReader:
@@ -92,13 +93,13 @@ class FieldReader:
             if known is None:
                 known, found = self._read_field(field)
                 count += found
-            name, labelled_name, value, redacted_value = known
+            name, labelled_name, values, redacted_values = known
             if name in sent:
-                sent[name] += (value,)
-                redacted[labelled_name] += (redacted_value,)
+                sent[name] += values
+                redacted[labelled_name] += redacted_values
             else:
-                sent[name] = (value,)
-                redacted[labelled_name] = (redacted_value,)
+                sent[name] = values
+                redacted[labelled_name] = redacted_values
         return sent, redacted, count
 
     def _read_field(self, field: tuple[bytes, bytes]) -> tuple[_Field, int]:
@@ -112,7 +113,7 @@ class FieldReader:
             else:
                 redacted, count = rules.header(value)
                 may_remember = count == 0 and len(field[0]) + len(field[1]) <= MAX_REMEMBERED_FIELD_LENGTH
-        read = _Field(name, self._label + name, value, redacted)
+        read = _Field(name, self._label + name, (value,), (redacted,))
         if may_remember:
             if len(self.remembered) >= MAX_FIELDS_REMEMBERED:
                 self.remembered.clear()

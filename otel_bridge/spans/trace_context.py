@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SAMPLED = 0x01
 """The trace flag of W3C Trace Context §3.2.2.5.1; set on traces that start here, since the span is being
@@ -46,9 +46,8 @@ _B3_TRACE_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{16}", re.IGNORECASE)
 _B3_SPAN_ID = re.compile(r"[0-9a-f]{16}", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
-    """The span that a request says it was made under."""
+class TraceContext(NamedTuple):
+    """The span that a request says it was made under. A tuple, because nearly every span has one."""
 
     trace_id: bytes
     span_id: bytes
@@ -57,8 +56,7 @@ class TraceContext:
     """The tracestate list, normalised to single commas; empty when there is none or it is invalid."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextReading:
+class ContextReading(NamedTuple):
     """What the headers of one request said: a context, or none, and how many headers were malformed."""
 
     context: TraceContext | None

@@ -79,7 +79,7 @@ class Delivered:
     def exhausted(self) -> bool:
         return not self._events
 
-    def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:  # noqa: ARG002 (likewise)
+    def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:  # noqa: ARG002 (EventSource)
         return []
 
     def losses(self) -> dict[str, int]:
