@@ -14,6 +14,9 @@ not read a head: once the line is there, the records go back to the reader.
 | the first part of either, its line end missing | it waits for the next record of the same direction |
 | anything else | it is passed over |
 
+A record that waits goes on with the next one where the two make a start line. The next one is read anew
+where it begins a start line by itself, with a method of `HTTP_PREFIXES`.
+
 `ET / HTTP/1.1` is a request line by its form. Behind a lost byte it is more likely the rest of `GET /`, so a
 method outside the list is believed only where the byte before is known, and ends no token.
 """
@@ -102,10 +105,9 @@ class Search:
         self.held_bytes = 0
 
     def match(self, data: bytes) -> bool | None:
-        """Whether a record begins with a message; None when it still may."""
-        if self._of_requests:
-            return match_request_line(data, self._limit, any_method=self.any_method)
-        return match_status_line(data)
+        """Whether a record begins with a message by itself; None when it still may."""
+        is_after_token = bool(self.held) and ends_in_token(self.held[-1].data)
+        return self._match(data, any_method=self.any_method and not is_after_token)
 
     def continues(self, data: bytes) -> bool | None:
         """Whether the line that is held becomes a start line with these bytes; None when it still may."""
@@ -115,7 +117,7 @@ class Search:
         if before > _MATCHED_BYTES and b"\n" not in data:
             return None if len(line) <= self._limit and _PART_OF_LINE.fullmatch(data) is not None else False
         whole = bytes(line)
-        verdict = self.match(whole)
+        verdict = self._match(whole, any_method=self.any_method)
         if verdict and self._of_requests and _STRICT_REQUEST_LINE.match(whole) is None:
             return False
         return verdict
@@ -137,3 +139,8 @@ class Search:
     def pass_over(self, data: bytes) -> None:
         """Note bytes that are not looked at any more."""
         self.any_method = not ends_in_token(data)
+
+    def _match(self, start: bytes, *, any_method: bool) -> bool | None:
+        if self._of_requests:
+            return match_request_line(start, self._limit, any_method=any_method)
+        return match_status_line(start)

@@ -72,6 +72,39 @@ def test_joined_late_a_split_request_line_is_found(
     assert all(found == method for found in methods(exchanges))
 
 
+LISTED = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"]
+
+
+@pytest.mark.parametrize("kernel_role", [Role.UNKNOWN, None])
+@pytest.mark.parametrize("answer_between", [False, True])
+@pytest.mark.parametrize("method", LISTED)
+def test_joined_late_a_request_line_cut_anywhere_is_read_whole(
+    method: bytes,
+    answer_between: bool,  # noqa: FBT001 - parameter of the test
+    kernel_role: Role | None,
+) -> None:
+    """A Go server reads the first byte of a request while it still writes the response before."""
+    for cut in range(1, len(method) + 4):
+        talk = Conversation(kernel_role=kernel_role, joined_late=True)
+        talk.request(ask(method)[:cut])
+        if answer_between:
+            talk.response(b"HTTP/1.1 204 No Content\r\n\r\n")
+        talk.request(ask(method)[cut:])
+        talk.response(b"HTTP/1.1 204 No Content\r\n\r\n")
+        read = [(each.request.method, each.incomplete) for each in talk.run() if each.request is not None]
+        assert read == [(method, None)], cut
+
+
+@pytest.mark.parametrize("text", [b"G", b"GE", b"POS", b"a body that ends in P"])
+def test_a_listed_method_is_believed_behind_any_byte(text: bytes) -> None:
+    talk = Conversation(joined_late=True)
+    talk.request(text)
+    for method in LISTED[3:5]:
+        talk.request(ask(method))
+        talk.response(OK)
+    assert methods(talk.run()) == LISTED[3:5]
+
+
 @pytest.mark.parametrize("role", [Role.SERVER, Role.CLIENT])
 @pytest.mark.parametrize("method", [b"PROPFIND", b"FROB", b"M-SEARCH", b"x", b"$%&'*+.^_`|~", b"REPORT"])
 def test_joined_late_any_method_is_found(role: Role, method: bytes) -> None:
