@@ -11,6 +11,8 @@ import sys
 import time
 from enum import StrEnum
 
+from otel_bridge.foreign_text import printable
+
 
 class LogFormat(StrEnum):
     """How a log line is written."""
@@ -31,7 +33,8 @@ class LogLevel(StrEnum):
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{clock} {record.levelname.lower():<7} {record.getMessage()}"
+        # A message may quote what a stranger sent: no line may be forged by it.
+        line = f"{clock} {record.levelname.lower():<7} {printable(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

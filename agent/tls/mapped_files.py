@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.procfs import PROC, is_alive
+from otel_bridge.foreign_text import printable
 
 MAX_MAPS_BYTES = 16_777_216
 """A process may have 65,530 mappings (vm.max_map_count), of some 100 bytes each; some raise that."""
@@ -70,13 +71,7 @@ class MappedFile:
 
 def show(path: bytes) -> str:
     """Return a path for people: what is not printable is escaped, since its author is unknown."""
-    text = path.decode(errors="backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    return printable(path.decode(errors="backslashreplace"))
 
 
 def mapped_code(tgid: int, proc: Path = PROC) -> list[MappedFile]:

@@ -6,36 +6,22 @@ it takes SDK spans, and drops what it cannot deliver within its time-out.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-import grpc
-from google.rpc.error_details_pb2 import RetryInfo
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+# The core of gRPC writes lines of its own to standard error, also into JSON logs. Its errors come with the
+# answers, so nothing is lost. What the environment says wins.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+import grpc
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+from otel_bridge.delivery.answers import read_grpc_answer, read_grpc_status
 from otel_bridge.delivery.options import ExportOptions, OtlpCompression
-from otel_bridge.delivery.transport import (
-    MAX_RESPONSE_BYTES,
-    Delivered,
-    Outcome,
-    Refused,
-    TooLarge,
-    TryAgain,
-)
+from otel_bridge.delivery.transport import MAX_RESPONSE_BYTES, Outcome, TryAgain
 
 _METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
-# OTLP specification, "Failures" of OTLP/gRPC. RESOURCE_EXHAUSTED belongs to them only with RetryInfo.
-_TRANSIENT = frozenset(
-    {
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.ABORTED,
-        grpc.StatusCode.OUT_OF_RANGE,
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DATA_LOSS,
-    }
-)
 _RETRY_INFO = "google.rpc.retryinfo-bin"
 
 _CHANNEL_OPTIONS: Any = (
@@ -79,10 +65,10 @@ class GrpcTransport(OTLPSpanExporter):
         try:
             answer = self._export_bytes(request, timeout=timeout_seconds, metadata=self._headers)
         except grpc.RpcError as error:
-            return _outcome(error)
+            return _read_status(error)
         except ValueError:
             return TryAgain("the channel is closed")
-        return _delivered(answer)
+        return read_grpc_answer(answer)
 
     def close(self) -> None:
         """Close the channel; a call under way is cancelled."""
@@ -97,23 +83,7 @@ def _credentials(options: ExportOptions) -> grpc.ChannelCredentials:
     )
 
 
-def _delivered(answer: bytes) -> Delivered:
-    partial = ExportTraceServiceResponse.FromString(answer).partial_success
-    return Delivered(partial.rejected_spans, partial.error_message)
-
-
-def _outcome(error: Any) -> Outcome:
-    code, details = error.code(), error.details() or ""
-    reason = f"{code.name}: {details}"
-    retry_info = dict(error.trailing_metadata() or ()).get(_RETRY_INFO)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return TooLarge(reason) if retry_info is None else TryAgain(reason, _retry_delay(retry_info))
-    if code in _TRANSIENT:
-        return TryAgain(reason, None if retry_info is None else _retry_delay(retry_info))
-    return Refused(reason)
-
-
-def _retry_delay(retry_info: bytes) -> float:
-    """Return the delay of a google.rpc.RetryInfo in seconds."""
-    delay = RetryInfo.FromString(retry_info).retry_delay
-    return float(delay.seconds + delay.nanos / 1e9)
+def _read_status(error: Any) -> Outcome:
+    trailers = error.trailing_metadata() or ()
+    retry_info = next((value for name, value in trailers if name == _RETRY_INFO), None)
+    return read_grpc_status(error.code().name, error.details() or "", retry_info)

@@ -8,31 +8,24 @@ its time-out.
 from __future__ import annotations
 
 import gzip
-from email.utils import parsedate_to_datetime
+import re
+from http.client import HTTPException
 from time import time
 from typing import Any
 
 import requests
-from google.protobuf.message import DecodeError
-from google.rpc.status_pb2 import Status
 from opentelemetry.exporter.http.transport._requests import RequestsHTTPResult, RequestsHTTPTransport
 from opentelemetry.exporter.otlp.proto.http import _OTLP_HTTP_HEADERS
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from urllib3.exceptions import HTTPError
 
+from otel_bridge.delivery.answers import read_http_answer
+from otel_bridge.delivery.attempt_deadline import AttemptDeadline, mount
 from otel_bridge.delivery.options import ExportOptions, OtlpCompression
-from otel_bridge.delivery.transport import (
-    MAX_RESPONSE_BYTES,
-    Delivered,
-    Outcome,
-    Refused,
-    TooLarge,
-    TryAgain,
-)
+from otel_bridge.delivery.transport import MAX_RESPONSE_BYTES, Outcome, TryAgain
 
-# OTLP specification, "Retryable Response Codes" of OTLP/HTTP.
-_TRANSIENT = frozenset({429, 502, 503, 504})
-_TOO_LARGE = 413
+_SETTINGS_FRAME = re.compile(r"[\x00-\xff]{3}\x04\x00\x00\x00\x00\x00", re.DOTALL)
+"""The header of the frame that a server begins HTTP/2 with (RFC 9113 §3.4 and §6.5): length, type, no flags,
+stream 0. An HTTP/1 client takes it for a status line and quotes it."""
 
 
 class HttpTransport:
@@ -42,6 +35,8 @@ class HttpTransport:
         session = _Session()
         # Answers are read by hand, up to a bound.
         session.stream = True
+        self._deadline = AttemptDeadline()
+        mount(session, self._deadline)
         # Else an entry in ~/.netrc would replace a configured Authorization header.
         session.auth = _keep_headers
         certificates = None
@@ -61,18 +56,32 @@ class HttpTransport:
     def send(self, request: bytes, timeout_seconds: float) -> Outcome:
         """POST a serialised ExportTraceServiceRequest."""
         body = gzip.compress(request, compresslevel=6) if self._gzip else request
-        result = self._transport.request(
-            "POST", self._url, headers=self._headers, timeout=timeout_seconds, data=body
-        )
-        if result.error is not None:
-            return TryAgain(f"{type(result.error).__name__}: {_root(result.error)}")
-        assert isinstance(result, RequestsHTTPResult)
-        assert result.response is not None
-        return _outcome(result.response)
+        with self._deadline.after(timeout_seconds):
+            result = self._transport.request(
+                "POST", self._url, headers=self._headers, timeout=timeout_seconds, data=body
+            )
+            if result.error is None:
+                assert isinstance(result, RequestsHTTPResult)
+                assert result.response is not None
+                outcome = _read(result.response)
+            else:
+                outcome = _read_error(result.error)
+        if self._deadline.is_over:
+            return TryAgain(f"no whole answer within {timeout_seconds:g} s")
+        return outcome
 
     def close(self) -> None:
         """Close the connections that no request is using."""
         self._transport.close()
+        self._deadline.close()
+
+
+def _read_error(error: BaseException) -> Outcome:
+    root = _root(error)
+    said = f"{type(error).__name__}: {root}"
+    if _SETTINGS_FRAME.match(str(root)):
+        said = "the port speaks HTTP/2 only: set the OTLP protocol to grpc, or use the port for HTTP"
+    return TryAgain(said)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -92,55 +101,27 @@ def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest
     return request
 
 
-def _outcome(response: requests.Response) -> Outcome:
+def _read(response: requests.Response) -> Outcome:
     status = response.status_code
     try:
         answer = response.raw.read(MAX_RESPONSE_BYTES, decode_content=True)
         # Only a connection whose answer was read to its end can carry the next request.
-        if response.raw.read(1):
+        if response.raw.read(1, decode_content=True):
             response.close()
         else:
             response.raw.release_conn()
-    except (HTTPError, OSError) as error:
+    except (HTTPError, OSError, HTTPException) as error:
         response.close()
         if 200 <= status < 300:
             return TryAgain(f"HTTP {status}, then {type(error).__name__}: {error}")
         answer = b""
-    if 200 <= status < 300:
-        return _delivered(answer)
-    reason = f"HTTP {status} {response.reason}: {_message(answer)}"
-    if status == _TOO_LARGE:
-        return TooLarge(reason)
-    if status in _TRANSIENT:
-        return TryAgain(reason, _retry_after(response.headers.get("Retry-After")))
-    return Refused(reason)
-
-
-def _delivered(answer: bytes) -> Delivered:
-    try:
-        partial = ExportTraceServiceResponse.FromString(answer).partial_success
-    except DecodeError:
-        # The status is the answer; some backends put text beside it.
-        return Delivered()
-    return Delivered(partial.rejected_spans, partial.error_message)
-
-
-def _message(answer: bytes) -> str:
-    """Return the message of a google.rpc.Status, or the beginning of whatever else was sent."""
-    try:
-        message = Status.FromString(answer).message
-    except DecodeError:
-        message = ""
-    return message or answer[:200].decode("utf-8", "replace")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Return the seconds of a Retry-After header: a number, or a date (RFC 9110 §10.2.3)."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except ValueError:
-        return None
+    headers = response.headers
+    return read_http_answer(
+        status,
+        response.reason or "",
+        answer,
+        content_type=headers.get("Content-Type", ""),
+        retry_after=headers.get("Retry-After"),
+        location=headers.get("Location"),
+        now_unix_seconds=time(),
+    )

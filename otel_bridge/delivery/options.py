@@ -12,6 +12,7 @@ OpenTelemetry specification, "OTLP Exporter".
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,6 +24,10 @@ MIN_TIMEOUT_SECONDS = 0.1
 """Below it nothing but a local backend could ever answer; it also catches seconds written where milliseconds
 are read."""
 
+_METADATA_KEY = re.compile(r"[0-9a-z_.-]+")
+_METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
+_FIELD_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9a-z]+")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TRACES_PATH = "/v1/traces"
 _GRPC_PORT = 4317
 
@@ -102,7 +107,7 @@ class ExportOptions:
             endpoint=target,
             protocol=chosen,
             secure=secure,
-            headers=settings.headers(headers),
+            headers=settings.headers(headers, chosen),
             compression=settings.compression(compression),
             timeout_seconds=settings.timeout(timeout_seconds),
             certificate=settings.file("CERTIFICATE", certificate),
@@ -195,7 +200,9 @@ class _Settings:
             raise ExportConfigurationError(f"{found[0]} is {found[1]!r}; it must be true or false")
         return found[1].lower() == "true"
 
-    def headers(self, explicit: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    def headers(
+        self, explicit: Mapping[str, str] | None, protocol: OtlpProtocol
+    ) -> tuple[tuple[str, str], ...]:
         """Return header fields; the variables read `name=value,name=value`, values percent-encoded."""
         fields: dict[str, str] = {}
         found = self._find("HEADERS")
@@ -209,12 +216,14 @@ class _Settings:
                     raise ExportConfigurationError(
                         f"{found[0]} must be name=value pairs separated by commas, values percent-encoded"
                     )
-                fields[unquote(name.strip()).lower()] = unquote(value.strip())
-        fields.update({name.lower(): value for name, value in (explicit or {}).items()})
+                fields[unquote(name.strip()).lower()] = unquote(value).strip()
+        fields.update({name.lower(): value.strip() for name, value in (explicit or {}).items()})
         for name, value in fields.items():
-            if not name.isascii() or not name or any(c in name + value for c in "\r\n\0"):
+            problem = _header_problem(name, value, protocol)
+            if problem is not None:
+                # The value may be a credential, so the message must not repeat it.
                 raise ExportConfigurationError(
-                    f"OTLP header {name!r} cannot be sent: names are ASCII, and there are no line breaks"
+                    f"OTLP header {name!r} cannot be sent over {protocol}: {problem}"
                 )
         return tuple(fields.items())
 
@@ -231,6 +240,28 @@ class _Settings:
         if not is_pem:
             raise ExportConfigurationError(f"{found[0]}: {path} is not a PEM file")
         return path
+
+
+def _header_problem(name: str, value: str, protocol: OtlpProtocol) -> str | None:
+    """Return why a header field cannot be sent, None when it can.
+
+    Sources: RFC 9110 §5.1 and §5.5 for HTTP, "gRPC over HTTP2" for gRPC (Custom-Metadata).
+    """
+    if protocol is OtlpProtocol.GRPC:
+        if _METADATA_KEY.fullmatch(name) is None or name.startswith("grpc-"):
+            return (
+                "a name of gRPC metadata has a to z, 0 to 9, '_', '-' and '.', and does not begin with grpc-"
+            )
+        if name.endswith("-bin"):
+            return "metadata whose name ends in -bin is binary, and a setting holds text"
+        if _METADATA_VALUE.fullmatch(value) is None:
+            return "a value of gRPC metadata has printable ASCII characters only"
+        return None
+    if _FIELD_NAME.fullmatch(name) is None:
+        return "a name has ASCII letters, digits and !#$%&'*+-.^_`|~ only"
+    if _FIELD_VALUE.fullmatch(value) is None:
+        return "a value has no control characters, and none outside Latin-1"
+    return None
 
 
 def _target(

@@ -27,6 +27,9 @@ MAX_BATCH_BYTES = 2 * 1024 * 1024
 """gRPC servers take 4 MiB a message unless told otherwise; half of it leaves room for resources and other
 limits."""
 
+MIN_BATCH_BYTES = 64 * 1024
+"""What a backend that calls a batch too large takes at least, but for single spans."""
+
 MAX_BATCH_AGE_SECONDS = 1.0
 """How long a span may wait for company."""
 
@@ -151,9 +154,13 @@ class SpanQueue:
                 self._hold_again(Batch(batch.number, batch.spans, batch.size))
 
     def split(self, batch: Batch) -> None:
-        """Put a batch of two spans or more back as two halves, to be taken one after the other."""
+        """Put a batch of two spans or more back as two halves, to be taken one after the other.
+
+        Batches that are cut later are no larger than a half, down to `MIN_BATCH_BYTES`.
+        """
         middle = len(batch.spans) // 2
         with self._lock:
+            self._max_batch_bytes = min(self._max_batch_bytes, max(MIN_BATCH_BYTES, batch.size // 2))
             if self._release(batch):
                 self._hold_again(_batch(batch.number, batch.spans[:middle]))
                 self._hold_again(_batch(batch.number + middle, batch.spans[middle:]))

@@ -4,8 +4,8 @@ Owns the order of attempts, the pauses between them, and what is said of failure
 (`queue` does), count them (`books`), or know how a request travels (`transport`).
 
 Contract: a batch is acknowledged after the backend has answered for good. After a temporary refusal it goes
-back to the queue, and nothing is sent before the pause is over. What a sender keeps between two attempts is
-the pause alone, so `run` may be left and entered again without losing or repeating an acknowledged batch.
+back to the queue, and nothing is sent before the pause is over. No exception ends `run`: a bug in a transport
+counts as a temporary refusal. What a backend says is quoted in messages, as one line.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from otel_bridge.delivery.queue import Batch, SpanQueue
 from otel_bridge.delivery.timed_condition import TimedCondition
 from otel_bridge.delivery.transport import Delivered, Outcome, TooLarge, Transport, TryAgain
 from otel_bridge.delivery.trouble_log import TroubleLog
+from otel_bridge.foreign_text import quote
 from otel_bridge.otlp.encoding import RequestEncoder
 
 FIRST_BACKOFF_SECONDS = 0.5
@@ -80,12 +81,11 @@ class Sender:
 
     def deliver(self, batch: Batch) -> None:
         """Make one attempt at a batch and act on the answer."""
+        outcome: Outcome
         try:
             outcome = self._transport.send(self._encoder.encode(batch.spans), self._timeout_seconds)
-        except BaseException:
-            # `send` does not raise for what a network does: this is a bug, and it must not cost the spans.
-            self._queue.put_back(batch)
-            raise
+        except Exception as error:  # noqa: BLE001 - a bug must cost neither the spans nor the thread
+            outcome = TryAgain(f"a bug of wirespan, please report it: {type(error).__name__}: {error}")
         self._act_on(outcome, batch)
 
     def pause_left(self) -> float:
@@ -100,15 +100,20 @@ class Sender:
         return max(0.0, pause.started_at + seconds - self._changed.now())
 
     def _act_on(self, outcome: Outcome, batch: Batch) -> None:
+        count = len(batch.spans)
         if isinstance(outcome, TryAgain):
-            self._pause_after(outcome)
+            self._pause_after(outcome.after_seconds)
+            self._troubles.warn(
+                "retry", "%s is not available, will try again: %s", self._backend, quote(outcome.reason)
+            )
             self._queue.put_back(batch)
             return
-        self._backoff_seconds = FIRST_BACKOFF_SECONDS
-        count = len(batch.spans)
         if isinstance(outcome, TooLarge) and count > 1:
+            # Halves go out one by one: a backend that says so about everything is not flooded.
+            self._pause_after(None)
             self._queue.split(batch)
             return
+        self._backoff_seconds = FIRST_BACKOFF_SECONDS
         exported = 0
         if isinstance(outcome, Delivered):
             exported = count - min(max(outcome.rejected, 0), count)
@@ -123,15 +128,13 @@ class Sender:
                 self._backend,
                 count - exported,
                 cause,
-                message,
+                quote(message),
             )
 
-    def _pause_after(self, outcome: TryAgain) -> None:
-        asked_seconds = outcome.after_seconds
+    def _pause_after(self, asked_seconds: float | None) -> None:
         if asked_seconds is None:
             seconds = self._backoff_seconds * self._jitter()
         else:
             seconds = min(max(asked_seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
         self._pause = _Pause(self._changed.now(), seconds, is_asked=asked_seconds is not None)
         self._backoff_seconds = min(self._backoff_seconds * BACKOFF_FACTOR, MAX_BACKOFF_SECONDS)
-        self._troubles.warn("retry", "%s is not available, will try again: %s", self._backend, outcome.reason)

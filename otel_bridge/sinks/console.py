@@ -16,6 +16,7 @@ from typing import TextIO
 
 import click
 
+from otel_bridge.foreign_text import escape_character, printable
 from otel_bridge.span import Span, SpanEvent, SpanKind
 
 MAX_BODY_CHARACTERS = 2000
@@ -29,22 +30,10 @@ _INDENT = " " * 15
 _REQUEST_HEADER = "http.request.header."
 _RESPONSE_HEADER = "http.response.header."
 
-# C0, DEL, C1, and the characters that reorder or hide text (bidirectional controls, zero width, line
-# separators).
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+# As `printable` has it, but for tabs and line breaks.
 _UNPRINTABLE_IN_BODY = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def printable(text: str) -> str:
-    """Return the text in one line, with everything a terminal would act upon as an escape."""
-    return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub(_escape, text)
 
 
 class ConsoleSink:
@@ -139,7 +128,9 @@ class ConsoleSink:
         if isinstance(content, bytes):
             lines.append(f"{_INDENT}{mark} {self._style(f'({len(content)} bytes, not text)', dim=True)}")
         elif isinstance(content, str):
-            shown = _UNPRINTABLE_IN_BODY.sub(_escape, content[:MAX_BODY_CHARACTERS].replace("\r\n", "\n"))
+            shown = _UNPRINTABLE_IN_BODY.sub(
+                escape_character, content[:MAX_BODY_CHARACTERS].replace("\r\n", "\n")
+            )
             lines += [f"{_INDENT}{mark} {line}" for line in shown.split("\n")]
             note = _cut_note(span, side, content)
             if note:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,6 +72,23 @@ def check_http_transport() -> None:
     assert isinstance(result.error, requests.ConnectionError), result.error
     assert "response" in inspect.signature(module.RequestsHTTPResult).parameters
     transport.close()
+
+
+def check_connections() -> None:
+    module = import_module("urllib3.connection")
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener:
+        for kind in (module.HTTPConnection, module.HTTPSConnection):
+            opened = kind("127.0.0.1", listener.getsockname()[1], timeout=5)._new_conn()
+            assert isinstance(opened, socket.socket), opened
+            opened.close()
+        # It is what `connect` opens the connection with.
+        connection = module.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=5)
+        given = socket.create_connection(listener.getsockname())
+        connection._new_conn = lambda: given
+        connection.connect()
+        assert connection.sock is given
+        connection.close()
 
 
 def check_http_headers() -> None:
@@ -167,6 +185,16 @@ PRIVATE = [
             check_http_transport,
         )
         for name in ("RequestsHTTPResult", "RequestsHTTPTransport")
+    ),
+    *(
+        Case(
+            f"urllib3.connection.{name}._new_conn",
+            "urllib3",
+            "otel_bridge/delivery/attempt_deadline.py",
+            "end a connection whose TLS handshake or answer drips",
+            check_connections,
+        )
+        for name in ("HTTPConnection", "HTTPSConnection")
     ),
     Case(
         "opentelemetry.exporter.otlp.proto.http._OTLP_HTTP_HEADERS",

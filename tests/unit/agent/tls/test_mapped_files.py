@@ -67,7 +67,7 @@ def test_lines_of_maps() -> None:
 
 def test_a_path_is_shown_without_what_a_terminal_would_obey() -> None:
     assert show(b"/a b/\xc3\xa9") == "/a b/\u00e9"
-    assert show(b"/\x1b[2J\n\xff") == "/\\x1b[2J\\n\\xff"
+    assert show(b"/\x1b[2J\n\xff") == "/\\x1b[2J\\x0a\\xff"
 
 
 def test_a_mapped_file_is_found_and_read(start: Start, tmp_path: Path) -> None:

@@ -150,6 +150,47 @@ def test_a_bad_value_is_named_with_what_is_accepted(environ: dict[str, str], mes
         ExportOptions.from_environment(environ)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "name", "value"),
+    [
+        ("grpc", "trace-bin", "x"),
+        ("grpc", "grpc-timeout", "1S"),
+        ("grpc", "x y", "x"),
+        ("grpc", "x!", "x"),
+        ("grpc", ":path", "/"),
+        ("grpc", "", "x"),
+        ("grpc", "x", "\u00e9"),
+        ("grpc", "x", "a\tb"),
+        ("grpc", "x", "a\x7fb"),
+        ("http/protobuf", "x y", "x"),
+        ("http/protobuf", "x:", "x"),
+        ("http/protobuf", "\u00e9", "x"),
+        ("http/protobuf", "x", "\u20ac"),
+        ("http/protobuf", "x", "\ud83d\ude00"),
+        ("http/protobuf", "x", "a\nb"),
+        ("http/protobuf", "x", "a\0b"),
+    ],
+)
+def test_a_header_that_the_protocol_cannot_carry_is_refused_at_the_start(
+    protocol: str, name: str, value: str
+) -> None:
+    with pytest.raises(ExportConfigurationError, match="cannot be sent over") as raised:
+        ExportOptions.from_environment(
+            {}, endpoint="http://localhost:1", protocol=protocol, headers={name: value}
+        )
+    assert len(value) == 1 or value not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "value"), [("grpc", "Basic dTpw=="), ("http/protobuf", "caf\u00e9"), ("http/protobuf", "")]
+)
+def test_a_header_that_the_protocol_carries_is_kept(protocol: str, value: str) -> None:
+    options = ExportOptions.from_environment(
+        {}, endpoint="http://localhost:1", protocol=protocol, headers={"X-Key": f" {value} "}
+    )
+    assert options.headers == (("x-key", value),)
+
+
 def test_a_bad_header_is_not_repeated_in_the_message() -> None:
     with pytest.raises(ExportConfigurationError) as caught:
         ExportOptions.from_environment({"OTEL_EXPORTER_OTLP_HEADERS": "cAnArY"})

@@ -180,7 +180,8 @@ def test_a_batch_over_the_backends_limit_is_split_until_it_fits() -> None:
         [6],
         [7, 8],
     ]
-    assert set(made.attempts) == {0}
+    # A pause stands between a refusal and the next half, and grows as long as nothing passes.
+    assert made.attempts == [0, 0.5, 0.5, 1.0, 2.0, 2.0, 2.0]
     assert made.backend.delivered == [1, 2, 3, 4, 6, 7, 8]
     assert made.counts == {"submitted": 8, "exported": 7, "dropped_too_large": 1}
 
@@ -288,19 +289,60 @@ def test_an_answer_after_the_queue_was_abandoned_is_no_loss_to_report(
     assert caplog.messages == []
 
 
-def test_a_transport_that_raises_costs_no_span_and_the_sender_can_go_on() -> None:
+def test_a_transport_that_raises_costs_no_span_and_no_thread(caplog: pytest.LogCaptureFixture) -> None:
     made = delivery(spans_per_batch=2)
 
     def fail() -> Outcome:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("odd")
 
-    made.answer(Delivered(), fail)
+    made.answer(Delivered(), fail, fail)
     made.put(range(1, 6))
-    with pytest.raises(ZeroDivisionError):
-        made.sender.run()
-    made.queue.check()
-    assert made.counts == {"submitted": 5, "exported": 2, "queued": 3}
-    made.queue.close()
+    made.time.at(0, lambda: made.queue.close() and None)
     made.sender.run()
     assert made.backend.delivered == [1, 2, 3, 4, 5]
     assert made.counts == {"submitted": 5, "exported": 5}
+    assert made.attempts == [0, 0, 0.5, 1.0, 1.0]
+    (message,) = caplog.messages
+    assert message.startswith("the backend is not available, will try again: a bug of wirespan")
+    assert message.endswith("ZeroDivisionError: odd")
+
+
+@pytest.mark.parametrize("outcome", [TryAgain, Refused, lambda text: Delivered(1, text)])
+def test_what_a_backend_says_forges_no_line(
+    caplog: pytest.LogCaptureFixture, outcome: Callable[[str], Outcome]
+) -> None:
+    made = delivery()
+    made.answer(outcome("\x1b[31mred\r\n12:00:00 info forged\u202e" + "x" * 1_000))
+    made.put([1])
+    made.flush()
+    (message,) = caplog.messages
+    assert message.isprintable()
+    assert "\\x1b[31mred\\x0d\\x0a12:00:00 info forged\\u202exxx" in message
+    assert len(message) < 400
+
+
+def test_batches_stay_below_the_size_that_a_backend_called_too_large() -> None:
+    time = SimulatedTime()
+    queue = SpanQueue(time, max_batch_bytes=2 * 1024 * 1024)
+    backend = ScriptedBackend(time)
+    made = Delivery(
+        time, queue, backend, Sender(queue, backend, time, timeout_seconds=7, backend="the backend")
+    )
+    for number in range(100):
+        queue.put(*encoded(number, filler="x" * 4_000))
+    made.answer(TooLarge("over the limit"))
+    assert made.flush()
+    for number in range(100):
+        queue.put(*encoded(number, filler="x" * 4_000))
+    assert made.flush()
+    assert [len(numbers) for _, numbers in backend.attempts] == [100, 50, 50, 50, 50]
+
+
+def test_one_span_too_large_does_not_make_all_batches_small() -> None:
+    made = delivery(spans_per_batch=8)
+    made.put(range(1, 9))
+    made.answer(*[TooLarge("over the limit")] * 2)
+    assert made.flush()
+    made.put(range(9, 17))
+    assert made.flush()
+    assert len(made.backend.attempts[-1][1]) == 8

@@ -7,7 +7,8 @@ import click
 import pytest
 
 from ebpf.events import Role
-from otel_bridge.sinks.console import MAX_BODY_CHARACTERS, ConsoleSink, printable
+from otel_bridge.foreign_text import printable
+from otel_bridge.sinks.console import MAX_BODY_CHARACTERS, ConsoleSink
 from otel_bridge.span import AttributeValue, Span
 from parsers.exchange import Incomplete
 from parsers.http_exchange import Truncation
