@@ -1,6 +1,6 @@
 """The configuration: its keys, their types and defaults, and the options of the stages made from it.
 
-Owns what can be configured. Each stage declares its own options type and knows nothing of this module; here
+Owns what can be configured. Each stage declares its own options type and does not import this module; here
 they are composed. Where values come from (file, environment, command line) belongs to `config_sources`.
 
 Contract: immutable, closed (an unknown key is an error), and complete: every key has a default and a
@@ -240,7 +240,7 @@ class RedactionSection(_Section):
 
 
 class OtlpSection(_Section):
-    """Delivery to an OTLP receiver. The environment knows these keys as OTEL_EXPORTER_OTLP_*."""
+    """Delivery to an OTLP receiver. In the environment these keys are OTEL_EXPORTER_OTLP_*."""
 
     endpoint: str | None = Field(default=None, description="URL of the receiver. Naming it turns OTLP on.")
     protocol: OtlpProtocol | None = Field(default=None, description="`grpc` or `http/protobuf`.")

@@ -192,7 +192,7 @@ def _describe_yaml_error(error: yaml.YAMLError) -> str:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML 1.2 §3.2.1.1 wants the keys of a mapping unique; PyYAML would keep the last one in silence."""
+    """YAML 1.2 §3.2.1.1 requires unique keys in a mapping; PyYAML would keep the last one in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (the signature is PyYAML's)
         seen: set[object] = set()

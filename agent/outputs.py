@@ -85,7 +85,7 @@ def uses_standard_output(configuration: Configuration, environment: Mapping[str,
 
 
 def open_console(*, verbose: bool) -> SpanSink:
-    """Return the console on standard output, coloured when it is a terminal that wants it (no-color.org)."""
+    """Return the console on standard output, coloured on a terminal that allows it (no-color.org)."""
     from otel_bridge.sinks.console import ConsoleSink
 
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -110,7 +110,7 @@ def span_options(configuration: Configuration) -> SpanOptions:
 
 
 def resource_builder(options: SpanOptions) -> ResourceBuilder:
-    """Return a builder that knows what the environment says of this host. Raises ConfigurationError."""
+    """Return a builder with what the environment says of this host. Raises ConfigurationError."""
     try:
         return ResourceBuilder(read_host_attributes(), redactor=options.redactor)
     except SdkSettingError as error:

@@ -213,7 +213,7 @@ class ProcessTable:
     def execute(self, event: ProcessExecuted) -> Process:
         """Start the generation of the new program.
 
-        /proc knows more than the event (the resolved path, the environment); the event is what remains when
+        /proc holds more than the event (the resolved path, the environment); the event is what remains when
         the process is already gone.
         """
         origin = self._origins.pop(event.tgid, None)

@@ -95,7 +95,7 @@ class Selection:
         """Make a selection that has decided nothing yet.
 
         `on_change` is called with the tgid of each running process whose decision this selection has changed
-        on its own initiative; a caller of `decide` knows of the change itself.
+        on its own initiative; a caller of `decide` has the change as its result.
         """
         assert discovery is not None or not rules.needs_workload, "containers are known by discovery only"
         self._rules = rules

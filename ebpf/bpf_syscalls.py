@@ -28,7 +28,7 @@ PROGRAM_TRACING = 26
 ATTACH_UPROBE_MULTI = 48
 """BPF_TRACE_UPROBE_MULTI: many places of one file by one link. Linux 6.6 and later."""
 ATTACH_TRACE_RAW_TP = 23
-"""BPF_TRACE_RAW_TP: a raw tracepoint whose arguments the verifier knows by type, entered more cheaply."""
+"""BPF_TRACE_RAW_TP: a raw tracepoint whose arguments have types for the verifier, entered more cheaply."""
 
 _SYSCALL_NUMBER = {"x86_64": 321, "aarch64": 280}
 _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 17, 28

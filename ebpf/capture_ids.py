@@ -1,4 +1,4 @@
-"""The id of a capture: what tells its connections from those of every other capture.
+"""The id of a capture: what distinguishes its connections from those of every other capture.
 
 Owns how such an id comes about. A live capture draws one at random, and its recording keeps it. A recording
 of formats 1 and 2, and a packet capture, get one from what they begin with, so that the same file always has

@@ -106,15 +106,15 @@ def _explain(error: OSError, what: str) -> RefusalError:
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
-    """One way to build what runs at sys_exit; the kernel lets programs of one kind only call each other."""
+    """One way to build what runs at sys_exit; only programs of one kind may call each other."""
 
     flags: tuple[str, ...]
     typed: bool
     """Loaded as BTF-typed programs, which are entered more cheaply, rather than as plain raw tracepoints."""
-    wants: str | None = None
+    needs: str | None = None
     """Kernel function without which there is no use in trying."""
     structs: tuple[str, ...] = ()
-    """Those whose numbers the program text wants, as TYPE_<name>."""
+    """Those whose numbers the program text needs, as TYPE_<name>."""
 
 
 _QUICKER = ("-g0", "-Xclang", "-disable-llvm-passes")
@@ -130,11 +130,11 @@ _VARIANTS = (
     _Variant(
         ("-DTYPED", "-DCASTS", f"-DCAST_PLACEHOLDER={_CAST_PLACEHOLDER}"),
         typed=True,
-        wants=_CAST,
+        needs=_CAST,
         structs=("list_head", "file", "socket"),
     ),
     # loads through typed pointers instead of calling a helper for each: Linux 6.1 and later
-    _Variant(("-DTYPED",), typed=True, wants="bpf_get_current_task_btf"),
+    _Variant(("-DTYPED",), typed=True, needs="bpf_get_current_task_btf"),
     _Variant((), typed=True),
     _Variant((), typed=False),
 )
@@ -306,7 +306,7 @@ def _attach_best(request: Request, flags: list[str], types: KernelTypes) -> Atta
     """Attach the first variant that this kernel takes. Raises OSError for the last that it refuses."""
     refusal = OSError(errno.ENOENT, "no variant of the program fits this kernel")
     for variant in _VARIANTS:
-        if variant.wants and not types.has_name(variant.wants):
+        if variant.needs and not types.has_name(variant.needs):
             continue
         numbers = [f"-DTYPE_{name}={types.struct_number(name)}" for name in variant.structs]
         module = _Module(request.program_text(), [*flags, *variant.flags, *numbers], types, tls=request.tls)

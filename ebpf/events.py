@@ -76,7 +76,7 @@ class Missing(IntFlag):
     IOVEC_BOUND = 16
     """More iovec segments or chunks than one call is followed for."""
     UNWANTED = 32
-    """The policy of the process did not want them."""
+    """The policy of the process left them out."""
 
 
 class Policy(IntFlag):
@@ -119,7 +119,7 @@ class SocketInfo:
     """
 
     family: str
-    """`ipv4`, `ipv6` or `unix`; `unknown` for a TLS session as long as nothing tells which socket carries
+    """`ipv4`, `ipv6` or `unix`; `unknown` for a TLS session as long as nothing shows which socket carries
     it."""
     local_address: str | None
     local_port: int | None
@@ -297,7 +297,7 @@ class EventSource(typing.Protocol):
         """Whether no further event can come (never true of a live kernel)."""
 
     def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:
-        """Return what the source knows of a connection beyond the events already delivered.
+        """Return what the source holds of a connection beyond the events already delivered.
 
         One DATA event with empty payload per direction that has uncaptured bytes at its end, its `ktime_ns`
         that of the last such byte. [] when the connection is gone or the source is not live.

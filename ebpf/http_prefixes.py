@@ -1,4 +1,4 @@
-"""The first bytes by which the kernel side knows HTTP at once: the one list from which its C table is made.
+"""The first bytes by which the kernel side recognises HTTP at once: the one list behind its C table.
 
 Requests of other methods are known by their answer (bpf/connections.h).
 """

@@ -149,7 +149,7 @@ def frame_bytes(start: bytes) -> int:
 
 
 def _infer_sender(start: bytes) -> Inference:
-    """Judge who sent a HEADERS frame, by the pseudo-fields that its block begins with.
+    """Judge which side sent a HEADERS frame, by the pseudo-fields that its block begins with.
 
     Those of requests and of responses have fixed numbers (RFC 7541 appendix A). Numbers beyond that table
     were given out earlier, and say nothing.

@@ -319,7 +319,7 @@ class RecordDecoder:
 
 
 def uncaptured_tail(connection: bytes, connection_id: int) -> list[SocketEvent]:
-    """Return what a connection's map entry knows of bytes that no record covers yet, one event per direction.
+    """Return what a connection's map entry has of bytes that no record covers yet, one event per direction.
 
     [] when the entry meanwhile belongs to another connection.
     """

@@ -1,4 +1,4 @@
-"""What is captured of each process, in the map by which the kernel side knows it.
+"""What is captured of each process, in the map that the kernel side reads.
 
 Owns the numbering of port sets and the moment since which a process is watched. It must not decide which
 process is captured (agent). Contract: when bytes of a connection may have passed while its process was

@@ -1,4 +1,4 @@
-"""The protocols that the kernel side knows beside HTTP: the one list from which its C table is made.
+"""The protocols that the kernel side recognises beside HTTP: the one list from which its C table is made.
 
 Owns which C function judges for which protocol. What the functions take and return is in bpf/protocols.h.
 """

@@ -73,7 +73,7 @@ def read_clock(ktime_ns: int, unix_ns: int) -> ClockSample:
     """Return a reading of both clocks. Raises DamagedValueError.
 
     The monotonic clock of Linux is never ahead of the other: settimeofday refuses it. By as much as a reading
-    is off it may seem so on a machine that knows no time and begins at the epoch; then both are the same.
+    is off it may seem so on a machine without a clock, which begins at the epoch; then both are the same.
     """
     if not (ktime_ns < LATEST_KTIME_NS and ktime_ns <= unix_ns + READING_NS and unix_ns < LATEST_UNIX_NS):
         raise DamagedValueError(f"a reading of the clocks says {ktime_ns} and {unix_ns}")

@@ -110,7 +110,7 @@ class RecordingWriter:
 
     def append_facts(self, facts: ProcessFacts) -> None:
         """Append what /proc said of a process; it should precede the process's first record."""
-        # not by asdict, which copies a mapping as what it is, whether JSON knows it or not
+        # not by asdict, which copies a mapping as what it is, whether JSON has it or not
         content = {field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)}
         if facts.workload is not None:
             content["workload"] = dict(facts.workload)
@@ -145,7 +145,7 @@ class RecordedCapture:
     def __init__(self, stream: InputStream, *, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Begin to read a stream that `capture_formats.find_format` calls a recording.
 
-        Once `is_stopped` says so, what is there is told, and that is all.
+        Once `is_stopped` says so, it delivers what is there and ends.
         """
         self.preamble: Mapping[str, str | int] = {}
         """Host, kernel, machine, version of wirespan and start; {} before the first event."""
@@ -189,7 +189,7 @@ class RecordedCapture:
         return events
 
     def inspect(self, cookie: int, connection_id: int) -> list[SocketEvent]:  # noqa: ARG002  # nothing is live
-        """Return []: what a recording knows, its events say."""
+        """Return []: all that a recording holds is in its events."""
         return []
 
     def losses(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The instrumentation scope of every span: who made it."""
+"""The instrumentation scope of every span: what made it."""
 
 from __future__ import annotations
 

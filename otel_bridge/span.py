@@ -1,4 +1,4 @@
-"""The record this stage emits: one finished span, and who receives it.
+"""The record this stage emits: one finished span, and its receiver.
 
 Contract: a `Span` is final and already redacted; it may be written anywhere. Times are Unix
 nanoseconds; attribute names and types are those of the semantic conventions.

@@ -1,4 +1,4 @@
-"""What an HTTP exchange carries where only its content tells: GraphQL, JSON-RPC, gRPC-Web over HTTP/1.
+"""What an HTTP exchange carries where only its content shows it: GraphQL, JSON-RPC, gRPC-Web over HTTP/1.
 
 Owns the question which of them it may be, asked so that every other exchange pays next to nothing. It must
 not know their shapes (`graphql`, `json_rpc`), and leaves alone what another protocol has claimed.

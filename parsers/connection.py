@@ -270,7 +270,7 @@ class Connection(ABC):
 
     @abstractmethod
     def _take_role(self, role: Role) -> None:
-        """Learn who opened the connection."""
+        """Learn which side opened the connection."""
 
     @abstractmethod
     def _note_prologue(self, prologue: Prologue) -> None:

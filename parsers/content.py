@@ -1,4 +1,4 @@
-"""The content of a body: content coding removed, charset told, cut to the bound on a character boundary.
+"""The content of a body: content coding removed, charset found, cut to the bound on a character boundary.
 
 Owns what is kept of a body and why it is short. It must not know about framing: it gets the bytes that were
 kept, the true size, and why bytes are missing.

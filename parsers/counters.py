@@ -67,7 +67,7 @@ COUNTERS: dict[str, str] = {
     "http2_refused_content": "pieces of content not kept to stay within max_http2_content",
     "http2_stray_frames": "frames, or parts of one, of streams that have ended or never began",
     "http2_headless_streams": "streams without a head or trailers that were seen; no exchange",
-    "http2_unattributed_streams": "streams that do not tell which end is the client; no exchange",
+    "http2_unattributed_streams": "streams that do not show which end is the client; no exchange",
     **{f"incomplete_{cause}": f"exchanges emitted with incomplete = {cause}" for cause in Incomplete},
 }
 """Name of each counter, and what it counts."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-# Only these three end a line; `str.splitlines` knows more.
+# Only these three end a line; `str.splitlines` takes more.
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 

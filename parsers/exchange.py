@@ -56,7 +56,7 @@ class Exchange(ABC):
     exchanges that preceded HTTP/2 on the connection."""
     socket: SocketInfo
     role: Role
-    """This socket's part: CLIENT sent the request, SERVER received it. Never UNKNOWN: the messages tell."""
+    """This socket's part: CLIENT sent the request, SERVER received it. Never UNKNOWN: messages show it."""
     origin: Origin
     """The call that moved the first byte of the exchange: of the request, where one was seen."""
     incomplete: Incomplete | None = field(default=None, kw_only=True)

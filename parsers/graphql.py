@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: which operations a request asks for, and how many errors its response tells.
+"""GraphQL over HTTP: which operations a request asks for, and how many errors its response has.
 
 Owns the shapes in which a request carries GraphQL: JSON members, a batch of them, URL parameters, a document
 as it is, and the hash of a persisted one (GraphQL over HTTP, §5, §6 and appendix A; Apollo's persisted
@@ -88,7 +88,7 @@ def parse_graphql_text(
 
 
 def count_errors(content: bytes, charset: str, *, cut: bool) -> int | None:
-    """Return how many `errors` a response tells, all of a batch together; None when it does not tell.
+    """Return how many `errors` a response has, all of a batch together; None when that is unknown.
 
     GraphQL specification, §7.1: a response has `errors`, or else there were none and it has `data`. Of a
     response that was cut they are known only where they come first, as §7.1 advises.

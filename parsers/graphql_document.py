@@ -3,8 +3,8 @@
 Owns the grammar of executable documents (GraphQL specification, September 2025, §2). It must not know how a
 document came, or decide whether a schema would take it.
 
-Contract: a text that is no executable document is told from one by reading all of it. Nothing recurses, time
-is linear in the text. The library graphql-core is the authority on the grammar in the tests; here it would
+Contract: only a text that was read whole counts as an executable document. Nothing recurses, time is linear
+in the text. The library graphql-core is the authority on the grammar in the tests; here it would
 cost ten times the time and 15 MiB.
 """
 
@@ -60,7 +60,7 @@ class GraphQlDocument(NamedTuple):
 
 
 def parse_document(text: str, limit: int, *, cut: bool) -> GraphQlDocument | None:
-    """Return the operations of a document; None when the text is none, or too little of one to tell.
+    """Return the operations of a document; None when the text is none, or too little of one to decide.
 
     At most `limit` characters are read. `cut` says that the end of the text is missing.
     """

@@ -263,7 +263,7 @@ class GraphQlRequest:
     count: int
     """All operations of the batch, also those beyond the bound; of a cut batch, those seen."""
     error_count: int | None = None
-    """`errors` of the response, all operations together; None when the response does not tell."""
+    """`errors` of the response, all operations together; None when the response does not show it."""
 
 
 @dataclass(slots=True)

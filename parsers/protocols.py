@@ -15,8 +15,8 @@ A protocol is a folder beside this file, and a row here. Contract of the folder:
 * `held_bytes` says what it holds, and every queue in it has a bound in `limits` and a count in `counters`.
 * Wire data never raises. What raises all the same is a bug: it costs the connection, and is counted.
 
-Outside of the folder a protocol has one C function, by which the kernel side knows its connections, and a row
-or a line at each place that `PROTOCOL:` marks; docs/design/0013-protocols.md is the recipe.
+Outside of the folder a protocol has one C function, by which the kernel side recognises its connections, and
+a row or a line at each place that `PROTOCOL:` marks; docs/design/0013-protocols.md is the recipe.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Reading(Enum):
 
 
 def may_begin_header(piece: Piece) -> bool:
-    """Whether a stream that begins with this piece may begin with a header; the first byte tells mostly."""
+    """Whether a stream that begins with this piece may begin with a header; the first byte mostly does."""
     data = piece.data
     return bool(data) and data[0] in _FIRST_BYTES
 
@@ -156,7 +156,7 @@ class HeaderReader:
     def _read(self, *, is_last: bool) -> None:
         while not self.is_over:
             if not self._data and self.headers and not is_last:
-                # Nothing behind a header yet: the next byte tells whether another one follows.
+                # Nothing behind a header yet: the next byte shows whether another one follows.
                 return
             reading = read_proxy_header(self._data, self._limits.max_proxy_header)
             if isinstance(reading, Reading):

@@ -1,4 +1,4 @@
-"""All connections: who is fed, who has waited too long, what must go to stay within memory, and the counts.
+"""All connections: which are fed, have waited too long, must go to stay within memory, and the counts.
 
 Owns the table of connections and every decision by time or memory. It must not know what a message is, nor
 any protocol but by its row in `protocols`. Time is that of the events and of `advance`, never of a clock.
@@ -159,7 +159,7 @@ class ConnectionTracker:
         return dict(self._counts)
 
     def _complete(self, exchanges: list[Exchange]) -> list[Exchange]:
-        """Recognise what the exchanges carry; a bug in that costs what it would have told."""
+        """Recognise what the exchanges carry; a bug in that costs what it would have found."""
         recognise_by_kind = self._recognise_by_kind
         for exchange in exchanges:
             recognise = recognise_by_kind.get(type(exchange))

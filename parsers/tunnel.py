@@ -45,7 +45,7 @@ _INGRESS: Final = Direction.INGRESS
 _EGRESS: Final = Direction.EGRESS
 _STATUS_PREFIX: Final = b"HTTP/1."
 _STATUS_BYTES: Final = 13
-"""Enough of a status line to tell it: `HTTP/1.1 200 `."""
+"""Enough of a status line to recognise it: `HTTP/1.1 200 `."""
 _FIRST_LOOKS: Final = 64
 """Bytes up to which a beginning is judged each time that some are added; then when they have doubled."""
 # RFC 9110 §5.6.2: a method is a token; a request line has no control characters in it.
@@ -178,7 +178,7 @@ class TunnelConnection(Connection):
         return due
 
     def _take_role(self, role: Role) -> None:
-        """Do nothing: the handshake told the role."""
+        """Do nothing: the handshake showed the role."""
 
     def _note_prologue(self, prologue: Prologue) -> None:
         """Do nothing: headers inside the tunnel are read here."""

@@ -11,7 +11,7 @@ program=${1:-}
 case $program in
   kube-apiserver) folder=tests/kubernetes/apiserver module=k8s.io/kubernetes package=k8s.io/kubernetes/cmd/kube-apiserver ;;
   helm) folder=tests/chart/helm module=helm.sh/helm/v3 package=helm.sh/helm/v3/cmd/helm ;;
-  *) echo "build-go-program: knows kube-apiserver and helm, not '$program'" >&2; exit 2 ;;
+  *) echo "build-go-program: builds kube-apiserver and helm, not '$program'" >&2; exit 2 ;;
 esac
 cd "$folder"
 

@@ -8,7 +8,7 @@ set -euo pipefail
 target=${1:?usage: scripts/unpack-kernel-headers.sh FOLDER}
 architecture=$(dpkg --print-architecture)
 flavour=$(apt-cache depends "linux-headers-$architecture" | sed -n 's/.*Depends: \(linux-headers-[0-9].*\)/\1/p' | head -n 1)
-[ -n "$flavour" ] || { echo "unpack-kernel-headers: apt knows no linux-headers-$architecture" >&2; exit 1; }
+[ -n "$flavour" ] || { echo "unpack-kernel-headers: apt has no linux-headers-$architecture" >&2; exit 1; }
 common=${flavour%-"$architecture"}-common
 work=$(mktemp -d)
 (cd "$work" && apt-get -o APT::Sandbox::User=root download -qq "$flavour" "$common" && for deb in *.deb; do dpkg -x "$deb" tree; done)

@@ -53,7 +53,7 @@ static __always_inline void end_ingress(struct scratch *scratch, struct connecti
         deliver_closed(&scratch->record, other, ktime_ns);
 }
 
-/* Unix sockets have no handshake event: who connected or accepted is learnt from the call. */
+/* Unix sockets have no handshake event: which side connected is learnt from the call. */
 static __always_inline void meet_unix_socket(void *task, __u32 fd, __u8 role) {
     struct descriptor descriptor = resolve_descriptor(task, fd);
     struct connection draft;

@@ -113,7 +113,7 @@ static __always_inline int is_excluded(struct socket_facts *facts) {
     if (facts->family == FAMILY_UNIX) {
         void *peer = NULL;
         __u32 tgid = 0;
-        /* pid of who connected or made the pair, in the initial namespace */
+        /* pid of the process that connected or made the pair, in the initial namespace */
         READ_KERNEL(peer, facts->cookie, sock, sk_peer_pid);
         bpf_probe_read_kernel(&tgid, sizeof(tgid), peer + OFFSET_pid_numbers + OFFSET_upid_nr);
         return tgid == AGENT_TGID;
@@ -237,7 +237,7 @@ static __always_inline void begin_messages(struct connection *connection, __u32 
         if (is_answer)
             connection->joined_late = 1;
     }
-    connection->turn = 0xff; /* what was not captured of the other direction is told first */
+    connection->turn = 0xff; /* what was not captured of the other direction is delivered first */
 }
 
 /* Judges an undecided connection by `window`, which holds the first bytes of a call that moved `moved`. Bytes
@@ -321,8 +321,8 @@ static __always_inline int judge(struct connection *connection, __u32 direction,
                          window->frames == 0 && inference == INFERENCE_HTTP2_REQUEST);
         return 0;
     case INFERENCE_HTTP2_FRAMES:
-        /* HTTP/2 surely, but nothing to begin with: the next head is, and says who is the client. A stream of
-         * messages may go back and forth for hours before it. */
+        /* HTTP/2 surely, but nothing to begin with: the next head is, and shows which side is the client. A
+         * stream of messages may go back and forth for hours before it. */
         connection->turns = 0;
         return 0;
     case INFERENCE_TLS:

@@ -158,7 +158,8 @@ static __always_inline void lose_frames(struct stream_state *stream, struct tran
 }
 
 /* What comes before a step of a call whose frames are followed, once nothing is left to copy: fetches the
- * next segment, passes over bytes, or tells how many to copy. Returns whether there is something to copy. */
+ * next segment, passes over bytes, or returns how many to copy. Returns whether there is something to copy.
+ */
 static __always_inline int prepare_step(struct scratch *scratch, struct connection *connection,
                                         struct stream_state *stream, struct transfer *transfer) {
     __u64 pair[2] = {0, 0};

@@ -226,7 +226,7 @@ static __always_inline enum inference infer_sender(__u64 low, __u64 high) {
         /* :authority, :method, :path, :scheme are 1 to 7, :status is 8 to 14 */
         is_request |= undecided & named & is_zero(number >> 3) & (is_zero(number) ^ 1);
         is_response |= undecided & named & (number >> 3) & (is_zero(number ^ 0xf) ^ 1);
-        /* one number above 61, and in one byte: the next field may tell */
+        /* one number above 61, and in one byte: the next field may show it */
         undecided &= (((block & 0xff) + 0x42) >> 8) & (is_zero(~block & 0xff) ^ 1);
         block >>= 8;
     }
@@ -244,7 +244,7 @@ struct window {
     volatile __u64 length; /* of `first` */
     volatile __u64 at;
     volatile __u64 frames;   /* before `at` */
-    volatile __u64 sender;   /* enum inference, as far as they told it */
+    volatile __u64 sender;   /* enum inference, as far as they show it */
     volatile __u64 verdict;  /* enum inference, of the first bytes */
     volatile __u64 protocol; /* enum protocol, where that is neither HTTP nor open */
     volatile __u64 is_kept;  /* whether the call is delivered although nothing is decided */

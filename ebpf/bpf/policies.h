@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
 /*
- * What the policy of a process wants of a connection, and what becomes of bytes that it does not want: they
+ * What the policy of a process takes of a connection, and what becomes of bytes that it leaves out: they
  * are counted or the connection begins anew, so that what lies on both sides of them never looks like
  * neighbours.
  */
@@ -26,7 +26,7 @@ static __always_inline int is_port_of_process(__u16 set, struct socket_facts *fa
     return set == 0 || port_sets.lookup(&local) != NULL || port_sets.lookup(&remote) != NULL;
 }
 
-/* Whether a process with this policy wants this connection. */
+/* Whether the policy of a process takes this connection. */
 static __always_inline int is_wanted(struct process_policy *policy, struct connection *connection) {
     if (is_role_among(policy->flags, connection->role) &&
         is_port_of_process(policy->port_set, &connection->socket))
@@ -39,7 +39,7 @@ static __always_inline int is_stale(struct process_policy *policy, struct connec
     return connection->seen_ktime_ns < policy->since_ktime_ns || connection->missed;
 }
 
-/* Bytes that the policy does not want, which may change. On a connection that is captured they are a hole of
+/* Bytes that the policy leaves out, which may change. On a connection that is captured they are a hole of
  * known length. Before that nothing is known that would be worth keeping. */
 static __always_inline void pass_by(struct connection *connection, struct movement *movement) {
     struct stream_state *stream = &connection->streams[movement->direction & 1];

@@ -82,7 +82,7 @@ static __always_inline __u64 append_cgroup(__u8 *text, __u64 length, void *cgrou
     return length + 1;
 }
 
-/* Appends the cgroups that tell which container a process is in: that of the unified hierarchy and, where
+/* Appends the cgroups that show which container a process is in: that of the unified hierarchy and, where
  * there is one, that of a v1 hierarchy. */
 static __always_inline __u64 append_cgroups(__u8 *text, __u64 length, void *task) {
     void *set = NULL, *unified = NULL, *state = NULL, *other = NULL, *root = NULL, *other_root = NULL;

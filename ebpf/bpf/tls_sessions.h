@@ -9,7 +9,7 @@
 
 #include "judging.h"
 
-/* Whether a call on this connection may tell which TLS session it carries. One that was joined late can't be
+/* Whether a call on this connection may show which TLS session it carries. One that was joined late can't be
  * recognised by its bytes. */
 static __always_inline int may_carry_session(struct connection *connection) {
 #ifdef TLS
@@ -235,7 +235,7 @@ static __always_inline int handle_carrier(void) {
         segment[1] = movement.bytes;
     read_record_start(&start, segment[0], segment[1]);
     is_handshake = start.has_header && start.header[0] == TLS_TYPE_HANDSHAKE;
-    /* a library that reads a header by itself tells more by what it reads next */
+    /* a library that reads a header by itself shows more by what it reads next */
     if (is_handshake && call->direction == INGRESS && segment[1] == TLS_HEADER_BYTES)
         return 0;
     hello = find_hello(&start, segment[0]);

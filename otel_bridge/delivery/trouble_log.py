@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 LOG_INTERVAL_SECONDS = 60.0
-"""One kind of trouble is logged once in this time; the counters tell how often it happened."""
+"""One kind of trouble is logged once in this time; the counters show how often it happened."""
 
 
 class TroubleLog:

@@ -1,4 +1,4 @@
-"""Who talked to whom: authorities, forwarded addresses and socket addresses.
+"""Both ends of an exchange: authorities, forwarded addresses and socket addresses.
 
 Owns the reading of `Host`, `Forwarded` and `X-Forwarded-*` values. It must not decide which attribute they
 become.

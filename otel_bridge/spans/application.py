@@ -11,7 +11,7 @@ GraphQL operations have no room for a credential.
 | `graphql.operation.name`, `graphql.operation.type` | string | one operation; as far as they are known |
 | `wirespan.graphql.operations` | string[] | a batch; type (or `unknown`) and name of the first ones |
 | `wirespan.graphql.operation_count` | int | always; operations seen |
-| `wirespan.graphql.error_count` | int | the response tells; its `errors` |
+| `wirespan.graphql.error_count` | int | the response says it; its `errors` |
 | `rpc.system.name` = `jsonrpc` | string | JSON-RPC |
 | `rpc.method`, `jsonrpc.protocol.version` | string | one call |
 | `jsonrpc.request.id` | string | one call; not a notification |

@@ -63,7 +63,7 @@ def build_span(
     """Return the span of an exchange.
 
     `counters`, when given, take part in what happened on the way. `peer` are attributes below
-    `wirespan.peer.`: who the other end is known to be. Raises KeyError for an exchange of another kind than
+    `wirespan.peer.`: what the other end is known to be. Raises KeyError for an exchange of another kind than
     `kinds` has.
     """
     socket = exchange.socket

@@ -1,8 +1,8 @@
-"""Failures that no status tells: a connection, or an HTTP/2 stream, ended before the response did.
+"""Failures that no status shows: a connection, or an HTTP/2 stream, ended before the response did.
 
 Owns which of them are errors, and their names. A status is judged elsewhere (`spans`, `rpc`).
 
-Contract: an error is what was seen to fail. What was merely not seen is none, nor is a client that wants no
+Contract: an error is what was seen to fail. What was merely not seen is none, nor is a client that takes no
 more of a stream.
 
 | the exchange is | `error.type` |
@@ -64,7 +64,7 @@ def reset_attributes(reset: StreamReset) -> dict[str, AttributeValue]:
 
 
 def _is_given_up(reset: StreamReset, *, pushed: bool) -> bool:
-    """Whether a client just wants no more of a stream; a code that was not seen is not taken for an error."""
+    """Whether a client just takes no more of a stream; a code that was not seen is not taken for an error."""
     if reset.code is None or reset.code in (_NO_ERROR, _CANCEL):
         return True
     # RFC 9113 §8.4.2: a client refuses a push with either code.

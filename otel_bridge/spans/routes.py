@@ -1,4 +1,4 @@
-"""`http.route` as far as a path alone can tell it: the path with its identifiers replaced.
+"""`http.route` as far as a path alone shows it: the path with its identifiers replaced.
 
 It must not guess: a route is low in cardinality by definition (semantic conventions, HTTP server span), so a
 path with any segment that is neither a plain word nor surely an identifier has no known route.

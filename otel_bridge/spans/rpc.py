@@ -103,7 +103,7 @@ class CallDescription(NamedTuple):
     name: str
     """Of the span."""
     error: str | None
-    """Value of `error.type`, None when the status tells of no error."""
+    """Value of `error.type`, None when the status is no error."""
     attributes: dict[str, AttributeValue]
     contents: dict[str, AttributeValue]
     metadata: Fields
@@ -180,7 +180,7 @@ class CallReader:
         if method is None:
             return _SYSTEM, 0
         redacted, count = (method, 0) if self._rules is None else self._rules.path(method)
-        # A client has a stub for what it calls. What a server implements, only its answers tell: it says so
+        # A client has a stub for what it calls. What a server implements, only its answers show: it says so
         # of every name that a scanner makes up.
         is_known = kind is SpanKind.CLIENT or call.status != _UNIMPLEMENTED
         if is_known and not count and len(method) <= MAX_METHOD_LENGTH and _METHOD.fullmatch(method):

@@ -45,7 +45,7 @@ class CaptureIdGenerator:
     __slots__ = ("_capture_id", "_read_capture_id")
 
     def __init__(self, read_capture_id: Callable[[], bytes]) -> None:
-        """`read_capture_id` is called at the first exchange: a source knows its id by its first events."""
+        """`read_capture_id` is called at the first exchange: a source has its id by its first events."""
         self._read_capture_id = read_capture_id
         self._capture_id = b""
 
@@ -57,7 +57,7 @@ class CaptureIdGenerator:
 
     def _learn_capture_id(self) -> bytes:
         self._capture_id = capture_id = self._read_capture_id()
-        assert len(capture_id) == CAPTURE_ID_BYTES, "a source knows its id before its first exchange"
+        assert len(capture_id) == CAPTURE_ID_BYTES, "a source has its id before its first exchange"
         return capture_id
 
 

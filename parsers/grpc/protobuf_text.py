@@ -1,4 +1,4 @@
-r"""Protobuf messages as text without their schema: field numbers, and values as far as the wire tells.
+r"""Protobuf messages as text without their schema: field numbers, and values as far as the wire shows them.
 
 Owns the reading of the wire format (protobuf documentation, "Encoding") and the choice of a form. It must not
 know what is secret: the text is made so that a search for secrets finds in it what the bytes hold.

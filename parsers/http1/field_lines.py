@@ -5,7 +5,7 @@ not decide what a field means, and it has no say over lines that are not plain: 
 lanes for them.
 
 Contract: what is remembered can hold no credential. Only lines of the fields in `RECURRING_FIELDS` are
-kept, whose values are told to everybody; a list of names to leave out would miss the next vendor's. What is
+kept, whose values are sent to everybody; a list of names to leave out would miss the next vendor's. What is
 remembered is immutable, because messages share it.
 """
 
@@ -36,7 +36,7 @@ SINGLE_FIELDS = frozenset((b"content-type", b"expect"))
 """Fields that a message has once: servers take a second one differently."""
 
 HOST: Final = b"host"
-"""The key of a Host line: the same object for each, so that identity tells it."""
+"""The key of a Host line: the same object for each, so that identity shows it."""
 
 RECURRING_FIELDS = frozenset(
     b"""

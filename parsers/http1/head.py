@@ -74,7 +74,7 @@ _MAX_BLANKS = 64
 """White space in a row that h11 is given; fields are not aligned further than that."""
 _TABS_TO_SPACES = bytes.maketrans(b"\t", b" ")
 
-# h11 reads a response only after a request; this one lets it accept any status, 101 included.
+# h11 reads a response only after a request; after this one it accepts any status, 101 included.
 _H11_REQUEST = h11.Request(
     method="GET", target="/", headers=[("host", "h"), ("connection", "upgrade"), ("upgrade", "any")]
 )
@@ -198,7 +198,7 @@ read_recurring_status_line = lru_cache(maxsize=MAX_STATUS_LINES)(_read_status_li
 
 
 def _read_plain_fields(section: bytes, *, hosts: bool | None = None) -> Fields | None:
-    """Read fields that are plain; `hosts` True wants one Host, False at most one, None does not ask."""
+    """Read fields that are plain; `hosts` True requires one Host, False at most one, None does not ask."""
     read = remembered_sections.get(section) or _read_plain_section(section)
     if read is None:
         return None

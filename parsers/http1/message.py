@@ -117,7 +117,7 @@ class Message(Generic[RecordT]):
         if self.done:
             return
         self.failure = cause
-        # The connection's end is the body's end too; otherwise only a declared length tells what was to come.
+        # The connection's end is the body's end too; otherwise only a declared length shows what was to come.
         self._end(self.size if cause is Incomplete.CLOSED else self.declared_size, limits)
 
     def _end(self, size: int | None, limits: ParserLimits) -> None:

@@ -14,7 +14,7 @@ from parsers.exchange import Exchange, Incomplete
 
 TURNS = 8
 """Requests, each sent when nothing was open, after which a client is believed to send one at a time: one that
-keeps several in flight lets two of them arrive together far sooner."""
+keeps several in flight has two of them arrive together far sooner."""
 QUIET_NS = 200_000_000
 """Silence after which nothing more is waited for: whatever was due would have come, unless it takes long."""
 

@@ -13,7 +13,7 @@ from parsers.exchange import Incomplete
 from parsers.http2.frames import CONTINUATION, PADDED, PUSH_PROMISE, WITH_PRIORITY
 
 PROMISE_BYTES = 5
-"""Bytes of a PUSH_PROMISE payload that tell the promised stream: pad length and stream id."""
+"""Bytes of a PUSH_PROMISE payload that name the promised stream: pad length and stream id."""
 _PRIORITY_BYTES = 5
 
 

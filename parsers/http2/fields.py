@@ -92,7 +92,7 @@ def read_fields(
 ) -> FieldBlock:
     """Sort fields in wire order; None stands for one that is unknown.
 
-    `may_have_odd_values` is False where the caller knows that no value `is_odd_value`.
+    `may_have_odd_values` is False where the caller is sure that no value `is_odd_value`.
     """
     block = FieldBlock()
     headers = block.headers

@@ -119,7 +119,7 @@ _ALIGNED_FRAMES: Final = 2
 """Frames in a row that make a beginning, where a socket call's bytes begin."""
 _SCANNED_FRAMES: Final = 3
 """The same in the middle of bytes, where more places are tried."""
-# A plausible header, as far as a pattern can tell it: it may begin at any byte, so nothing is consumed. The
+# A plausible header, as far as a pattern can show it: it may begin at any byte, so nothing is consumed. The
 # first byte is 0 below a length of 65,536.
 _CANDIDATE = re.compile(
     rb"(?=\x00[\x00-\xff](?:[\x00-\xff]\x00[\x00\x01\x08\x09]|[\x00-\xff]\x01[\x00-\x2d]"

@@ -1,6 +1,6 @@
 """What the frames of both directions mean: fields decoded, content handed on, streams begun and ended.
 
-Owns the readers, the field decoders, and who is who by what is sent. It must not keep streams
+Owns the readers, the field decoders, and which side is the client, by what is sent. It must not keep streams
 (`streams`) or read frames (`reader`).
 
 | what is lost | what becomes of the streams |
@@ -297,7 +297,7 @@ class Http2Session:
     def _fits_side(
         self, direction: Direction, stream_id: int, promised_id: int | None, fields: FieldBlock
     ) -> bool:
-        """Whether a block can come from this side; who is who is learned here while it is not known."""
+        """Whether a block can come from this side; it shows here which side is the client."""
         from_client: bool | None = None
         if promised_id is not None:
             from_client = False

@@ -1,4 +1,4 @@
-"""What the frames of an HTTP/2 connection say, as the reader of one direction tells it.
+"""What the frames of an HTTP/2 connection say, as the reader of one direction reports it.
 
 Owns the interface between reading frames (`reader`) and understanding streams (`streams`).
 """

@@ -1,7 +1,7 @@
 """One HTTP/2 stream while it is read: what passed in each direction, and the records made of it.
 
 Owns the bookkeeping of a stream and the making of its request and response. It must not know other streams,
-nor when a stream is over: `streams` tells it.
+nor when a stream is over: `streams` reports it.
 
 Contract: what is whole is flagged by nothing; everything else carries the cause with it from the moment it
 happened (`flaw`), whatever comes later. Content is kept from its beginning without a hole.

@@ -229,7 +229,7 @@ class StreamTable:
         self.held_bytes += count
 
     def account(self, stream: Http2Stream, half: StreamHalf) -> None:
-        """Note what is held by who listens to a message."""
+        """Note what the listener of a message holds."""
         if half.listener is not None:
             held = half.listener.held_bytes
             self.hold(stream, held - half.listener_bytes)
@@ -244,7 +244,7 @@ class StreamTable:
                     self.account(stream, half)
 
     def _note_heads(self, requests: Direction) -> None:
-        """Catch up on the heads that came while it was not known who is who."""
+        """Catch up on the heads that came while it was not known which side is the client."""
         for stream in self.streams.values():
             self.note_head(stream, requests)
 

@@ -61,7 +61,7 @@ class WebSocketConnection(Connection):
         """Do nothing: the handshake has it."""
 
     def _take_role(self, role: Role) -> None:
-        """Do nothing: the handshake told the role."""
+        """Do nothing: the handshake showed the role."""
 
     def _add(self, direction: Direction, pieces: list[Piece]) -> None:
         reader = self._dialogue.readers[direction]

@@ -5,7 +5,7 @@ subscriptions-transport-ws) and the look for JSON-RPC 2.0, which has none. It mu
 what operations and calls look like (`graphql`, `json_rpc`).
 
 Contract: called once for a session that is over; reads the messages that were kept, which are bounded. What
-the client asks is told; an error is one of the server's that has the id of what was asked in this session.
+the client asks is shown; an error is one of the server's that has the id of what was asked in this session.
 """
 
 from __future__ import annotations

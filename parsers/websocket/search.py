@@ -2,7 +2,7 @@
 
 Owns what is believed to be frames, and holds it until it is. It must not read messages.
 
-Contract: a frame's header is short, so content may look like one by chance, or because its author wants it
+Contract: a frame's header is short, so content may look like one by chance, or because its author makes it so
 to. So a run begins where a record does, consists of at least two frames (or ends with a close frame), and
 ends where a record does. Whatever is no run is counted as discarded.
 """
