@@ -70,7 +70,7 @@ def run_live(configuration: Configuration, kernel_side: Compilation) -> None:
     `kernel_side` was begun with the capture options of the same configuration.
     """
     stop = StopRequest()
-    stop.on_signals()
+    stop.on_signals(outlasts_hangups=configuration.output.spans_file not in (None, "-"))
     running: list[Pipeline] = []
     started_at = time.monotonic()
     with contextlib.ExitStack() as closing:
@@ -99,7 +99,7 @@ def replay_recording(configuration: Configuration, file: Path) -> None:
     """
     configuration = configuration.without_pods()
     stop = StopRequest()
-    stop.on_signals()
+    stop.on_signals(outlasts_hangups=configuration.output.spans_file not in (None, "-"))
     with contextlib.ExitStack() as closing:
         options = span_options(configuration)
         stream = InputStream.open(file)

@@ -4,18 +4,22 @@ Owns the JSON mapping of OTLP and the file. It must not choose what is in a span
 
 Contract: lower-camel-case names, trace and span ids in hexadecimal, enums as numbers, 64-bit integers as
 strings, bytes in base64 (OTLP specification, "JSON Protobuf Encoding"). A line is whole or absent. Spans
-reach the file within a second, in small batches; what a full disk refuses is dropped, counted and said.
+reach the file within a second, in small batches; what a full disk refuses is dropped, counted and said. When
+the file was renamed or removed, the next line goes into a new one of the same name.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 import sys
 import threading
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring as _quote
+from pathlib import Path
 from time import monotonic
 from typing import BinaryIO
 
@@ -137,12 +141,16 @@ class SpansFileSink:
 
     def __init__(self, path: str) -> None:
         self._name = "standard output" if path == "-" else path
+        self._path: str | None = None
+        """Of a file that may be replaced; None for standard output, pipes and devices."""
         if path == "-":
             self._file: BinaryIO = sys.stdout.buffer
         else:
             try:
                 # Unbuffered: one write per line. Spans are private to the user who exports them.
-                self._file = os.fdopen(_open_private(path), "ab", buffering=0)
+                self._file = _open_private(path)
+                if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                    self._path = os.path.realpath(path)
             except OSError as error:
                 raise SpansFileError(f"cannot write spans to {path}: {error.strerror}") from error
         self._changed = threading.Condition()
@@ -222,6 +230,7 @@ class SpansFileSink:
         if not batch:
             return True
         try:
+            self._follow_name()
             self._write_line(spans_to_json_line(batch))
         except OSError as error:
             self._dropped["dropped_write_failed"] += len(batch)
@@ -232,6 +241,24 @@ class SpansFileSink:
             return False
         self._exported += len(batch)
         return True
+
+    def _follow_name(self) -> None:
+        """Open the file anew when its name leads to another one, or to none."""
+        if self._path is None:
+            return
+        try:
+            named = Path(self._path).stat()
+        except FileNotFoundError:
+            named = None
+        if named is None or not os.path.samestat(named, os.fstat(self._file.fileno())):
+            # The name may be a trap by now: no link is followed, and no pipe without a reader waited for.
+            opened = _open_private(self._path, os.O_NOFOLLOW | os.O_NONBLOCK)
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                opened.close()
+                raise OSError(errno.EEXIST, "something that is no file has its name now")
+            self._file.close()
+            self._file = opened
+            _logger.info("%s was renamed or removed: spans go into a new file of that name", self._name)
 
     def _write_line(self, line: bytes) -> None:
         written = 0
@@ -252,5 +279,6 @@ class SpansFileSink:
             self._file.write(b"\n")
 
 
-def _open_private(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _open_private(path: str, more_flags: int = 0) -> BinaryIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | more_flags, 0o600)
+    return os.fdopen(descriptor, "ab", buffering=0)

@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Server, curl, read_spans
+from tests.e2e.conftest import ExportedSpan, Server, curl, read_spans
+from tests.e2e.tls.waiting import wait_until
+from tests.otlp_receiver import OtlpReceiver
 from tests.running_agent import COMMAND, END_SECONDS, Agent
 
 pytestmark = pytest.mark.e2e
 
 StartAgent = Callable[..., Agent]
 StartServer = Callable[..., Server]
+
+
+def request_of(span: ExportedSpan) -> str:
+    """Return what a span says of its request's target: the URL at the client, the path at the server."""
+    return str(span.attributes.get("url.full") or span.attributes["url.path"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -28,6 +35,34 @@ def test_a_signal_right_after_an_exchange_loses_nothing(
     spans = read_spans(file)
     assert len(spans) == 2
     assert all("wirespan.incomplete" not in span.attributes for span in spans)
+
+
+def test_a_hangup_ends_a_run_without_a_file_and_loses_nothing(agent: StartAgent, server: StartServer) -> None:
+    api = server()
+    with OtlpReceiver(protocol="http/protobuf") as receiver:
+        outputs = ("--otlp-endpoint", receiver.endpoint, "--otlp-protocol", "http/protobuf")
+        running = agent("run", "--port", str(api.port), *outputs)
+        curl(f"{api.url}/last")
+        running.stop(signal.SIGHUP)
+        assert len(receiver.spans) == 2
+
+
+def test_a_spans_file_is_rotated_with_a_hangup_and_without_one(
+    agent: StartAgent, server: StartServer, tmp_path: Path
+) -> None:
+    api, file = server(), tmp_path / "spans"
+    running = agent("run", "--port", str(api.port), "--spans-file", str(file))
+    rotated = []
+    for number in range(3):
+        curl(f"{api.url}/{number}")
+        wait_until(lambda: file.exists() and len(read_spans(file)) == 2, "both spans are written")
+        rotated.append(file.rename(tmp_path / f"spans.{number}"))
+        if number:
+            running.process.send_signal(signal.SIGHUP)
+    curl(f"{api.url}/3")
+    running.stop()
+    for number, each in enumerate([*rotated, file]):
+        assert sorted(request_of(span) for span in read_spans(each)) == [f"/{number}", f"{api.url}/{number}"]
 
 
 def test_the_duration_ends_a_run(agent: StartAgent) -> None:

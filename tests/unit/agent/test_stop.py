@@ -1,11 +1,13 @@
 """When a run ends."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from agent.stop import GRACE_SECONDS, StopRequest
 
 @pytest.fixture(autouse=True)
 def _restored_handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -44,7 +46,7 @@ def test_calls_that_return_just_now_are_waited_for() -> None:
     assert stop.grace_is_over
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_run_and_its_time_is_kept(number: signal.Signals) -> None:
     stop = StopRequest()
     stop.on_signals()
@@ -84,3 +86,49 @@ def test_a_file_as_output_never_ends_the_run(tmp_path: object) -> None:
         stop = StopRequest()
         stop.when_unread(file.fileno())
         assert not stop.requested
+
+
+def test_a_run_that_outlasts_hangups_goes_on() -> None:
+    stop = StopRequest()
+    stop.on_signals(outlasts_hangups=True)
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not stop.requested
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested
+
+
+def test_a_hangup_that_was_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = StopRequest()
+    stop.on_signals()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not stop.requested
+
+
+def test_a_terminal_that_goes_away_ends_the_run_also_with_a_spans_file(tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    program = (
+        "import pathlib, time\n"
+        "from agent.stop import StopRequest\n"
+        "stop = StopRequest()\n"
+        "stop.on_signals(outlasts_hangups=True)\n"
+        "print('ready', flush=True)\n"
+        "input()\n"
+        "print('stopping' if stop.requested else 'going on', flush=True)\n"
+        "while not stop.requested: time.sleep(0.01)\n"
+        f"pathlib.Path({str(ended)!r}).touch()\n"
+    )
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", program])
+    assert b"ready" in os.read(terminal, 100)
+    os.kill(child, signal.SIGHUP)
+    os.write(terminal, b"\n")
+    said = b""
+    while not said.strip():
+        said = os.read(terminal, 100).replace(b"\r\n", b"")
+    assert said == b"going on"
+    os.close(terminal)
+    os.waitpid(child, 0)
+    assert ended.exists()

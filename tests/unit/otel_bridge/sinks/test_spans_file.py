@@ -186,6 +186,75 @@ def test_a_full_disk_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) 
     ]
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_file_that_was_renamed_or_removed_is_made_anew(tmp_path: Path, removed: bool) -> None:  # noqa: FBT001 - parameter of the test
+    path, rotated = tmp_path / "spans.jsonl", tmp_path / "spans.jsonl.1"
+    sink = SpansFileSink(str(path))
+    for number in (1, 2, 3):
+        sink.submit(span(number))
+        assert sink.flush(1)
+        assert [int(one["spanId"], 16) for one in read_spans(path)] == [number]
+        if removed:
+            path.unlink()
+        else:
+            path.rename(rotated)
+            assert [int(one["spanId"], 16) for one in read_spans(rotated)] == [number]
+    sink.submit(span(4))
+    sink.close(1)
+    assert [int(one["spanId"], 16) for one in read_spans(path)] == [4]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sink.counters()["exported"] == sink.counters()["submitted"] == 4
+
+
+def test_a_link_is_followed_once_and_stays_a_link(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)
+    sink = SpansFileSink(str(link))
+    for number in (1, 2):
+        sink.submit(span(number))
+        assert sink.flush(1)
+    sink.close(1)
+    assert link.is_symlink()
+    assert len(read_spans(target)) == 2
+
+
+@pytest.mark.parametrize("trap", ["pipe", "link", "folder", "nothing"])
+def test_what_took_the_place_of_the_file_is_not_written_to(
+    tmp_path: Path, trap: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "spans.jsonl"
+    sink = SpansFileSink(str(path))
+    path.unlink()
+    victim = tmp_path / "victim"
+    victim.write_text("")
+    if trap == "pipe":
+        os.mkfifo(path)
+    elif trap == "link":
+        path.symlink_to(victim)
+    elif trap == "folder":
+        path.mkdir()
+    else:
+        folder.rmdir()
+    with caplog.at_level(logging.WARNING):
+        sink.submit(span(1))
+        assert not sink.flush(1)
+    assert victim.read_text() == ""
+    assert "cannot write spans to" in caplog.text
+    if trap == "folder":
+        path.rmdir()
+    elif trap == "nothing":
+        folder.mkdir()
+    else:
+        path.unlink()
+    sink.submit(span(2))
+    sink.close(1)
+    assert [int(one["spanId"], 16) for one in read_spans(path)] == [2]
+    counters = sink.counters()
+    assert (counters["exported"], counters["dropped_write_failed"]) == (1, 1)
+
+
 def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "spans.jsonl"
     sink = SpansFileSink(str(path))
