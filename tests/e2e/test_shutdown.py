@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,15 @@ def test_a_signal_right_after_an_exchange_loses_nothing(
     assert all("wirespan.incomplete" not in span.attributes for span in spans)
 
 
+@pytest.fixture
+def heeded_hangup() -> Iterator[None]:
+    """SIGHUP as it mostly is: under nohup the tests, and what they start, begin with it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeded_hangup")
 def test_a_hangup_ends_a_run_without_a_file_and_loses_nothing(agent: StartAgent, server: StartServer) -> None:
     api = server()
     with OtlpReceiver(protocol="http/protobuf") as receiver:
@@ -47,6 +56,7 @@ def test_a_hangup_ends_a_run_without_a_file_and_loses_nothing(agent: StartAgent,
         assert len(receiver.spans) == 2
 
 
+@pytest.mark.usefixtures("heeded_hangup")
 def test_a_spans_file_is_rotated_with_a_hangup_and_without_one(
     agent: StartAgent, server: StartServer, tmp_path: Path
 ) -> None:

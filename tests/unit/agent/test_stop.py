@@ -17,6 +17,8 @@ from agent.stop import GRACE_SECONDS, StopRequest
 @pytest.fixture(autouse=True)
 def _restored_handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    # Under nohup the tests begin with it ignored.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
