@@ -101,7 +101,7 @@ def read_grpc_status(code: str, details: str, retry_info: bytes | None) -> Outco
     """
     said = f"{code}: {details}"
     if _ANSWER_OVER_BOUND.search(details) is not None:
-        return Delivered(0, "took the request with an answer that is too large to be read")
+        return Delivered(0, "its answer is too large to be read")
     if _MESSAGE_SIZE.search(details) is not None:
         return TooLarge(said)
     if code in _REFUSED_CODES:
@@ -115,13 +115,13 @@ def read_grpc_status(code: str, details: str, retry_info: bytes | None) -> Outco
 
 def _delivered(answer: bytes, kind: str) -> Delivered:
     if kind not in _OTLP_CONTENT_TYPES:
-        return Delivered(0, f"took the request with an answer of type {kind}, which is none of OTLP")
+        return Delivered(0, f"its answer is of type {kind}, which is none of OTLP")
     if kind == "application/json":
         return Delivered()
     try:
         partial = ExportTraceServiceResponse.FromString(answer).partial_success
     except DecodeError:
-        return Delivered(0, "took the request with an answer that cannot be read")
+        return Delivered(0, "its answer cannot be read")
     return Delivered(partial.rejected_spans, partial.error_message)
 
 

@@ -24,8 +24,7 @@ from otel_bridge.otlp.encoding import OVERHEAD_PER_SPAN, EncodedSpan
 from otel_bridge.span import Resource
 
 MAX_BATCH_BYTES = 2 * 1024 * 1024
-"""gRPC servers take 4 MiB a message by default; half of it leaves room for resources and other
-limits."""
+"""gRPC servers take 4 MiB a message by default; half of it leaves room for resources and other limits."""
 
 MIN_BATCH_BYTES = 64 * 1024
 """What a backend that calls a batch too large takes at least, but for single spans."""

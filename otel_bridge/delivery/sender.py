@@ -4,7 +4,7 @@ Owns the order of attempts, the pauses between them, and what is said of failure
 (`queue` does), count them (`books`), or know how a request travels (`transport`).
 
 Contract: a batch is acknowledged after the backend has answered for good. After a temporary refusal it goes
-back to the queue, and nothing is sent before the pause is over. No exception ends `run`: a bug in a transport
+back to the queue, and nothing is sent before the pause is over. An exception of a transport is a bug, and
 counts as a temporary refusal. What a backend says is quoted in messages, as one line.
 """
 
@@ -121,7 +121,9 @@ class Sender:
         else:
             cause = Drop.TOO_LARGE if isinstance(outcome, TooLarge) else Drop.REFUSED
             message = outcome.reason
-        if self._queue.acknowledge(batch, exported, cause) and (exported < count or message):
+        if not self._queue.acknowledge(batch, exported, cause):
+            return
+        if exported < count:
             self._troubles.warn(
                 cause,
                 "%s did not take %d spans (%s): %s",
@@ -130,6 +132,8 @@ class Sender:
                 cause,
                 quote(message),
             )
+        elif message:
+            self._troubles.warn("taken", "%s took %d spans, but: %s", self._backend, count, quote(message))
 
     def _pause_after(self, asked_seconds: float | None) -> None:
         if asked_seconds is None:

@@ -124,13 +124,17 @@ def test_a_terminal_that_goes_away_ends_the_run_also_with_a_spans_file(tmp_path:
     child, terminal = pty.fork()
     if child == 0:
         os.execv(sys.executable, [sys.executable, "-c", program])
-    assert b"ready" in os.read(terminal, 100)
-    os.kill(child, signal.SIGHUP)
-    os.write(terminal, b"\n")
-    said = b""
-    while not said.strip():
-        said = os.read(terminal, 100).replace(b"\r\n", b"")
-    assert said == b"going on"
-    os.close(terminal)
-    os.waitpid(child, 0)
+    try:
+        assert b"ready" in os.read(terminal, 100)
+        os.kill(child, signal.SIGHUP)
+        os.write(terminal, b"\n")
+        said = b""
+        while not said.strip():
+            said = os.read(terminal, 100).replace(b"\r\n", b"")
+        assert said == b"going on"
+        os.close(terminal)
+        os.waitpid(child, 0)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
     assert ended.exists()

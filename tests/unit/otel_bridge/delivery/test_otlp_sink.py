@@ -136,7 +136,9 @@ def test_no_message_tells_the_credentials_of_the_backend(caplog: pytest.LogCaptu
     )
     assert "Bearer" not in repr(options)
     refused = threading.Event()
-    logger, listener = logging.getLogger("otel_bridge.delivery"), logging.Handler()
+    # Of the root logger, behind the handler of caplog, which has the message by then.
+    logger, listener = logging.getLogger(), logging.Handler()
+    listener.addFilter(logging.Filter("otel_bridge.delivery"))
     listener.emit = lambda _: refused.set()  # type: ignore[method-assign]
     logger.addHandler(listener)
     try:

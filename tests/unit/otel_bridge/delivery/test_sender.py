@@ -225,7 +225,7 @@ def test_a_message_beside_a_full_success_is_said(caplog: pytest.LogCaptureFixtur
     made.answer(Delivered(0, "a deprecated field"))
     made.put([1])
     assert made.flush()
-    assert caplog.messages == ["the backend did not take 0 spans (rejected): a deprecated field"]
+    assert caplog.messages == ["the backend took 1 spans, but: a deprecated field"]
 
 
 def test_closing_does_not_sit_out_a_long_pause() -> None:
